@@ -1,0 +1,3 @@
+//! The kronos extension: the only crate that knows PostgreSQL.
+
+pgrx::pg_module_magic!();

@@ -1,0 +1,14 @@
+//! Forecasting models for market data: arrays in, distributions out.
+//!
+//! This crate knows no Postgres, no network, no clock and no global random state. Everything a result depends on is
+//! an argument, so that the same call gives the same numbers on another connection, in another batch, on another day.
+#![deny(missing_docs)]
+
+pub mod artifact;
+pub mod bars;
+pub mod error;
+pub mod interrupt;
+pub mod kronos;
+pub mod random;
+
+pub use error::{ModelError, Result};

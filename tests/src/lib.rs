@@ -1,0 +1,1 @@
+//! End-to-end tests of kronos on a real PostgreSQL cluster.
