@@ -1,0 +1,3 @@
+//! The SQL functions, one file per family.
+
+mod ops;

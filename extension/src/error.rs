@@ -1,0 +1,347 @@
+//! The one error type of the extension and its one mapping to what a client sees.
+//!
+//! Messages follow PostgreSQL's style: lower case, one line, no full stop; DETAIL and HINT are full sentences.
+//! Functions return `Result<_, ErrorReport>` and use `?`: pgrx raises a returned error with its own SQLSTATE only
+//! when it is an [`ErrorReport`].
+
+use kronos_models::ModelError;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, spi};
+use std::path::PathBuf;
+
+/// Result of the extension's inner functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything a SQL function of this extension can refuse, with the facts its message needs.
+#[derive(Debug)]
+pub enum Error {
+    /// A required argument is NULL.
+    NullArgument { name: &'static str },
+    /// An argument is outside its domain.
+    InvalidArgument { name: String, expected: String, got: String, hint: Option<String> },
+    /// Neither or both of `horizon` and `until`.
+    HorizonOrUntil { both: bool },
+    /// An interval's level that is not a fraction.
+    LevelOutOfRange { level: f64 },
+    /// A key of `options` (or of an object within it) nobody reads.
+    UnknownOption { name: String, valid: Vec<String> },
+    /// A column that is not there.
+    UndefinedColumn { relation: String, column: String, role: &'static str },
+    /// A column of a type that does not serve.
+    ColumnType { relation: String, column: String, actual: String, expected: String },
+    /// A column that cannot be guessed, with what could be meant.
+    AmbiguousColumn { relation: String, role: &'static str, argument: &'static str, candidates: Vec<String> },
+    /// More than a guard allows; the guard's GUC by name.
+    LimitExceeded { what: &'static str, got: u64, limit: u64, guc: &'static str },
+    /// A series that cannot be forecast, with `on_error => 'error'`.
+    Series { series: String, status: &'static str, detail: String },
+    /// A model nobody registered.
+    UndefinedModel { name: String, known: Vec<String> },
+    /// A model name that several versions bear.
+    AmbiguousModel { name: String, versions: Vec<String> },
+    /// A name already taken by something else.
+    NameTaken { kind: &'static str, name: String, by: String },
+    /// A model that others still refer to.
+    ModelInUse { version: String, aliases: Vec<String> },
+    /// A model family this library does not implement.
+    UndefinedFamily { family: String, known: &'static [&'static str] },
+    /// A model directory outside `kronos.model_dir`, or otherwise not acceptable.
+    InvalidUri { uri: String, reason: &'static str },
+    /// A file that is not there.
+    FileMissing { path: PathBuf, expected_sha256: Option<String> },
+    /// A file or directory that could not be read.
+    FileUnreadable { path: PathBuf, source: std::io::Error },
+    /// A file whose content is not the registered one.
+    ChecksumMismatch { path: PathBuf, expected: String, actual: String },
+    /// A calendar nobody defined.
+    UndefinedCalendar { name: String, known: Vec<String> },
+    /// An object of ours that is already there.
+    DuplicateObject { kind: &'static str, name: String },
+    /// A role that does not exist.
+    UndefinedRole { name: String },
+    /// A feature this build or this configuration does not offer.
+    Unsupported { what: String, hint: String },
+    /// Something the server must have is not in place.
+    NotReady { what: String, hint: String },
+    /// The numerical library refused.
+    Model(ModelError),
+    /// A query of ours failed without raising an error of its own; a defect.
+    Spi(spi::Error),
+    /// A state that should not occur; a defect.
+    Internal { what: String },
+}
+
+impl From<ModelError> for Error {
+    fn from(error: ModelError) -> Self {
+        Self::Model(error)
+    }
+}
+
+impl From<spi::Error> for Error {
+    fn from(error: spi::Error) -> Self {
+        Self::Spi(error)
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let Report { code, message, detail, hint } = report(error);
+        let mut report = ErrorReport::new(code, message, "kronos");
+        if let Some(detail) = detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = hint {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}
+
+/// What a client sees of an error.
+struct Report {
+    code: PgSqlErrorCode,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Report {
+    fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), detail: None, hint: None }
+    }
+
+    fn detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    fn maybe_hint(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+}
+
+/// The mapping; it has no catch-all, so that a new variant does not compile without a SQLSTATE.
+fn report(error: Error) -> Report {
+    use PgSqlErrorCode as Code;
+    match error {
+        Error::NullArgument { name } => {
+            Report::new(Code::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{name} must not be null"))
+        }
+        Error::InvalidArgument { name, expected, got, hint } => Report::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("{name} must be {expected}, got {got}"),
+        )
+        .maybe_hint(hint),
+        Error::HorizonOrUntil { both } => Report::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            if both { "horizon and until must not both be given" } else { "horizon or until must be given" },
+        )
+        .hint("Pass horizon => 24 (bars) or until => '2026-12-31'."),
+        Error::LevelOutOfRange { level } => {
+            let hint = (level > 1.0 && level < 100.0)
+                .then(|| format!("level is a fraction; did you mean {}?", level / 100.0));
+            Report::new(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("level must be between 0 and 1, got {level}"),
+            )
+            .maybe_hint(hint.or_else(|| Some("level is a fraction, such as 0.9.".into())))
+        }
+        Error::UnknownOption { name, valid } => {
+            let near = did_you_mean(&name, &valid);
+            Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, format!("unrecognized option \"{name}\""))
+                .hint(format!("{near}Valid options: {}.", list(&valid)))
+        }
+        Error::UndefinedColumn { relation, column, role } => Report::new(
+            Code::ERRCODE_UNDEFINED_COLUMN,
+            format!("column \"{column}\" of \"{relation}\" does not exist"),
+        )
+        .hint(match role {
+            "time" => "Pass time_col => '...'.".to_owned(),
+            "series" => "Pass series_col => '...'.".to_owned(),
+            "known_at" => "Name a timestamptz column in options => '{\"known_at_col\":\"...\"}'.".to_owned(),
+            role => format!("Map names with options => '{{\"columns\":{{\"{role}\":\"px_last\"}}}}'."),
+        }),
+        Error::ColumnType { relation, column, actual, expected } => Report::new(
+            Code::ERRCODE_DATATYPE_MISMATCH,
+            format!("column \"{column}\" of \"{relation}\" has type {actual}, expected {expected}"),
+        )
+        .hint("Cast it in a view, or name another column."),
+        Error::AmbiguousColumn { relation, role, argument, candidates } => {
+            let detail = match candidates.as_slice() {
+                [] => "No column qualifies.".to_owned(),
+                several => format!("Candidates are {}.", list(several)),
+            };
+            Report::new(
+                Code::ERRCODE_INDETERMINATE_DATATYPE,
+                format!("cannot tell the {role} column of \"{relation}\""),
+            )
+            .detail(detail)
+            .hint(format!("Pass {argument} => '...'."))
+        }
+        Error::LimitExceeded { what, got, limit, guc } => Report::new(
+            Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("{what} of {got} exceeds the limit of {limit}"),
+        )
+        .hint(format!("A superuser can raise {guc}.")),
+        Error::Series { series, status, detail } => Report::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("series \"{series}\" cannot be forecast: {status}"),
+        )
+        .detail(detail)
+        .hint("Use options => '{\"on_error\":\"status\"}' to get a status row for such series."),
+        Error::UndefinedModel { name, known } => {
+            let near = did_you_mean(&name, &known);
+            Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("model \"{name}\" does not exist"))
+                .hint(if known.is_empty() {
+                    "No model is registered; see kronos.register_model().".to_owned()
+                } else {
+                    format!("{near}See kronos.models.")
+                })
+        }
+        Error::AmbiguousModel { name, versions } => Report::new(
+            Code::ERRCODE_AMBIGUOUS_PARAMETER,
+            format!("model \"{name}\" has several versions"),
+        )
+        .hint(format!("Name one of {}, or set an alias with kronos.set_alias().", list(&versions))),
+        Error::NameTaken { kind, name, by } => {
+            Report::new(Code::ERRCODE_DUPLICATE_OBJECT, format!("{kind} \"{name}\" is already the name of {by}"))
+        }
+        Error::ModelInUse { version, aliases } => Report::new(
+            Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            format!("cannot drop model \"{version}\" because an alias refers to it"),
+        )
+        .detail(format!("Referring to it: {}.", list(&aliases)))
+        .hint("Point the alias to another version with kronos.set_alias(), or remove it with kronos.set_alias(alias, NULL)."),
+        Error::UndefinedFamily { family, known } => {
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+            let near = did_you_mean(&family, &known);
+            Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("model family \"{family}\" does not exist"))
+                .hint(format!("{near}Known families: {}.", list(&known)))
+        }
+        Error::InvalidUri { uri, reason } => {
+            Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, format!("model uri \"{uri}\" {reason}"))
+                .hint("Give a path relative to kronos.model_dir, such as 'Kronos-base'.")
+        }
+        Error::FileMissing { path, expected_sha256 } => Report::new(
+            Code::ERRCODE_UNDEFINED_FILE,
+            format!("could not open \"{}\": file does not exist", path.display()),
+        )
+        .hint(match expected_sha256 {
+            Some(sha256) => format!(
+                "Put the file with sha256 {sha256} there; models are read from the directory kronos.model_dir."
+            ),
+            None => "Models are read from the directory kronos.model_dir.".to_owned(),
+        }),
+        Error::FileUnreadable { path, source } => {
+            Report::new(Code::ERRCODE_IO_ERROR, format!("could not read \"{}\": {source}", path.display()))
+                .hint("The file must be readable by the operating system user of the server.")
+        }
+        Error::ChecksumMismatch { path, expected, actual } => checksum(&path, &expected, &actual),
+        Error::UndefinedCalendar { name, known } => {
+            let near = did_you_mean(&name, &known);
+            Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("calendar \"{name}\" does not exist"))
+                .hint(format!("{near}See kronos.calendars; kronos.add_calendar() makes another."))
+        }
+        Error::DuplicateObject { kind, name } => {
+            Report::new(Code::ERRCODE_DUPLICATE_OBJECT, format!("{kind} \"{name}\" already exists"))
+                .hint("Use if_not_exists => true.")
+        }
+        Error::UndefinedRole { name } => {
+            Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("role \"{name}\" does not exist"))
+        }
+        Error::Unsupported { what, hint } => {
+            Report::new(Code::ERRCODE_FEATURE_NOT_SUPPORTED, format!("{what} is not supported")).hint(hint)
+        }
+        Error::NotReady { what, hint } => {
+            Report::new(Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, what).hint(hint)
+        }
+        Error::Model(error) => model_report(error),
+        Error::Spi(error) => {
+            Report::new(Code::ERRCODE_INTERNAL_ERROR, "an internal query failed").detail(format!("{error}."))
+        }
+        Error::Internal { what } => Report::new(Code::ERRCODE_INTERNAL_ERROR, what),
+    }
+}
+
+/// The variants of the numerical library, equally without a catch-all.
+fn model_report(error: ModelError) -> Report {
+    use PgSqlErrorCode as Code;
+    let message = error.to_string();
+    match error {
+        ModelError::InvalidParameter { .. } | ModelError::ShapeMismatch { .. } => {
+            Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
+        }
+        ModelError::ContextTooShort { .. } => Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
+            .hint("Give the series more bars, or raise the option context."),
+        ModelError::HorizonTooLong { max_context, .. } => {
+            Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
+                .hint(format!("Ask for fewer than {max_context} bars, or set the option window to slide."))
+        }
+        ModelError::MissingValue { .. } => Report::new(Code::ERRCODE_NULL_VALUE_NOT_ALLOWED, message),
+        ModelError::ArtifactMissing { path } => report(Error::FileMissing { path, expected_sha256: None }),
+        ModelError::ArtifactIo { path, source } => report(Error::FileUnreadable { path, source }),
+        ModelError::ArtifactCorrupt { .. } => Report::new(Code::ERRCODE_DATA_CORRUPTED, message)
+            .hint("Fetch the model again; a model directory holds config.json and model.safetensors."),
+        ModelError::ChecksumMismatch { path, expected, actual } => checksum(&path, &expected, &actual),
+        ModelError::Unsupported { .. } => Report::new(Code::ERRCODE_FEATURE_NOT_SUPPORTED, message),
+        ModelError::MemoryLimit { .. } => Report::new(Code::ERRCODE_OUT_OF_MEMORY, message)
+            .hint("Ask for fewer samples or series, or raise kronos.max_cpu_memory."),
+        ModelError::NonFinite { .. } => Report::new(Code::ERRCODE_FLOATING_POINT_EXCEPTION, message)
+            .hint("Check the bars of this series for extreme values."),
+        ModelError::Cancelled => {
+            Report::new(Code::ERRCODE_QUERY_CANCELED, "canceling statement due to user request")
+        }
+        ModelError::Backend(source) => {
+            Report::new(Code::ERRCODE_INTERNAL_ERROR, "inference failed").detail(format!("{source}."))
+        }
+    }
+}
+
+fn checksum(path: &std::path::Path, expected: &str, actual: &str) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+        format!("\"{}\" does not match its checksum", path.display()),
+    )
+    .detail(format!("Expected sha256 {expected}, the file has {actual}."))
+    .hint("Fetch the file again, or register what is there as a new version with kronos.register_model().")
+}
+
+/// Quoted, comma-separated names.
+pub fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// `Did you mean "x"? ` with a trailing blank, or nothing when no name is near.
+pub fn did_you_mean(name: &str, known: &[String]) -> String {
+    let wanted = name.to_lowercase();
+    known
+        .iter()
+        .map(|candidate| (edit_distance(&wanted, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| format!("Did you mean \"{candidate}\"? "))
+        .unwrap_or_default()
+}
+
+/// Insertions, deletions, substitutions and swaps of neighbours that turn one word into the other
+/// (optimal string alignment distance).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1; b.len() + 1];
+        for j in 0..b.len() {
+            let substitution = above[j] + usize::from(a[i] != b[j]);
+            row[j + 1] = substitution.min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                row[j + 1] = row[j + 1].min(before[j - 1] + 1);
+            }
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[b.len()]
+}
