@@ -1,0 +1,29 @@
+-- reader: SELECT. ingestor: also writes data and bookkeeping. operator: also instruments, sources, jobs, repairs.
+call market.require_not_newer('180_privileges.sql', 1);
+
+do $$
+begin
+  if (select count(*) from pg_catalog.pg_roles
+      where rolname in ('market_reader', 'market_ingestor', 'market_operator')) < 3 then
+    return;  -- 010_roles.sql has warned
+  end if;
+  grant usage on schema market to market_reader, market_ingestor, market_operator;
+  -- Reading a view through another view checks the owner of the inner one; continuous aggregates ask for the schema too.
+  grant usage on schema market_internal to market_reader, market_ingestor, market_operator;
+  grant select on all tables in schema market to market_reader, market_ingestor, market_operator;
+
+  grant insert on market.trades, market.quotes, market.trade_cancels, market.bars, market.feed_sessions,
+    market.feed_gaps, market.feed_cursors, market.rejected_rows, market.instruments, market.instrument_symbols,
+    market.validation_findings to market_ingestor, market_operator;
+  grant update on market.bars, market.feed_sessions, market.feed_gaps, market.feed_cursors,
+    market.validation_findings to market_ingestor, market_operator;
+  grant update (cancelled_at, corrects) on market.trades to market_ingestor, market_operator;
+  grant delete on market.validation_findings to market_ingestor, market_operator;
+
+  grant insert, update, delete on market.sources, market.instruments, market.instrument_symbols, market.sessions
+    to market_operator;
+  grant delete on market.rejected_rows, market.feed_gaps, market.feed_sessions, market.feed_cursors to market_operator;
+end
+$$;
+
+call market.record_file('180_privileges.sql', 1);

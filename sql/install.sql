@@ -1,0 +1,24 @@
+-- Sets up (or brings up to date) every table, view and job that holds people's data.
+--
+--   psql -d DATABASE -f sql/install.sql
+--
+-- Safe to run again at any time: each file is idempotent and records its version in market.installed_files.
+-- Run it again after `create extension timescaledb`: plain tables become hypertables in place, with their rows.
+-- `kronos-ingest migrate` applies the same files.
+\set ON_ERROR_STOP on
+\set QUIET on
+begin;
+set local client_min_messages = warning;
+\ir 000_installation.sql
+\ir 010_roles.sql
+\ir 100_instruments.sql
+\ir 110_ticks.sql
+\ir 120_bars.sql
+\ir 130_feeds.sql
+\ir 140_timescale.sql
+\ir 150_trade_bars.sql
+\ir 160_daily.sql
+\ir 170_validate.sql
+\ir 180_privileges.sql
+\ir 190_jobs.sql
+commit;
