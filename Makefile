@@ -1,0 +1,46 @@
+# `make demo` shows a forecast, `make test` proves the project; both set up and build what they need.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test check golden bench up down psql uri install
+
+# One profile and one selection of features for everything, so that each dependency is compiled once.
+cargo = . .ci/env.sh && require_postgres && cargo $(1) --release --locked --workspace --features "kronos/pg$$pg_version"
+
+help: ## lists the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+setup: ## installs what is missing (PostgreSQL with headers, libclang); needs cargo
+	@.ci/setup
+
+build: setup ## builds everything
+	@$(call cargo,build)
+
+demo: build ## prints a forecast; BARS=file.csv[.gz] takes your own bars
+	@.ci/demo $(if $(BARS),"$(BARS)")
+
+test: build ## unit, golden and integration tests
+	@.ci/test
+
+check: setup ## formatting, lints, and the arrows between the crates
+	@.ci/check
+
+golden: setup ## parity with the published model, on every set found; KRONOS_GOLDEN=folder adds one
+	@.ci/golden
+
+bench: setup ## time per forecast and per decode step
+	@$(call cargo,bench) -p kronos-models
+
+up: build ## starts a private cluster with everything installed
+	@.ci/cluster up && echo "psql '$$(.ci/cluster uri)'"
+
+down: ## stops the private cluster
+	@.ci/cluster down
+
+psql: up ## opens psql in the private cluster
+	@.ci/cluster psql
+
+uri: ## prints the connection URI of the private cluster
+	@.ci/cluster uri
+
+install: build ## installs into the server of PG_CONFIG (needs permission)
+	@.ci/install && echo "Put shared_preload_libraries = 'kronos' into postgresql.conf, restart, and run CREATE EXTENSION kronos."
