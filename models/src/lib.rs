@@ -7,8 +7,11 @@
 pub mod artifact;
 pub mod bars;
 pub mod error;
+pub mod forecast;
 pub mod interrupt;
 pub mod kronos;
+pub mod layers;
+pub mod quantile;
 pub mod random;
 
 pub use error::{ModelError, Result};

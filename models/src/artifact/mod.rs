@@ -37,7 +37,7 @@ pub enum TensorRole {
 pub struct TensorSpec {
     /// Key in the file, exactly as upstream writes it.
     pub name: String,
-    /// Dimensions.
+    /// Dimensions; empty for a buffer that is not read.
     pub shape: Vec<usize>,
     /// What is done with it.
     pub role: TensorRole,
@@ -54,9 +54,9 @@ impl TensorSpec {
         Self { name: name.into(), shape: shape.into(), role: TensorRole::Optional }
     }
 
-    /// A buffer that may be there and is not read.
-    pub fn ignored(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
-        Self { name: name.into(), shape: shape.into(), role: TensorRole::Ignored }
+    /// A buffer that may be there in any shape and is not read.
+    pub fn ignored(name: impl Into<String>) -> Self {
+        Self { name: name.into(), shape: Vec::new(), role: TensorRole::Ignored }
     }
 }
 

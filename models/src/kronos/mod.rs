@@ -1,13 +1,34 @@
-//! Kronos, the foundation model for bars.
+//! Kronos, the foundation model for bars (arXiv 2508.02739; reference implementation shiyu-coder/Kronos at 67b630e).
+//!
+//! A tokenizer turns each bar into a coarse and a fine token; a decoder-only transformer predicts the next pair from past
+//! pairs and calendar fields. The reference recomputes the whole window for every step and every path. Here a context is
+//! encoded and prefilled once per series, all paths of all series decode together on top of it, and only the newest
+//! position's logits are computed: [`batch`].
 
+pub mod batch;
+pub mod config;
+pub mod normalise;
+pub mod predictor;
+pub mod replay;
+pub mod sampling;
+pub mod tokenizer;
+
+use crate::artifact::{read_config, read_tensors};
 use crate::bars::{BarOptions, BarPaths, BarRequest};
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
+use batch::{Batch, SeriesId};
 use candle_core::Device;
-use std::path::PathBuf;
+use config::{PredictorConfig, TokenizerConfig};
+use predictor::Predictor;
+use std::path::{Path, PathBuf};
+use tokenizer::Tokenizer;
+
+/// Paths decoded together before more series are admitted: enough to be bound by arithmetic instead of memory.
+const ROWS_IN_FLIGHT: usize = 512;
 
 /// Where the two halves of a Kronos model lie, and the window the pair was trained for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KronosFiles {
     /// Directory of the predictor: `config.json`, `model.safetensors`.
     pub predictor: PathBuf,
@@ -20,13 +41,68 @@ pub struct KronosFiles {
 /// A tokenizer and a predictor, ready to forecast.
 #[derive(Debug)]
 pub struct Kronos {
+    tokenizer: Tokenizer,
+    predictor: Predictor,
     max_context: usize,
 }
 
 impl Kronos {
     /// Reads both halves, strictly.
-    pub fn load(_files: &KronosFiles, _device: &Device) -> Result<Self> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// What [`read_config`] and [`read_tensors`] say of the files; [`ModelError::InvalidParameter`] when the halves do
+    /// not belong together; [`ModelError::Unsupported`] for a device other than the CPU.
+    pub fn load(files: &KronosFiles, device: &Device) -> Result<Self> {
+        if !device.is_cpu() {
+            let capability = format!("inference on {:?}", device.location());
+            return Err(ModelError::Unsupported { family: "kronos", capability });
+        }
+        let (weights, config) = ("model.safetensors", "config.json");
+        let tokenizer: TokenizerConfig = read_config(&files.tokenizer.join(config))?;
+        let predictor: PredictorConfig = read_config(&files.predictor.join(config))?;
+        let specs = |path: &Path, specs: Result<_>| {
+            specs.map_err(|e| ModelError::ArtifactCorrupt { path: path.join(config), reason: e.to_string() })
+        };
+        let tokenizer_specs = specs(&files.tokenizer, tokenizer.tensors())?;
+        let predictor_specs = specs(&files.predictor, predictor.tensors())?;
+        Self::from_parts(
+            Tokenizer::new(&tokenizer, &read_tensors(&files.tokenizer.join(weights), &tokenizer_specs, device)?)?,
+            Predictor::new(&predictor, &read_tensors(&files.predictor.join(weights), &predictor_specs, device)?)?,
+            files.max_context,
+        )
+    }
+
+    /// Joins two halves.
+    ///
+    /// # Errors
+    /// [`ModelError::InvalidParameter`] when their token sizes differ or the window is empty.
+    pub fn from_parts(tokenizer: Tokenizer, predictor: Predictor, max_context: usize) -> Result<Self> {
+        let (t, p) = (tokenizer.config(), predictor.config());
+        if (t.s1_bits, t.s2_bits) != (p.s1_bits, p.s2_bits) {
+            return Err(ModelError::InvalidParameter {
+                name: "tokenizer",
+                expected: format!("one with {} + {} bits, as the predictor has", p.s1_bits, p.s2_bits),
+                got: format!("{} + {} bits", t.s1_bits, t.s2_bits),
+            });
+        }
+        if max_context < 2 {
+            return Err(ModelError::InvalidParameter {
+                name: "max_context",
+                expected: "at least 2".into(),
+                got: max_context.to_string(),
+            });
+        }
+        Ok(Self { tokenizer, predictor, max_context })
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The predictor.
+    pub fn predictor(&self) -> &Predictor {
+        &self.predictor
     }
 
     /// The longest window of the predictor.
@@ -36,18 +112,57 @@ impl Kronos {
 
     /// Bytes the weights take on the device.
     pub fn memory_bytes(&self) -> u64 {
-        0
+        (self.tokenizer.bytes() + self.predictor.bytes()) as u64
     }
 
     /// Forecasts every series of `requests`; one failing series does not stop the others.
     ///
     /// A series' numbers do not depend on the other series of the call, nor on their order, bit for bit on CPU.
+    ///
+    /// # Errors
+    /// [`ModelError::Cancelled`] and backend errors end the call. What is wrong with one series is in its place of the
+    /// result: [`ModelError::InvalidParameter`], [`ModelError::HorizonTooLong`], [`ModelError::ShapeMismatch`],
+    /// [`ModelError::MissingValue`], [`ModelError::MemoryLimit`], [`ModelError::NonFinite`].
     pub fn forecast(
         &self,
-        _requests: &[BarRequest],
-        _options: &BarOptions,
-        _interrupt: &dyn Interrupt,
+        requests: &[BarRequest],
+        options: &BarOptions,
+        interrupt: &dyn Interrupt,
     ) -> Result<Vec<Result<BarPaths>>> {
-        unimplemented!()
+        let mut results: Vec<Option<Result<BarPaths>>> = requests.iter().map(|_| None).collect();
+        let mut waiting = requests.iter().enumerate().peekable();
+        let mut batch = Batch::new(self);
+        let mut in_flight: Vec<(SeriesId, usize, u64)> = Vec::new();
+        loop {
+            while let Some(&(index, request)) = waiting.peek() {
+                let admitted = self.plan(request, options).and_then(|plan| {
+                    let used: u64 = in_flight.iter().map(|(_, _, bytes)| bytes).sum();
+                    let fits = used + plan.bytes <= options.memory_limit && batch.rows() < ROWS_IN_FLIGHT;
+                    if !in_flight.is_empty() && !fits {
+                        return Ok(None);
+                    }
+                    Ok(Some((batch.admit(request, options, interrupt)?, index, plan.bytes)))
+                });
+                match admitted {
+                    Ok(Some(entry)) => in_flight.push(entry),
+                    Ok(None) => break,
+                    Err(e @ (ModelError::Cancelled | ModelError::Backend(_))) => return Err(e),
+                    Err(e) => results[index] = Some(Err(e)),
+                }
+                waiting.next();
+            }
+            if batch.is_empty() {
+                break;
+            }
+            batch.step(interrupt)?;
+            for (id, finished) in batch.take_finished(interrupt)? {
+                if let Some(at) = in_flight.iter().position(|(other, ..)| *other == id) {
+                    let (_, index, _) = in_flight.swap_remove(at);
+                    results[index] = Some(finished.and_then(batch::Finished::into_paths));
+                }
+            }
+        }
+        // Every request was refused or finished above; an absent result would be a defect and is reported as one.
+        Ok(results.into_iter().map(|r| r.unwrap_or(Err(ModelError::Cancelled))).collect())
     }
 }

@@ -1,0 +1,414 @@
+//! Decoding of many series and paths together, one step at a time.
+//!
+//! A series may join between any two steps and leaves when its paths are complete, so requests of different connections
+//! share one batch without waiting for the longest. Its numbers do not depend on who else is there: every kernel computes
+//! a row independently of the others, and random draws are addressed by (stream, path, step).
+
+use super::Kronos;
+use super::normalise::Stats;
+use super::sampling::draw;
+use super::predictor::{ContextState, PathState};
+use super::tokenizer::Token;
+use crate::bars::{BarOptions, BarPaths, BarRequest, CHANNELS, Sampling, Stamp, Window, cohere};
+use crate::error::{ModelError, Result};
+use crate::interrupt::Interrupt;
+use crate::layers::cpu::cache::KvCache;
+use crate::layers::tensor::{matrix, with_values};
+use crate::random::Stream;
+use candle_core::{IndexOp, Tensor};
+use rayon::prelude::*;
+
+/// Rows decoded in one pass of the tokenizer's decoder; more would only cost memory.
+const DECODE_ROWS: usize = 2048;
+
+/// Names a series within its batch.
+pub type SeriesId = u64;
+
+/// Which of the two tokens of a bar a draw is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Coarse.
+    S1,
+    /// Fine.
+    S2,
+}
+
+/// Series in flight.
+#[derive(Debug)]
+pub struct Batch<'m> {
+    model: &'m Kronos,
+    series: Vec<Series>,
+    next_id: SeriesId,
+}
+
+/// Everything about one series in flight.
+#[derive(Debug)]
+pub(super) struct Series {
+    id: SeriesId,
+    horizon: usize,
+    samples: usize,
+    sampling: Sampling,
+    stream: Stream,
+    pub(super) stats: Stats,
+    context_used: usize,
+    /// Tokens of the newest bars of the context, at most a window of them.
+    pub(super) context: Vec<Token>,
+    /// Stamps of those bars and of the forecast bars.
+    stamps: Vec<Stamp>,
+    root: ContextState,
+    /// The newest hidden row of the context.
+    root_hidden: Vec<f32>,
+    /// Paths decoded together; the memory limit may ask for several waves.
+    wave: usize,
+    /// Steps done of the current wave.
+    step: usize,
+    active: Vec<Path>,
+    /// Tokens of finished paths.
+    pub(super) finished: Vec<Vec<Token>>,
+    failed: Option<ModelError>,
+}
+
+#[derive(Debug)]
+struct Path {
+    state: PathState,
+    tokens: Vec<Token>,
+}
+
+/// A finished series before it is turned into bars.
+#[derive(Debug)]
+pub struct Finished {
+    pub(super) series: Series,
+    /// Normalised values, [path][step][channel].
+    pub(super) values: Vec<f32>,
+}
+
+impl Series {
+    /// Length of the window the next bar is predicted from, before it is cut to the model's.
+    fn length(&self) -> usize {
+        self.context.len() + self.step
+    }
+
+    fn open_wave(&mut self) {
+        let paths = self.wave.min(self.samples - self.finished.len());
+        self.active = (0..paths)
+            .map(|_| Path { state: self.root.branch(self.horizon), tokens: Vec::with_capacity(self.horizon) })
+            .collect();
+        self.step = 0;
+    }
+
+    /// Draws a token of one step of one path; `None` when the logits are not finite.
+    pub(super) fn draw(&self, path: usize, step: usize, part: Part, logits: &[f32]) -> Option<u16> {
+        draw(logits, &self.sampling, self.stream.uniform(path as u32, step as u32, part as u32))
+    }
+
+    fn complete(&self) -> bool {
+        self.failed.is_some() || self.finished.len() == self.samples
+    }
+}
+
+impl<'m> Batch<'m> {
+    /// An empty batch of a model.
+    pub fn new(model: &'m Kronos) -> Self {
+        Self { model, series: Vec::new(), next_id: 0 }
+    }
+
+    /// Whether no series is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// Paths being decoded.
+    pub fn rows(&self) -> usize {
+        self.series.iter().map(|series| series.active.len()).sum()
+    }
+
+    /// Steps done and steps in all of a series in flight, its context counted as one step.
+    pub fn progress(&self, id: SeriesId) -> Option<(usize, usize)> {
+        let series = self.series.iter().find(|series| series.id == id)?;
+        let waves = series.samples.div_ceil(series.wave);
+        let done = series.finished.len() / series.wave * series.horizon + series.step;
+        Some((1 + done, 1 + waves * series.horizon))
+    }
+
+    /// Drops a series; its memory is free at once.
+    pub fn remove(&mut self, id: SeriesId) {
+        self.series.retain(|series| series.id != id);
+    }
+
+    /// Encodes and prefills a series; its paths decode with the next [`Batch::step`].
+    ///
+    /// # Errors
+    /// Those of the request; [`ModelError::MemoryLimit`] when one path alone exceeds `options.memory_limit`;
+    /// [`ModelError::Cancelled`].
+    pub fn admit(&mut self, request: &BarRequest, options: &BarOptions, interrupt: &dyn Interrupt) -> Result<SeriesId> {
+        let plan = self.model.plan(request, options)?;
+        let bars = &request.bars[request.bars.len() - plan.context..];
+        let stamps = &request.stamps[request.bars.len() - plan.context..];
+        let stats = Stats::of(bars);
+        let mut context = self.model.tokenizer.encode(&stats.normalise(bars), interrupt)?;
+        let dropped = plan.context.saturating_sub(self.model.max_context);
+        context.drain(..dropped);
+        let stamps = stamps[dropped..].to_vec();
+
+        let mut state = self.model.predictor.sequence();
+        let hidden =
+            self.model.predictor.hidden(&context, &stamps, &mut [&mut state], &[context.len()], interrupt)?;
+        let root_hidden = last_row(&hidden)?;
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut series = Series {
+            id,
+            horizon: request.horizon,
+            samples: options.samples,
+            sampling: options.sampling,
+            stream: request.stream,
+            stats,
+            context_used: plan.context,
+            context,
+            stamps,
+            root: state.freeze(),
+            root_hidden,
+            wave: plan.wave,
+            step: 0,
+            active: Vec::new(),
+            finished: Vec::new(),
+            failed: None,
+        };
+        series.open_wave();
+        self.series.push(series);
+        Ok(id)
+    }
+
+    /// Decodes one bar of every path in flight.
+    ///
+    /// # Errors
+    /// [`ModelError::Cancelled`] or a backend error; the batch is then of no use. A series' own failure is kept for
+    /// [`Batch::take_finished`].
+    pub fn step(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        self.step_with(interrupt, &|series: &Series, path, part, logits| series.draw(path, series.step, part, logits))
+    }
+
+    /// [`Batch::step`] with another way to choose tokens: `choose(series, path, part, logits)`.
+    pub(super) fn step_with<C>(&mut self, interrupt: &dyn Interrupt, choose: &C) -> Result<()>
+    where
+        C: Fn(&Series, usize, Part, &[f32]) -> Option<u16> + Sync,
+    {
+        if self.series.is_empty() {
+            return Ok(());
+        }
+        let hidden = self.hidden_rows(interrupt)?;
+        interrupt.check()?;
+        let rows: Vec<(usize, usize)> = self
+            .series
+            .iter()
+            .enumerate()
+            .flat_map(|(s, series)| (0..series.active.len()).map(move |path| (s, path)))
+            .collect();
+        let series = &self.series;
+        let pick = |logits: &Tensor, part: Part| -> Result<Vec<Option<u16>>> {
+            let vocabulary = logits.dim(1)?;
+            Ok(with_values(logits, |logits| {
+                let one = |(row, logits): (&(usize, usize), &[f32])| {
+                    let series = &series[row.0];
+                    choose(series, series.finished.len() + row.1, part, logits)
+                };
+                rows.par_iter().zip(logits.par_chunks(vocabulary)).with_min_len(8).map(one).collect()
+            })?)
+        };
+        let predictor = &self.model.predictor;
+        let s1 = pick(&predictor.s1_logits(&hidden)?, Part::S1)?;
+        let s1_or_zero: Vec<u16> = s1.iter().map(|s1| s1.unwrap_or(0)).collect();
+        let dependency: Vec<&KvCache> = rows.iter().map(|&(s, path)| series[s].active[path].state.dependency()).collect();
+        let s2 = pick(&predictor.s2_logits(&hidden, &s1_or_zero, &dependency)?, Part::S2)?;
+
+        for (&(s, path), token) in rows.iter().zip(s1.into_iter().zip(s2)) {
+            let series = &mut self.series[s];
+            match token {
+                (Some(s1), Some(s2)) => series.active[path].tokens.push(Token { s1, s2 }),
+                _ => series.failed = Some(ModelError::NonFinite { step: series.step + 1 }),
+            }
+        }
+        for series in &mut self.series {
+            series.step += 1;
+            if series.step == series.horizon && series.failed.is_none() {
+                series.finished.extend(series.active.drain(..).map(|path| path.tokens));
+                if !series.complete() {
+                    series.open_wave();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The hidden row each path's next token is predicted from, [rows, width].
+    fn hidden_rows(&mut self, interrupt: &dyn Interrupt) -> Result<Tensor> {
+        let window = self.model.max_context;
+        let predictor = &self.model.predictor;
+        let width = predictor.config().d_model;
+        let mut tokens = Vec::new();
+        let mut stamps = Vec::new();
+        let mut states = Vec::new();
+        for series in &mut self.series {
+            if series.step == 0 || series.length() > window {
+                continue;
+            }
+            let stamp = series.stamps[series.length() - 1];
+            for path in &mut series.active {
+                tokens.extend(path.tokens.last());
+                stamps.push(stamp);
+                states.push(&mut path.state);
+            }
+        }
+        let cached = if tokens.is_empty() {
+            Vec::new()
+        } else {
+            let rows = vec![1; states.len()];
+            with_values(&predictor.hidden(&tokens, &stamps, &mut states, &rows, interrupt)?, <[f32]>::to_vec)?
+        };
+        let mut cached = cached.chunks_exact(width);
+        let mut hidden = Vec::with_capacity(self.rows() * width);
+        for series in &mut self.series {
+            if series.step == 0 {
+                series.active.iter().for_each(|_| hidden.extend_from_slice(&series.root_hidden));
+            } else if series.length() <= window {
+                cached.by_ref().take(series.active.len()).for_each(|row| hidden.extend_from_slice(row));
+            } else {
+                // Sliding moves every position, so every hidden state changes: only recomputing the window is exact.
+                let start = series.length() - window;
+                let stamps = &series.stamps[start..start + window];
+                for path in &mut series.active {
+                    let tokens: Vec<Token> =
+                        series.context.iter().chain(&path.tokens).skip(start).copied().collect();
+                    let mut state = predictor.sequence();
+                    let rows = predictor.hidden(&tokens, stamps, &mut [&mut state], &[window], interrupt)?;
+                    hidden.extend(last_row(&rows)?);
+                    path.state = state;
+                }
+            }
+        }
+        Ok(matrix(hidden, width)?)
+    }
+
+    /// Removes and decodes the series that are complete.
+    pub fn take_finished(&mut self, interrupt: &dyn Interrupt) -> Result<Vec<(SeriesId, Result<Finished>)>> {
+        let mut done = Vec::new();
+        let mut i = 0;
+        while i < self.series.len() {
+            if !self.series[i].complete() {
+                i += 1;
+                continue;
+            }
+            let mut series = self.series.remove(i);
+            let id = series.id;
+            done.push((id, match series.failed.take() {
+                Some(error) => Err(error),
+                None => {
+                    let values = self.decode(&series, interrupt)?;
+                    Ok(Finished { series, values })
+                }
+            }));
+        }
+        Ok(done)
+    }
+
+    /// Normalised values of the forecast bars, [path][step][channel].
+    fn decode(&self, series: &Series, interrupt: &dyn Interrupt) -> Result<Vec<f32>> {
+        let start = (series.context.len() + series.horizon).saturating_sub(self.model.max_context);
+        let tokenizer = &self.model.tokenizer;
+        let (context, _) = tokenizer.decode_context(&series.context[start..], interrupt)?;
+        let mut values = Vec::with_capacity(series.samples * series.horizon * CHANNELS);
+        for paths in series.finished.chunks((DECODE_ROWS / series.horizon).max(1)) {
+            values.extend(tokenizer.decode_paths(&context, &paths.concat(), series.horizon, interrupt)?);
+        }
+        Ok(values)
+    }
+}
+
+impl Finished {
+    /// The paths in the units of the context, each bar coherent.
+    ///
+    /// # Errors
+    /// [`ModelError::NonFinite`] naming the first step that is not a number.
+    pub fn into_paths(self) -> Result<BarPaths> {
+        let Self { series, values } = self;
+        let horizon = series.horizon;
+        let mut bars = Vec::with_capacity(values.len() / CHANNELS);
+        for (i, row) in values.chunks_exact(CHANNELS).enumerate() {
+            let mut bar = series.stats.denormalise(row).map(f64::from);
+            if !bar.iter().all(|v| v.is_finite()) {
+                return Err(ModelError::NonFinite { step: i % horizon + 1 });
+            }
+            cohere(&mut bar);
+            bars.push(bar);
+        }
+        Ok(BarPaths { horizon, bars, context_used: series.context_used })
+    }
+}
+
+fn last_row(hidden: &Tensor) -> Result<Vec<f32>> {
+    Ok(hidden.i(hidden.dim(0)? - 1)?.to_vec1()?)
+}
+
+/// How a request is run.
+pub(super) struct Plan {
+    /// Newest bars used.
+    pub(super) context: usize,
+    /// Paths decoded together.
+    pub(super) wave: usize,
+    /// Bytes the series takes while in flight.
+    pub(super) bytes: u64,
+}
+
+impl Kronos {
+    /// Checks a request and decides how much of its context and how many paths at a time to use.
+    pub(super) fn plan(&self, request: &BarRequest, options: &BarOptions) -> Result<Plan> {
+        let BarRequest { bars, stamps, horizon, .. } = request;
+        let reject = |name, expected: &str, got: usize| {
+            Err(ModelError::InvalidParameter { name, expected: expected.into(), got: got.to_string() })
+        };
+        if *horizon == 0 {
+            return reject("horizon", "at least 1", 0);
+        }
+        if options.samples == 0 || u32::try_from(options.samples).is_err() {
+            return reject("samples", "at least 1", options.samples);
+        }
+        if bars.is_empty() {
+            return Err(ModelError::ContextTooShort { needed: 1, got: 0 });
+        }
+        if *horizon > self.max_context {
+            return Err(ModelError::HorizonTooLong { horizon: *horizon, max_context: self.max_context });
+        }
+        if stamps.len() != bars.len() + horizon {
+            return Err(ModelError::ShapeMismatch { what: "stamps", got: stamps.len(), expected: bars.len() + horizon });
+        }
+        if let Some(index) = bars.iter().position(|bar| !bar.iter().all(|v| (*v as f32).is_finite())) {
+            return Err(ModelError::MissingValue { what: "a bar's value", index });
+        }
+        for (index, stamp) in stamps.iter().enumerate() {
+            let fields = [stamp.minute, stamp.hour, stamp.weekday, stamp.day, stamp.month];
+            let limits = super::config::CALENDAR_TABLES.map(|(_, rows)| rows);
+            if fields.iter().zip(limits).any(|(&field, rows)| usize::from(field) >= rows) {
+                return Err(ModelError::MissingValue { what: "a calendar field", index });
+            }
+        }
+        let context = match options.window {
+            Window::Shorten => bars.len().min(self.max_context - horizon + 1),
+            Window::Slide => bars.len(),
+        };
+        let kept = context.min(self.max_context);
+        let decoder = |positions| self.tokenizer.decoder_cache_bytes(positions);
+        // Sixteen more, because a path copies the unfinished block of its context.
+        let mut per_path = self.predictor.cache_bytes(horizon + 16) + decoder(horizon + 16);
+        if kept + horizon > self.max_context + 1 {
+            per_path = per_path.max(self.predictor.cache_bytes(self.max_context));
+        }
+        let shared = self.predictor.cache_bytes(kept) + decoder(kept);
+        let room = options.memory_limit.saturating_sub(shared) / per_path.max(1);
+        if room == 0 {
+            let needed = shared + per_path;
+            return Err(ModelError::MemoryLimit { what: "one sample path", needed, limit: options.memory_limit });
+        }
+        let wave = options.samples.min(usize::try_from(room).unwrap_or(usize::MAX));
+        Ok(Plan { context, wave, bytes: shared + wave as u64 * per_path })
+    }
+}

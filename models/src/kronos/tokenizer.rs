@@ -1,0 +1,164 @@
+//! Bars to pairs of tokens and back: a causal auto-encoder around a binary spherical quantiser.
+
+use super::config::TokenizerConfig;
+use crate::artifact::Tensors;
+use crate::bars::CHANNELS;
+use crate::error::Result;
+use crate::interrupt::Interrupt;
+use crate::layers::block::{Observer, Sequence, SequenceContext, Stack};
+use crate::layers::linear::{Linear, linear};
+use crate::layers::tensor::{matrix, with_values};
+use candle_core::{D, Tensor};
+
+/// A bar as the model sees it: coarse and fine token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Token {
+    /// Coarse.
+    pub s1: u16,
+    /// Fine, given the coarse one.
+    pub s2: u16,
+}
+
+/// The tokenizer, for inference.
+#[derive(Debug)]
+pub struct Tokenizer {
+    config: TokenizerConfig,
+    embed: Linear,
+    encoder: Stack,
+    quant_embed: Linear,
+    post_quant_embed: Linear,
+    decoder: Stack,
+    head: Linear,
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer from the tensors that [`TokenizerConfig::tensors`] lists.
+    pub fn new(config: &TokenizerConfig, tensors: &Tensors) -> Result<Self> {
+        config.validate()?;
+        Ok(Self {
+            config: config.clone(),
+            embed: linear(tensors, "embed")?,
+            encoder: Stack::new(config.encoder(), tensors, "encoder")?,
+            quant_embed: linear(tensors, "quant_embed")?,
+            post_quant_embed: linear(tensors, "post_quant_embed")?,
+            decoder: Stack::new(config.decoder(), tensors, "decoder")?,
+            head: linear(tensors, "head")?,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &TokenizerConfig {
+        &self.config
+    }
+
+    /// Encodes normalised bars in one causal pass, however many they are.
+    pub fn encode(&self, bars: &[[f32; CHANNELS]], interrupt: &dyn Interrupt) -> Result<Vec<Token>> {
+        self.encode_observed(bars, interrupt, None)
+    }
+
+    /// [`Tokenizer::encode`], showing every stage: `tok.embed`, `tok.encoder.{i}`, `tok.quant_embed`, `tok.latent_unit`.
+    pub fn encode_observed(
+        &self,
+        bars: &[[f32; CHANNELS]],
+        interrupt: &dyn Interrupt,
+        mut observe: Option<&mut Observer>,
+    ) -> Result<Vec<Token>> {
+        let x = self.embed.forward(&matrix(bars.as_flattened().to_vec(), CHANNELS)?)?;
+        if let Some(see) = &mut observe {
+            see("tok.embed", &x);
+        }
+        let mut sequence = self.encoder.sequence();
+        let stage = observe.as_mut().map(|see| ("tok.encoder", &mut **see));
+        let x = self.encoder.forward(x, &mut [&mut sequence], &[bars.len()], interrupt, stage)?;
+        let latent = self.quant_embed.forward(&x)?;
+        if let Some(see) = &mut observe {
+            see("tok.quant_embed", &latent);
+            let norm = latent.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?;
+            see("tok.latent_unit", &latent.broadcast_div(&norm)?);
+        }
+        // Only signs matter: the quantiser's normalisation to the sphere changes none.
+        let bits = self.config.code_bits();
+        let s1_bits = self.config.s1_bits;
+        Ok(with_values(&latent, |latent| {
+            let little_endian = |z: &[f32]| z.iter().rev().fold(0u16, |t, z| t << 1 | u16::from(*z > 0.0));
+            latent
+                .chunks_exact(bits)
+                .map(|z| Token { s1: little_endian(&z[..s1_bits]), s2: little_endian(&z[s1_bits..]) })
+                .collect()
+        })?)
+    }
+
+    /// Code vectors ±1/sqrt(bits) of tokens, [tokens, bits].
+    fn code(&self, tokens: &[Token]) -> Result<Tensor> {
+        let bits = self.config.code_bits();
+        let one = 1.0 / (bits as f32).sqrt();
+        let mut values = Vec::with_capacity(tokens.len() * bits);
+        for token in tokens {
+            let signs = |t: u16, n: usize| (0..n).map(move |j| if t >> j & 1 == 1 { one } else { -one });
+            values.extend(signs(token.s1, self.config.s1_bits));
+            values.extend(signs(token.s2, self.config.s2_bits));
+        }
+        Ok(matrix(values, bits)?)
+    }
+
+    /// Starts decoding with tokens that several continuations share.
+    ///
+    /// Returns the decoded rows too, [tokens · channels], for those who want the whole window.
+    pub fn decode_context(&self, tokens: &[Token], interrupt: &dyn Interrupt) -> Result<(SequenceContext, Vec<f32>)> {
+        let mut sequence = self.decoder.sequence();
+        let rows = self.decode(tokens, &mut [&mut sequence], &[tokens.len()], interrupt, None)?;
+        Ok((sequence.freeze(), rows))
+    }
+
+    /// Decodes `steps` tokens per path, path after path, each continuing `context`; returns [paths · steps · channels].
+    pub fn decode_paths(
+        &self,
+        context: &SequenceContext,
+        tokens: &[Token],
+        steps: usize,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<f32>> {
+        let mut paths: Vec<Sequence> = tokens.chunks_exact(steps).map(|_| context.branch(steps)).collect();
+        let rows = vec![steps; paths.len()];
+        self.decode(tokens, &mut paths.iter_mut().collect::<Vec<_>>(), &rows, interrupt, None)
+    }
+
+    /// Decodes one whole window, showing every stage: `tok.bits`, `tok.post_quant_embed`, `tok.decoder.{i}`, `tok.recon`.
+    pub fn decode_observed(&self, tokens: &[Token], interrupt: &dyn Interrupt, see: &mut Observer) -> Result<Vec<f32>> {
+        self.decode(tokens, &mut [&mut self.decoder.sequence()], &[tokens.len()], interrupt, Some(see))
+    }
+
+    fn decode(
+        &self,
+        tokens: &[Token],
+        sequences: &mut [&mut Sequence],
+        rows: &[usize],
+        interrupt: &dyn Interrupt,
+        mut observe: Option<&mut Observer>,
+    ) -> Result<Vec<f32>> {
+        let code = self.code(tokens)?;
+        let x = self.post_quant_embed.forward(&code)?;
+        if let Some(see) = &mut observe {
+            see("tok.bits", &code);
+            see("tok.post_quant_embed", &x);
+        }
+        let stage = observe.as_mut().map(|see| ("tok.decoder", &mut **see));
+        let x = self.decoder.forward(x, sequences, rows, interrupt, stage)?;
+        let bars = self.head.forward(&x)?;
+        if let Some(see) = &mut observe {
+            see("tok.recon", &bars);
+        }
+        Ok(with_values(&bars, <[f32]>::to_vec)?)
+    }
+
+    /// Bytes of cache that decoding `positions` positions of one sequence takes.
+    pub fn decoder_cache_bytes(&self, positions: usize) -> u64 {
+        self.decoder.shape().cache_bytes(positions)
+    }
+
+    /// Bytes of the packed weights.
+    pub fn bytes(&self) -> usize {
+        let linears = [&self.embed, &self.quant_embed, &self.post_quant_embed, &self.head];
+        linears.iter().map(|l| l.bytes()).sum::<usize>() + self.encoder.bytes() + self.decoder.bytes()
+    }
+}
