@@ -1,11 +1,11 @@
 -- Draws the newest bars of one series and its forecast as text.
--- psql variable: series. Reads demo.bar (symbol, ts, high, low, close) and the temporary table forecast.
+-- psql variable: series. Reads demo.bar and demo.forecast.
 with history as (
     select row_number() over (order by ts) as x, ts, low, high, close, false as ahead
     from (select * from demo.bar where symbol = :'series' order by ts desc limit 54) as newest
 ), ahead as (
     select (select max(x) from history) + step as x, ts, lower, upper, close, true
-    from forecast where series = :'series' and status is null
+    from demo.forecast where series = :'series' and status is null
 ), column_of as (
     select * from history union all select * from ahead
 ), scale as (

@@ -1,0 +1,101 @@
+//! The documentation is true: every ```` ```sql ```` block of README.md and docs/*.md runs, in order, in a database of
+//! its page's own, and prints the ```` ```text ```` block that follows it, where one does.
+//!
+//! A block that needs what a test cannot have (another extension, a restart) is marked ```` ```sql no-run ````.
+//! `KRONOS_DOCS_UPDATE=1` writes what the blocks print into the pages instead, for a person to read before commit.
+
+use kronos_tests::{Database, project_root};
+use std::path::{Path, PathBuf};
+
+/// A fenced block of a page, by the numbers of its lines: those between the fences.
+struct Block {
+    kind: String,
+    first: usize,
+    end: usize,
+}
+
+fn blocks(lines: &[&str]) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, usize)> = None;
+    for (number, line) in lines.iter().enumerate() {
+        if let Some(kind) = line.strip_prefix("```") {
+            open = match open {
+                Some((kind, first)) => {
+                    blocks.push(Block { kind, first, end: number });
+                    None
+                }
+                None => Some((kind.trim().to_owned(), number + 1)),
+            };
+        }
+    }
+    assert!(open.is_none(), "a block is not closed: {open:?}");
+    blocks
+}
+
+/// Text as it is compared: without trailing blanks and blank lines around.
+fn trimmed(text: &str) -> String {
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim_matches('\n').to_owned()
+}
+
+fn pages() -> Vec<PathBuf> {
+    let mut pages: Vec<PathBuf> = std::fs::read_dir(project_root().join("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    pages.push(project_root().join("README.md"));
+    pages.sort();
+    pages
+}
+
+/// Runs the blocks of a page; returns the page with what they print, and what differs.
+fn run_page(page: &Path) -> (String, Vec<String>) {
+    let text = std::fs::read_to_string(page).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let blocks = blocks(&lines);
+    let place = |block: &Block| format!("{}:{}", page.file_name().unwrap().display(), block.first);
+    let db = Database::new(&format!("docs_{}", page.file_stem().unwrap().display()));
+    let mut problems = Vec::new();
+    let mut updated = String::new();
+    let mut copied = 0;
+    for (index, block) in blocks.iter().enumerate() {
+        if block.kind != "sql" {
+            continue;
+        }
+        let script = lines[block.first..block.end].join("\n") + "\n";
+        let printed = trimmed(&db.psql(&script));
+        let expected = blocks.get(index + 1).filter(|next| {
+            next.kind == "text" && lines[block.end + 1..next.first - 1].iter().all(|line| line.is_empty())
+        });
+        let Some(expected) = expected else {
+            if printed.lines().any(|line| line.starts_with("ERROR:")) {
+                problems.push(format!("{} fails:\n{printed}", place(block)));
+            }
+            continue;
+        };
+        if trimmed(&lines[expected.first..expected.end].join("\n")) != printed {
+            problems.push(format!("{} prints:\n{printed}", place(block)));
+        }
+        updated.extend(lines[copied..expected.first].iter().flat_map(|line| [line, "\n"]));
+        updated.push_str(&printed);
+        updated.push('\n');
+        copied = expected.end;
+    }
+    updated.extend(lines[copied..].iter().flat_map(|line| [line, "\n"]));
+    (updated, problems)
+}
+
+#[test]
+fn sql_of_the_documentation_runs_and_prints_what_it_says() {
+    let update = std::env::var_os("KRONOS_DOCS_UPDATE").is_some();
+    let mut problems = Vec::new();
+    for page in pages() {
+        let (updated, found) = run_page(&page);
+        if update {
+            std::fs::write(&page, updated).unwrap();
+        } else {
+            problems.extend(found);
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n\n"));
+}
