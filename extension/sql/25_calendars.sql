@@ -143,23 +143,23 @@ begin
     raise exception 'sessions of weekday "%" are not a list of [opens, closes]', bad using errcode = 'invalid_parameter_value',
       hint = 'Write times as "HH:MM" with opens before closes; a session over midnight is one up to "24:00" and one from "00:00".';
   end if;
-  insert into _kronos.calendar (name, timezone, description)
-  values (add_calendar.name, add_calendar.timezone, add_calendar.description);
-  insert into _kronos.calendar_session (calendar, weekday, opens, closes)
-  select add_calendar.name, weekday, (span ->> 0)::time, (span ->> 1)::time
-  from jsonb_each(sessions) as t(k, spans)
-  cross join lateral generate_series(left(k, 1)::int, right(k, 1)::int) weekday
-  cross join lateral jsonb_array_elements(spans) span;
-  select s.weekday into bad
-  from _kronos.calendar_session s
-  join _kronos.calendar_session o
-    on o.calendar = s.calendar and o.weekday = s.weekday and o.opens > s.opens and o.opens < s.closes
-  where s.calendar = add_calendar.name limit 1;
+  with span as (
+    select weekday, s.span ->> 0 as opens, s.span ->> 1 as closes, row_number() over () as place
+    from jsonb_each(sessions) as t(k, spans)
+    cross join lateral generate_series(left(k, 1)::int, right(k, 1)::int) weekday
+    cross join lateral jsonb_array_elements(spans) s(span))
+  select a.weekday into bad from span a join span b using (weekday)
+  where a.place < b.place and a.opens < b.closes and b.opens < a.closes limit 1;
   if bad is not null then
     raise exception 'sessions of weekday % overlap', bad using errcode = 'invalid_parameter_value';
   end if;
-exception when unique_violation then
-  raise exception 'sessions of a weekday are given twice' using errcode = 'invalid_parameter_value';
+  insert into _kronos.calendar (name, timezone, description)
+  values (add_calendar.name, add_calendar.timezone, add_calendar.description);
+  insert into _kronos.calendar_session (calendar, weekday, opens, closes)
+  select add_calendar.name, weekday, (s.span ->> 0)::time, (s.span ->> 1)::time
+  from jsonb_each(sessions) as t(k, spans)
+  cross join lateral generate_series(left(k, 1)::int, right(k, 1)::int) weekday
+  cross join lateral jsonb_array_elements(spans) s(span);
 end
 $$;
 comment on function kronos.add_calendar is

@@ -6,7 +6,7 @@ insert into _kronos.calendar (name, timezone, description, builtin) values
    'hours before 1985-09-30 were shorter than listed.', true);
 
 insert into _kronos.calendar_session (calendar, weekday, opens, closes, builtin)
-select '24x7', weekday, '00:00', '24:00', true from pg_catalog.generate_series(1, 7) weekday
+select '24x7', weekday, time '00:00', time '24:00', true from pg_catalog.generate_series(1, 7) weekday
 union all
 select 'XNYS', weekday, '09:30', '16:00', true from pg_catalog.generate_series(1, 5) weekday;
 
