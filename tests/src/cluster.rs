@@ -2,6 +2,7 @@
 
 use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -19,13 +20,13 @@ pub fn project_root() -> &'static Path {
 }
 
 /// The folder `../shared/<path>` beside the project, or `None` with one line on stderr where it is absent: the test
-/// that asked then returns, and `make test` counts it as skipped.
+/// that asked then returns. The line goes past the capture of test output, so that `make test` can repeat it.
 pub fn shared_folder(path: &str) -> Option<PathBuf> {
     let folder = project_root().parent()?.join("shared").join(path);
     if folder.exists() {
         return Some(folder);
     }
-    eprintln!("skipped: ../shared/{path} is absent");
+    writeln!(std::io::stderr(), "skipped: ../shared/{path} is absent").ok();
     None
 }
 
@@ -68,22 +69,39 @@ impl Cluster {
         for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("PG")) {
             command.env_remove(variable);
         }
-        match self.config.get_hosts().first() {
-            Some(Host::Unix(path)) => command.env("PGHOST", path),
-            Some(Host::Tcp(name)) => command.env("PGHOST", name),
-            None => &mut command,
-        };
-        if let Some(port) = self.config.get_ports().first() {
-            command.env("PGPORT", port.to_string());
+        for (name, value) in self.fields(database) {
+            let variable =
+                if name == "dbname" { "PGDATABASE".to_owned() } else { format!("PG{}", name.to_uppercase()) };
+            command.env(variable, value);
         }
-        if let Some(password) = self.config.get_password() {
-            command.env("PGPASSWORD", String::from_utf8_lossy(password).as_ref());
-        }
-        if let Some(user) = self.config.get_user() {
-            command.env("PGUSER", user);
-        }
-        command.env("PGDATABASE", database).env("PGTZ", "UTC").current_dir(project_root());
+        command.env("PGTZ", "UTC").current_dir(project_root());
         command
+    }
+
+    /// The connection string of `database` for programs that take one.
+    pub fn connection_string(&self, database: &str) -> String {
+        let written = |(name, value): (&str, String)| {
+            format!("{name}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+        };
+        self.fields(database).into_iter().map(written).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Connection parameters by their names in libpq.
+    fn fields(&self, database: &str) -> Vec<(&'static str, String)> {
+        let host = self.config.get_hosts().first().map(|host| match host {
+            Host::Unix(path) => path.display().to_string(),
+            Host::Tcp(name) => name.clone(),
+        });
+        [
+            ("dbname", Some(database.to_owned())),
+            ("host", host),
+            ("port", self.config.get_ports().first().map(u16::to_string)),
+            ("user", self.config.get_user().map(str::to_owned)),
+            ("password", self.config.get_password().map(|text| String::from_utf8_lossy(text).into_owned())),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
     }
 
     pub(crate) fn administer(&self, sql: &str) {
