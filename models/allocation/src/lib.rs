@@ -5,6 +5,7 @@ mod book;
 mod bounds;
 mod conflict;
 mod conic;
+mod covariance;
 mod error;
 mod explain;
 mod orders;
@@ -17,6 +18,7 @@ mod soft;
 
 pub use book::{allocate, conic_program};
 pub use conic::{CancelCheck, ConicProgram, KktResiduals};
+pub use covariance::{Estimator, HistoryStatus, ReturnHistory, RiskEstimate};
 pub use error::AllocationError;
 pub use explain::{Allocation, Binding, NameResult, NameStatus, RuleResult, Status};
 pub use problem::{

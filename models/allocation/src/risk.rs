@@ -209,6 +209,6 @@ fn lower_cholesky(matrix: &[f64], n: usize) -> Result<DMatrix<f64>, AllocationEr
         .ok_or(AllocationError::NotPositiveDefinite)
 }
 
-fn row_major(matrix: &DMatrix<f64>) -> Vec<f64> {
+pub(crate) fn row_major(matrix: &DMatrix<f64>) -> Vec<f64> {
     matrix.transpose().as_slice().to_vec()
 }
