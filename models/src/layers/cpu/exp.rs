@@ -18,7 +18,8 @@ const OVERFLOW: f32 = 88.0;
 pub unsafe fn exp<L: Lanes>(x: L) -> L {
     // SAFETY: the caller runs on the instruction set of `L`; no memory is touched.
     unsafe {
-        let clamped = x.max(L::splat(UNDERFLOW)).min(L::splat(OVERFLOW));
+        // The bounds first: a comparison with NaN yields the second operand, and NaN must come through.
+        let clamped = L::splat(OVERFLOW).min(L::splat(UNDERFLOW).max(x));
         let n = clamped.mul(L::splat(std::f32::consts::LOG2_E)).round();
         let r = n.fma(L::splat(-0.693_359_375), clamped);
         let r = n.fma(L::splat(2.121_944_4e-4), r);
@@ -92,6 +93,7 @@ mod tests {
             let y = exp_of(isa, x);
             assert_eq!(y[..3], [0.0, 0.0, 1.0]);
             assert!(y[3].is_finite() && y[3] > 1e38);
+            assert!(y[4].is_nan());
         }
     }
 }
