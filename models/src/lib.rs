@@ -13,5 +13,6 @@ pub mod kronos;
 pub mod layers;
 pub mod quantile;
 pub mod random;
+pub mod simulate;
 
 pub use error::{ModelError, Result};
