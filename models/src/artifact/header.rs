@@ -65,7 +65,7 @@ pub(super) fn read(file: &mut File, length: u64, path: &Path) -> Result<Vec<Entr
 /// Parses the JSON and checks that the entries tile the bytes from `data` to `length`.
 fn entries(text: &[u8], data: u64, length: u64) -> Result<Vec<Entry>, String> {
     let Header(mut raw) = serde_json::from_slice(text).map_err(|error| format!("header: {error}"))?;
-    raw.sort_by(|(_, a), (_, b)| a.data_offsets.cmp(&b.data_offsets));
+    raw.sort_by_key(|(_, entry)| entry.data_offsets);
     let mut entries = Vec::with_capacity(raw.len());
     let mut end = 0;
     for (name, RawEntry { dtype, shape: Shape(shape), data_offsets: (from, to) }) in raw {
