@@ -1,0 +1,11 @@
+//! Brings market data from feeds and files into PostgreSQL, complete, once, and stamped with when it was known.
+//!
+//! A frame takes one way: socket → [`feed::Feed::parse`] (pure) → tracker (gaps, duplicates) → bounded channel →
+//! batcher → binary COPY into staging → `INSERT … ON CONFLICT` with the cursors in the same transaction. Everything
+//! before the batcher can be driven without a network, a clock or a database.
+
+pub mod error;
+pub mod exact;
+pub mod feed;
+pub mod record;
+pub mod recording;
