@@ -8,6 +8,7 @@ use kronos_models::ModelError;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, spi};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Result of the extension's inner functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -44,7 +45,11 @@ pub enum Error {
     /// A model that others still refer to.
     ModelInUse { version: String, aliases: Vec<String> },
     /// A model family this library does not implement.
-    UndefinedFamily { family: String, known: &'static [&'static str] },
+    UndefinedFamily { family: String, known: Vec<String> },
+    /// An alias nobody set.
+    UndefinedAlias { name: String, known: Vec<String> },
+    /// A predictor without the tokenizer it was trained with.
+    TokenizerMissing { path: PathBuf },
     /// A model directory outside `kronos.model_dir`, or otherwise not acceptable.
     InvalidUri { uri: String, reason: &'static str },
     /// A file that is not there.
@@ -63,6 +68,16 @@ pub enum Error {
     Unsupported { what: String, hint: String },
     /// Something the server must have is not in place.
     NotReady { what: String, hint: String },
+    /// An OID that belongs to no relation.
+    UndefinedRelation { oid: u32 },
+    /// `only_series` for a relation that is one single series.
+    NoSeriesColumn { relation: String },
+    /// A calibration nobody created.
+    UndefinedCalibration { name: String },
+    /// The engine that runs models broke while answering.
+    EngineFailed { reason: String },
+    /// A request that took longer than `kronos.request_timeout`.
+    RequestTimeout { limit: Duration },
     /// The numerical library refused.
     Model(ModelError),
     /// A query of ours failed without raising an error of its own; a defect.
@@ -216,11 +231,24 @@ fn report(error: Error) -> Report {
         .detail(format!("Referring to it: {}.", list(&aliases)))
         .hint("Point the alias to another version with kronos.set_alias(), or remove it with kronos.set_alias(alias, NULL)."),
         Error::UndefinedFamily { family, known } => {
-            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
             let near = did_you_mean(&family, &known);
             Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("model family \"{family}\" does not exist"))
                 .hint(format!("{near}Known families: {}.", list(&known)))
         }
+        Error::UndefinedAlias { name, known } => {
+            let near = did_you_mean(&name, &known);
+            Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("alias \"{name}\" does not exist"))
+                .hint(format!("{near}See the column aliases of kronos.models."))
+        }
+        Error::TokenizerMissing { path } => Report::new(
+            Code::ERRCODE_UNDEFINED_FILE,
+            format!("could not open \"{}\": file does not exist", path.join("config.json").display()),
+        )
+        .detail("A Kronos model needs the tokenizer it was trained with.")
+        .hint(
+            "Put it there, or name its directory under kronos.model_dir with \
+             options => '{\"tokenizer\":\"Kronos-Tokenizer-base\"}'.",
+        ),
         Error::InvalidUri { uri, reason } => {
             Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, format!("model uri \"{uri}\" {reason}"))
                 .hint("Give a path relative to kronos.model_dir, such as 'Kronos-base'.")
@@ -258,6 +286,27 @@ fn report(error: Error) -> Report {
         Error::NotReady { what, hint } => {
             Report::new(Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, what).hint(hint)
         }
+        Error::UndefinedRelation { oid } => {
+            Report::new(Code::ERRCODE_UNDEFINED_TABLE, format!("relation with OID {oid} does not exist"))
+        }
+        Error::NoSeriesColumn { relation } => Report::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("only_series needs a series column, and \"{relation}\" has none"),
+        )
+        .hint("Pass series_col => '...', or leave only_series out."),
+        Error::UndefinedCalibration { name } => {
+            Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("calibration \"{name}\" does not exist"))
+                .hint("Leave calibration out to get the model's own interval.")
+        }
+        Error::EngineFailed { reason } => {
+            Report::new(Code::ERRCODE_INTERNAL_ERROR, "the engine that runs models failed")
+                .detail(format!("{}.", reason.trim_end_matches('.')))
+                .hint("The next call starts a new one; the server log has the circumstances.")
+        }
+        Error::RequestTimeout { limit } => Report::new(
+            Code::ERRCODE_QUERY_CANCELED,
+            format!("canceling forecast after {} ms due to kronos.request_timeout", limit.as_millis()),
+        ),
         Error::Model(error) => model_report(error),
         Error::Spi(error) => {
             Report::new(Code::ERRCODE_INTERNAL_ERROR, "an internal query failed").detail(format!("{error}."))
@@ -278,7 +327,8 @@ fn model_report(error: ModelError) -> Report {
             .hint("Give the series more bars, or raise the option context."),
         ModelError::HorizonTooLong { max_context, .. } => {
             Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
-                .hint(format!("Ask for fewer than {max_context} bars, or set the option window to slide."))
+                .hint(format!("A context of 32 bars must fit beside it: ask for at most {} bars, or set the option slide.",
+                (max_context + 1).saturating_sub(32)))
         }
         ModelError::MissingValue { .. } => Report::new(Code::ERRCODE_NULL_VALUE_NOT_ALLOWED, message),
         ModelError::ArtifactMissing { path } => report(Error::FileMissing { path, expected_sha256: None }),

@@ -5,8 +5,17 @@
 //! privileges; `#[pg_extern(sql = false)]` only exports the symbols they refer to.
 
 mod api;
+mod calendar;
+mod catalog;
+mod diagnostics;
+mod engine;
 mod error;
+mod forecast;
 mod guc;
+mod options;
+mod relation;
+mod result_set;
+mod simulate;
 
 pgrx::pg_module_magic!();
 

@@ -1,0 +1,214 @@
+//! Trading calendars: when a market is open, in its own local time.
+//!
+//! A calendar decides two things about a forecast: which timestamps the forecast bars bear, and which calendar fields
+//! the model reads. Both change the numbers, so nothing here guesses: hours, holidays and half days are data, read
+//! from the catalogue by [`load`], and the arithmetic below is pure.
+
+mod grid;
+mod load;
+
+pub use grid::{Grid, Width, end, infer_width, label_zone};
+pub use load::load;
+
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Timelike};
+use chrono_tz::Tz;
+use kronos_models::bars::Stamp;
+use std::collections::BTreeMap;
+
+/// An instant in microseconds since 2000-01-01 00:00 UTC, as PostgreSQL stores a `timestamptz`.
+pub type Instant = i64;
+
+/// Microseconds from 1970-01-01 to 2000-01-01.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 86_400 * SECOND;
+
+/// Dates without any session after which a calendar counts as closed for good.
+const LONGEST_CLOSURE: usize = 400;
+
+/// One session of a date; a session over midnight is two that touch.
+///
+/// # Units
+/// Seconds from local midnight, `close` at most 86,400.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Session {
+    /// First second.
+    pub open: i32,
+    /// First second after it.
+    pub close: i32,
+}
+
+/// A market's hours.
+#[derive(Debug, Clone)]
+pub struct Calendar {
+    name: String,
+    zone: Tz,
+    hours: Hours,
+}
+
+#[derive(Debug, Clone)]
+enum Hours {
+    /// Open at every instant.
+    Always,
+    /// Sessions by weekday (Monday first), replaced on the dates listed; an empty list is a holiday.
+    Sessions { weekly: [Vec<Session>; 7], exceptions: BTreeMap<NaiveDate, Vec<Session>> },
+}
+
+impl Calendar {
+    /// A market that never closes.
+    pub fn always(name: impl Into<String>, zone: Tz) -> Self {
+        Self { name: name.into(), zone, hours: Hours::Always }
+    }
+
+    /// A market with sessions by weekday (Monday first) and dates on which others rule.
+    pub fn with_sessions(
+        name: impl Into<String>,
+        zone: Tz,
+        mut weekly: [Vec<Session>; 7],
+        mut exceptions: BTreeMap<NaiveDate, Vec<Session>>,
+    ) -> Self {
+        for sessions in weekly.iter_mut().chain(exceptions.values_mut()) {
+            sessions.sort_unstable();
+        }
+        Self { name: name.into(), zone, hours: Hours::Sessions { weekly, exceptions } }
+    }
+
+    /// The name it was asked for by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The time zone its hours and calendar fields are in.
+    pub fn zone(&self) -> Tz {
+        self.zone
+    }
+
+    /// Whether it is open at every instant.
+    fn never_closes(&self) -> bool {
+        matches!(self.hours, Hours::Always)
+    }
+
+    /// The sessions of a date; `None` when the market never closes.
+    fn sessions(&self, date: NaiveDate) -> Option<&[Session]> {
+        match &self.hours {
+            Hours::Always => None,
+            Hours::Sessions { weekly, exceptions } => Some(
+                exceptions
+                    .get(&date)
+                    .unwrap_or(&weekly[date.weekday().num_days_from_monday() as usize])
+                    .as_slice(),
+            ),
+        }
+    }
+
+    /// Whether the market opens at all on a date.
+    fn is_trading_date(&self, date: NaiveDate) -> bool {
+        self.sessions(date).is_none_or(|sessions| !sessions.is_empty())
+    }
+
+    /// The sessions of a date as instants.
+    fn on_date(&self, date: NaiveDate) -> impl Iterator<Item = (Instant, Instant)> + '_ {
+        let instant = move |seconds: i32| {
+            let midnight = date.and_time(NaiveTime::MIN);
+            let local = midnight.checked_add_signed(TimeDelta::seconds(seconds.into())).unwrap_or(midnight);
+            to_instant(self.zone, local)
+        };
+        self.sessions(date)
+            .unwrap_or_default()
+            .iter()
+            .map(move |session| (instant(session.open), instant(session.close)))
+    }
+
+    /// The sessions around and after an instant, in order, until the calendar stays closed for too long.
+    fn sessions_from(&self, at: Instant) -> impl Iterator<Item = Span> + '_ {
+        // A chain of touching sessions counts its bars from its first opening, which lies within a week.
+        let date = to_local(self.zone, at).date();
+        let mut dates = date.checked_sub_days(Days::new(8)).unwrap_or(date).iter_days();
+        let mut closed = 0;
+        let trading = std::iter::from_fn(move || {
+            loop {
+                let date = dates.next()?;
+                if self.is_trading_date(date) {
+                    closed = 0;
+                    return Some(date);
+                }
+                closed += 1;
+                if closed > LONGEST_CLOSURE {
+                    return None;
+                }
+            }
+        });
+        let mut before: Option<Span> = None;
+        trading.flat_map(|date| self.on_date(date)).map(move |(open, close)| {
+            let anchor = before.filter(|span| span.close == open).map_or(open, |span| span.anchor);
+            *before.insert(Span { anchor, open, close })
+        })
+    }
+
+    /// Whether an instant lies inside a session.
+    pub fn is_open(&self, at: Instant) -> bool {
+        self.overlaps(at, at.saturating_add(1))
+    }
+
+    /// Whether the market is open at some instant from `start` up to, not including, `end`.
+    fn overlaps(&self, start: Instant, end: Instant) -> bool {
+        self.never_closes()
+            || self
+                .sessions_from(start)
+                .take_while(|span| span.open < end)
+                .any(|span| start < span.close && span.open < end)
+    }
+}
+
+/// One session in time.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    /// The opening its bars are counted from: its own, or that of the first of the sessions touching before it.
+    anchor: Instant,
+    open: Instant,
+    close: Instant,
+}
+
+/// The wall clock of a zone at an instant.
+fn to_local(zone: Tz, at: Instant) -> NaiveDateTime {
+    DateTime::from_timestamp_micros(at.saturating_add(POSTGRES_EPOCH))
+        .unwrap_or_default()
+        .with_timezone(&zone)
+        .naive_local()
+}
+
+/// The instant at which a zone's wall clock shows `local`.
+///
+/// A wall time that occurs twice means its first occurrence; one that is skipped is read with the offset before the
+/// switch, as PostgreSQL reads it.
+fn to_instant(zone: Tz, local: NaiveDateTime) -> Instant {
+    let utc = match zone.from_local_datetime(&local).earliest() {
+        Some(found) => found.naive_utc(),
+        // No zone skips a whole day and has a valid wall time a day earlier, except where a date was dropped when
+        // the date line moved; UTC serves there.
+        None => local
+            .checked_sub_days(Days::new(1))
+            .and_then(|before| {
+                let valid = zone.from_local_datetime(&before).earliest()?;
+                let offset = before - valid.naive_utc();
+                local.checked_sub_signed(offset)
+            })
+            .unwrap_or(local),
+    };
+    utc.and_utc().timestamp_micros().saturating_sub(POSTGRES_EPOCH)
+}
+
+/// The calendar fields a bar model reads.
+fn stamp(local: NaiveDateTime) -> Stamp {
+    // Each field is below 60, so the narrowing cannot lose anything.
+    Stamp {
+        minute: local.minute() as u8,
+        hour: local.hour() as u8,
+        weekday: local.weekday().num_days_from_monday() as u8,
+        day: local.day() as u8,
+        month: local.month() as u8,
+    }
+}
+
+#[cfg(test)]
+mod tests;

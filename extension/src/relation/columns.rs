@@ -1,0 +1,343 @@
+//! Which column is what: named by the caller, or found where only one answer is possible.
+
+use super::{Relation, owned};
+use crate::error::{Error, Result};
+use crate::options::ColumnNames;
+use pgrx::pg_sys::{self, BuiltinOid, Oid};
+use pgrx::spi::{Spi, SpiClient};
+
+/// How the time column's values become instants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeKind {
+    /// `timestamptz`: an instant already.
+    Instant,
+    /// `date` or `timestamp`: the wall clock of the calendar's zone.
+    Local,
+}
+
+/// The columns of a relation that hold bars.
+#[derive(Debug, Clone)]
+pub struct Columns {
+    /// Key of a series with its type as SQL text; `None` for one single series.
+    pub series: Option<(String, String)>,
+    /// Start of the bar.
+    pub time: (String, TimeKind),
+    /// Open, high, low, close.
+    pub prices: [String; 4],
+    /// Volume, where there is one.
+    pub volume: Option<String>,
+    /// Amount, where there is one.
+    pub amount: Option<String>,
+    /// When a row could be known.
+    pub known_at: Option<String>,
+}
+
+/// What the caller said about columns.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// `series_col`.
+    pub series: Option<&'a str>,
+    /// `time_col`.
+    pub time: Option<&'a str>,
+    /// Option `columns`.
+    pub names: &'a ColumnNames,
+    /// Option `known_at_col`.
+    pub known_at: Option<&'a str>,
+}
+
+/// A column as the catalogue describes it.
+struct Column {
+    name: String,
+    /// Type beneath any domain.
+    base: Oid,
+    /// Type as SQL text.
+    written: String,
+}
+
+const NUMBERS: [BuiltinOid; 6] = [
+    BuiltinOid::INT2OID,
+    BuiltinOid::INT4OID,
+    BuiltinOid::INT8OID,
+    BuiltinOid::FLOAT4OID,
+    BuiltinOid::FLOAT8OID,
+    BuiltinOid::NUMERICOID,
+];
+const TEXTS: [BuiltinOid; 4] =
+    [BuiltinOid::TEXTOID, BuiltinOid::VARCHAROID, BuiltinOid::BPCHAROID, BuiltinOid::NAMEOID];
+const INTEGERS: [BuiltinOid; 3] = [BuiltinOid::INT2OID, BuiltinOid::INT4OID, BuiltinOid::INT8OID];
+const LOCAL_TIMES: [BuiltinOid; 2] = [BuiltinOid::TIMESTAMPOID, BuiltinOid::DATEOID];
+
+impl Column {
+    fn is(&self, types: &[BuiltinOid]) -> bool {
+        types.iter().any(|builtin| self.base == Oid::from(builtin.value()))
+    }
+
+    fn is_key(&self) -> bool {
+        self.is(&TEXTS) || self.is(&INTEGERS) || self.is(&[BuiltinOid::UUIDOID])
+    }
+
+    fn time_kind(&self) -> Option<TimeKind> {
+        if self.is(&[BuiltinOid::TIMESTAMPTZOID]) {
+            Some(TimeKind::Instant)
+        } else {
+            self.is(&LOCAL_TIMES).then_some(TimeKind::Local)
+        }
+    }
+}
+
+/// Finds the columns of `relation` that hold bars.
+///
+/// # Errors
+/// 42703 for a name that is not there, 42804 for a type that does not serve, 42P18 where several columns could be
+/// meant.
+pub fn resolve(relation: &Relation, wanted: &Wanted<'_>) -> Result<Columns> {
+    Spi::connect(|client| Resolver { relation, columns: describe(client, relation)? }.resolve(client, wanted))
+}
+
+fn describe(client: &SpiClient<'_>, relation: &Relation) -> Result<Vec<Column>> {
+    let rows = client.select(
+        "select attname::text, atttypid, pg_catalog.format_type(atttypid, atttypmod) from pg_catalog.pg_attribute
+         where attrelid operator(pg_catalog.=) $1 and attnum operator(pg_catalog.>) 0 and not attisdropped
+         order by attnum",
+        None,
+        &[relation.oid.into()],
+    )?;
+    rows.into_iter()
+        .map(|row| {
+            let type_of = row.get::<Oid>(2)?.unwrap_or(Oid::INVALID);
+            Ok(Column {
+                name: row.get::<String>(1)?.unwrap_or_default(),
+                base: base_type(type_of),
+                written: row.get::<String>(3)?.unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+#[allow(unsafe_code)]
+fn base_type(type_of: Oid) -> Oid {
+    // SAFETY: the OID was just read from pg_attribute.
+    unsafe { pg_sys::getBaseType(type_of) }
+}
+
+#[allow(unsafe_code)]
+fn type_name(type_of: Oid) -> String {
+    // SAFETY: any OID is allowed; the result is a string in the current context.
+    unsafe { owned(pg_sys::format_type_be_qualified(type_of)) }.unwrap_or_default()
+}
+
+struct Resolver<'a> {
+    relation: &'a Relation,
+    columns: Vec<Column>,
+}
+
+impl Resolver<'_> {
+    fn resolve(&self, client: &SpiClient<'_>, wanted: &Wanted<'_>) -> Result<Columns> {
+        let names = wanted.names;
+        let known_at = match wanted.known_at {
+            Some(name) => Some(self.typed(
+                name,
+                "known_at",
+                &[BuiltinOid::TIMESTAMPTZOID],
+                "timestamp with time zone",
+            )?),
+            None => None,
+        };
+        let time = self.time(client, wanted)?;
+        let price = |mapped: &Option<String>, role: &'static str| {
+            self.number(mapped.as_deref().unwrap_or(role), role).map(|column| column.name.clone())
+        };
+        let prices = [
+            price(&names.open, "open")?,
+            price(&names.high, "high")?,
+            price(&names.low, "low")?,
+            price(&names.close, "close")?,
+        ];
+        // A column that is mapped must be there; one that is not may be missing.
+        let optional = |mapped: &Option<Option<String>>, role: &'static str| match mapped {
+            Some(Some(name)) => self.number(name, role).map(|column| Some(column.name.clone())),
+            Some(None) => Ok(None),
+            None if self.find(role).is_some() => {
+                self.number(role, role).map(|column| Some(column.name.clone()))
+            }
+            None => Ok(None),
+        };
+        let volume = optional(&names.volume, "volume")?;
+        let amount = optional(&names.amount, "amount")?;
+        let mut taken: Vec<&str> = prices.iter().map(String::as_str).collect();
+        taken.extend(
+            [volume.as_deref(), amount.as_deref(), Some(&time.name), wanted.known_at].into_iter().flatten(),
+        );
+        let series = match wanted.series {
+            Some(name) => {
+                let column = self.named(name, "series")?;
+                if !column.is_key() {
+                    return Err(self.wrong_type(column, "text, integer or uuid"));
+                }
+                Some(column)
+            }
+            None => self.series(client, &time.name, &taken)?,
+        };
+        Ok(Columns {
+            series: series.map(|column| (column.name.clone(), type_name(column.base))),
+            time: (time.name.clone(), time.time_kind().unwrap_or(TimeKind::Instant)),
+            prices,
+            volume,
+            amount,
+            known_at: known_at.map(|column| column.name.clone()),
+        })
+    }
+
+    fn find(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    fn named(&self, name: &str, role: &'static str) -> Result<&Column> {
+        self.find(name).ok_or_else(|| Error::UndefinedColumn {
+            relation: self.relation.display(),
+            column: name.to_owned(),
+            role,
+        })
+    }
+
+    fn typed(&self, name: &str, role: &'static str, types: &[BuiltinOid], expected: &str) -> Result<&Column> {
+        let column = self.named(name, role)?;
+        if column.is(types) { Ok(column) } else { Err(self.wrong_type(column, expected)) }
+    }
+
+    fn number(&self, name: &str, role: &'static str) -> Result<&Column> {
+        self.typed(name, role, &NUMBERS, "a number")
+    }
+
+    fn wrong_type(&self, column: &Column, expected: &str) -> Error {
+        Error::ColumnType {
+            relation: self.relation.display(),
+            column: column.name.clone(),
+            actual: column.written.clone(),
+            expected: expected.to_owned(),
+        }
+    }
+
+    fn ambiguous(&self, role: &'static str, argument: &'static str, candidates: &[&Column]) -> Error {
+        Error::AmbiguousColumn {
+            relation: self.relation.display(),
+            role,
+            argument,
+            candidates: candidates.iter().map(|column| column.name.clone()).collect(),
+        }
+    }
+
+    /// The column named, else the hypertable's time dimension, else the only `timestamptz`, else the only `timestamp`
+    /// or `date`.
+    fn time(&self, client: &SpiClient<'_>, wanted: &Wanted<'_>) -> Result<&Column> {
+        let expected = "timestamp with time zone, timestamp or date";
+        if let Some(name) = wanted.time {
+            let column = self.named(name, "time")?;
+            return if column.time_kind().is_some() {
+                Ok(column)
+            } else {
+                Err(self.wrong_type(column, expected))
+            };
+        }
+        if let Some(name) = dimension(client, self.relation)?
+            && let Some(column) = self.find(&name)
+            && column.time_kind().is_some()
+        {
+            return Ok(column);
+        }
+        let candidates = |kind| -> Vec<&Column> {
+            self.columns
+                .iter()
+                .filter(|column| {
+                    column.time_kind() == Some(kind) && wanted.known_at != Some(column.name.as_str())
+                })
+                .collect()
+        };
+        let mut found = candidates(TimeKind::Instant);
+        if found.is_empty() {
+            found = candidates(TimeKind::Local);
+        }
+        match found.as_slice() {
+            [only] => Ok(only),
+            several => Err(self.ambiguous("time", "time_col", several)),
+        }
+    }
+
+    /// The rest of a unique key that has the time in it, else the only text column, else the only integer column that
+    /// holds no value; `None` for a single series.
+    fn series(&self, client: &SpiClient<'_>, time: &str, taken: &[&str]) -> Result<Option<&Column>> {
+        for key in unique_keys(client, self.relation)? {
+            if !key.iter().any(|name| name == time) {
+                continue;
+            }
+            let rest: Vec<&Column> =
+                key.iter().filter(|name| *name != time).filter_map(|name| self.find(name)).collect();
+            match rest.as_slice() {
+                [] => return Ok(None),
+                [only] if only.is_key() => return Ok(Some(only)),
+                _ => {}
+            }
+        }
+        let free: Vec<&Column> = self
+            .columns
+            .iter()
+            .filter(|column| column.is_key() && !taken.contains(&column.name.as_str()))
+            .collect();
+        // Integers beside a text are counts of trades and the like far more often than keys.
+        let texts: Vec<&Column> = free.iter().copied().filter(|column| column.is(&TEXTS)).collect();
+        match (texts.as_slice(), free.as_slice()) {
+            ([only], _) | ([], [only]) => Ok(Some(only)),
+            ([], []) => Ok(None),
+            _ => Err(self.ambiguous("series", "series_col", &free)),
+        }
+    }
+}
+
+/// The time dimension of a hypertable, where TimescaleDB is installed.
+fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<Option<String>> {
+    let views = client.select(
+        "select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+         where n.nspname operator(pg_catalog.=) 'timescaledb_information' and c.relname operator(pg_catalog.=) 'dimensions'
+           and pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_table_privilege(c.oid, 'select')",
+        Some(1),
+        &[],
+    )?;
+    if views.is_empty() {
+        return Ok(None);
+    }
+    let found = client.select(
+        "select column_name::text from timescaledb_information.dimensions
+         where hypertable_schema operator(pg_catalog.=) $1::name and hypertable_name operator(pg_catalog.=) $2::name
+           and dimension_type operator(pg_catalog.=) 'Time' order by dimension_number",
+        Some(1),
+        &[relation.schema.as_str().into(), relation.name.as_str().into()],
+    )?;
+    Ok(match found.into_iter().next() {
+        Some(row) => row.get(1)?,
+        None => None,
+    })
+}
+
+/// The column names of the relation's unique keys, the primary key first.
+fn unique_keys(client: &SpiClient<'_>, relation: &Relation) -> Result<Vec<Vec<String>>> {
+    let rows = client.select(
+        "select pg_catalog.array_agg(a.attname::text)
+         from pg_catalog.pg_index i
+         cross join lateral pg_catalog.unnest(i.indkey::int2[]) with ordinality k(attnum, n)
+         join pg_catalog.pg_attribute a
+           on a.attrelid operator(pg_catalog.=) i.indrelid and a.attnum operator(pg_catalog.=) k.attnum
+         where i.indrelid operator(pg_catalog.=) $1 and i.indisunique and i.indisvalid
+           and i.indpred is null and i.indexprs is null and k.n operator(pg_catalog.<=) i.indnkeyatts
+         group by i.indexrelid, i.indisprimary
+         order by i.indisprimary desc, i.indexrelid",
+        None,
+        &[relation.oid.into()],
+    )?;
+    Ok(rows
+        .into_iter()
+        .map(|row| row.get::<Vec<String>>(1))
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+        .collect())
+}

@@ -1,0 +1,77 @@
+//! Reading bars from a relation: the only reader of the extension.
+//!
+//! Everything is read with the caller's own privileges, so row security, column privileges and views hold as they do
+//! for a SELECT of theirs; the server raises 42501 where they have none.
+
+mod columns;
+mod context;
+mod scan;
+
+pub use columns::{Columns, Wanted, resolve};
+pub use context::{Fault, MIN_CONTEXT, Prepared, Reach, Rules, prepare};
+pub use scan::{Group, Row, Scan, ScanLimits};
+
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString, c_char};
+
+/// A relation by OID and by the names it is called by.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    oid: pg_sys::Oid,
+    /// Schema and name as in `pg_class`, unquoted.
+    schema: String,
+    name: String,
+}
+
+impl Relation {
+    /// Looks a relation up.
+    ///
+    /// # Errors
+    /// [`Error::NullArgument`]; an OID that belongs to nothing.
+    #[allow(unsafe_code)]
+    pub fn open(relation: Option<pg_sys::Oid>) -> Result<Self> {
+        let oid = relation.ok_or(Error::NullArgument { name: "relation" })?;
+        // SAFETY: look-ups in the system caches by any OID; each gives NULL or a string in the current context.
+        let (schema, name) = unsafe {
+            (
+                owned(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(oid))),
+                owned(pg_sys::get_rel_name(oid)),
+            )
+        };
+        match (schema, name) {
+            (Some(schema), Some(name)) => Ok(Self { oid, schema, name }),
+            _ => Err(Error::UndefinedRelation { oid: oid.to_u32() }),
+        }
+    }
+
+    /// As messages call it.
+    pub fn display(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    /// As SQL calls it, whatever the search path.
+    fn quoted(&self) -> String {
+        format!("{}.{}", quote(&self.schema), quote(&self.name))
+    }
+}
+
+/// An identifier as SQL text; always quoted, so that no keyword and no search path can give it another meaning.
+fn quote(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+/// A palloc'ed C string as a Rust string; `None` for NULL.
+///
+/// # Safety
+/// `text` is NULL or NUL-terminated.
+#[allow(unsafe_code)]
+unsafe fn owned(text: *mut c_char) -> Option<String> {
+    // SAFETY: promised by the caller.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}
+
+/// SQL text for the server.
+fn sql(text: String) -> Result<CString> {
+    CString::new(text).map_err(|_| Error::Internal { what: "a query contains a zero byte".into() })
+}
