@@ -62,22 +62,22 @@ comment on view kronos.calendar_exceptions is
   'Days whose sessions replace the regular ones; opens and closes NULL mean closed all day.';
 
 create view kronos.calendars with (security_barrier) as
-  select c.name, c.timezone, c.description, s.sessions,
-         e.closed_days, e.short_days, e.first_day, e.last_day, c.builtin
-  from _kronos.calendar c
-  cross join lateral (
-    select pg_catalog.jsonb_object_agg(d.weekday, d.spans order by d.weekday) as sessions
-    from (
-      select w.weekday,
-             pg_catalog.jsonb_agg(
-               pg_catalog.jsonb_build_array(pg_catalog.left(w.opens::text, 5), pg_catalog.left(w.closes::text, 5))
-               order by w.opens) as spans
-      from _kronos.calendar_session w where w.calendar = c.name group by w.weekday) d) s
-  cross join lateral (
-    select pg_catalog.count(*) filter (where x.opens is null) as closed_days,
-           pg_catalog.count(distinct x.day) filter (where x.opens is not null) as short_days,
-           pg_catalog.min(x.day) as first_day, pg_catalog.max(x.day) as last_day
-    from kronos.calendar_exceptions x where x.calendar = c.name) e;
+  select c.name, c.timezone, c.description,
+         -- Subqueries, not joins: a reader of the zone alone does not pay for the rest.
+         (select pg_catalog.jsonb_object_agg(d.weekday, d.spans order by d.weekday)
+          from (select w.weekday,
+                       pg_catalog.jsonb_agg(
+                         pg_catalog.jsonb_build_array(pg_catalog.left(w.opens::text, 5), pg_catalog.left(w.closes::text, 5))
+                         order by w.opens) as spans
+                from _kronos.calendar_session w where w.calendar = c.name group by w.weekday) d) as sessions,
+         (select pg_catalog.count(*) from kronos.calendar_exceptions x
+          where x.calendar = c.name and x.opens is null) as closed_days,
+         (select pg_catalog.count(distinct x.day) from kronos.calendar_exceptions x
+          where x.calendar = c.name and x.opens is not null) as short_days,
+         (select pg_catalog.min(x.day) from kronos.calendar_exceptions x where x.calendar = c.name) as first_day,
+         (select pg_catalog.max(x.day) from kronos.calendar_exceptions x where x.calendar = c.name) as last_day,
+         c.builtin
+  from _kronos.calendar c;
 comment on view kronos.calendars is 'Trading calendars that forecasts can step along.';
 comment on column kronos.calendars.sessions is 'Per ISO weekday the list of [opens, closes], local time.';
 comment on column kronos.calendars.closed_days is 'Number of listed dates without a session that a regular week would have.';

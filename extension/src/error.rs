@@ -326,9 +326,10 @@ fn model_report(error: ModelError) -> Report {
         ModelError::ContextTooShort { .. } => Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
             .hint("Give the series more bars, or raise the option context."),
         ModelError::HorizonTooLong { max_context, .. } => {
-            Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
-                .hint(format!("A context of 32 bars must fit beside it: ask for at most {} bars, or set the option slide.",
-                (max_context + 1).saturating_sub(32)))
+            Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message).hint(format!(
+                "A context of 32 bars must fit beside it: ask for at most {} bars, or set the option slide.",
+                (max_context + 1).saturating_sub(32)
+            ))
         }
         ModelError::MissingValue { .. } => Report::new(Code::ERRCODE_NULL_VALUE_NOT_ALLOWED, message),
         ModelError::ArtifactMissing { path } => report(Error::FileMissing { path, expected_sha256: None }),

@@ -9,6 +9,7 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Which calls statistics are kept of.
@@ -42,8 +43,12 @@ static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static LOG_MIN_DURATION: GucSetting<i32> = GucSetting::<i32>::new(-1);
 static TRACK: GucSetting<Track> = GucSetting::<Track>::new(Track::All);
 
+/// Whether the postmaster loaded the library; its children inherit the answer.
+static PRELOADED: AtomicBool = AtomicBool::new(false);
+
 /// Defines every setting and reserves the prefix, so that a misspelt `kronos.something` is refused.
 pub fn register() {
+    PRELOADED.store(preloading(), Ordering::Relaxed);
     define_fixed();
     define_guards();
     define_session();
@@ -55,6 +60,11 @@ pub fn register() {
 fn preloading() -> bool {
     // SAFETY: a plain variable of the server, read on its only thread.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// Whether the library came through shared_preload_libraries.
+pub fn preloaded() -> bool {
+    PRELOADED.load(Ordering::Relaxed)
 }
 
 /// Settings of files, devices and the network.

@@ -1,0 +1,218 @@
+//! Model families: how each lays out its files, found in one table.
+
+use crate::error::{Error, Result};
+use crate::guc;
+use kronos_models::artifact::read_config;
+use serde_json::{Map, Value, json};
+use std::path::{Component, Path, PathBuf};
+
+/// What a model directory holds.
+#[derive(Debug)]
+pub struct Layout {
+    /// What the family needs beside the files, recorded with the version.
+    pub settings: Value,
+    /// The weights whose SHA-256 names the model to people; relative to the model directory, as all paths here.
+    pub weights: PathBuf,
+    /// Every file that is read, with its digest when the caller gave one.
+    pub files: Vec<(PathBuf, Option<String>)>,
+}
+
+/// One family of models.
+pub struct Family {
+    /// Name in SQL.
+    pub name: &'static str,
+    /// Whether a `config.json` describes a model of this family.
+    recognises: fn(&Value) -> bool,
+    /// Reads the layout of a model of this family.
+    layout: fn(&Path, &Options) -> Result<Layout>,
+}
+
+/// Every family this library can load.
+pub const FAMILIES: &[Family] = &[Family { name: "kronos", recognises: is_kronos, layout: kronos_layout }];
+
+/// Longest window a model can be registered with; far above any published one, it bounds what inference allocates.
+const MAX_CONTEXT: u64 = 65_536;
+
+/// The settings' longest context in bars.
+pub fn max_context(settings: &Value) -> Option<usize> {
+    settings.get("max_context").and_then(Value::as_u64).and_then(|bars| usize::try_from(bars).ok())
+}
+
+/// Options of `kronos.register_model()`.
+pub struct Options(Map<String, Value>);
+
+impl Options {
+    const NAMES: [&str; 3] = ["max_context", "tokenizer", "tokenizer_sha256"];
+
+    /// Refuses keys that nobody reads.
+    pub fn new(options: Value) -> Result<Self> {
+        let Value::Object(options) = options else {
+            return Err(Error::InvalidArgument {
+                name: "options".into(),
+                expected: "a JSON object".into(),
+                got: options.to_string(),
+                hint: None,
+            });
+        };
+        match options.keys().find(|key| !Self::NAMES.contains(&key.as_str())) {
+            Some(name) => Err(Error::UnknownOption {
+                name: name.clone(),
+                valid: Self::NAMES.map(str::to_owned).to_vec(),
+            }),
+            None => Ok(Self(options)),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&str>> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(invalid(name, "a string", other)),
+        }
+    }
+
+    fn max_context(&self) -> Result<Option<u64>> {
+        let name = "max_context";
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(bars) if (2..=MAX_CONTEXT).contains(&bars) => Ok(Some(bars)),
+                _ => Err(invalid(name, &format!("a whole number from 2 to {MAX_CONTEXT}"), value)),
+            },
+        }
+    }
+}
+
+fn invalid(name: &str, expected: &str, got: &Value) -> Error {
+    Error::InvalidArgument {
+        name: format!("option \"{name}\""),
+        expected: expected.to_owned(),
+        got: got.to_string(),
+        hint: None,
+    }
+}
+
+/// A digest as it is compared and stored: 64 lower-case hexadecimal digits.
+pub fn digest(name: &str, text: &str) -> Result<String> {
+    let text = text.trim().to_lowercase();
+    if text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Ok(text);
+    }
+    Err(Error::InvalidArgument {
+        name: name.to_owned(),
+        expected: "a SHA-256 of 64 hexadecimal digits".into(),
+        got: format!("\"{text}\""),
+        hint: Some("Pass NULL to pin the hash of the file that is there.".into()),
+    })
+}
+
+/// Reads what is in a model directory, as the family given or the one its configuration shows.
+pub fn layout(family: Option<&str>, uri: &Path, options: &Options) -> Result<(&'static Family, Layout)> {
+    let family = match family {
+        Some(name) => FAMILIES
+            .iter()
+            .find(|family| family.name == name)
+            .ok_or_else(|| Error::UndefinedFamily { family: name.to_owned(), known: names() })?,
+        None => {
+            let config =
+                read_config::<Value>(&guc::model_dir().join(config_directory(uri)).join("config.json"))?;
+            FAMILIES.iter().find(|family| (family.recognises)(&config)).ok_or_else(|| Error::InvalidUri {
+                uri: uri.display().to_string(),
+                reason: "holds a model of no known family",
+            })?
+        }
+    };
+    Ok((family, (family.layout)(uri, options)?))
+}
+
+fn names() -> Vec<String> {
+    FAMILIES.iter().map(|family| family.name.to_owned()).collect()
+}
+
+/// Where the configuration lies: in the directory itself, or in its `predictor/`.
+fn config_directory(uri: &Path) -> PathBuf {
+    let below = uri.join("predictor");
+    let base = guc::model_dir();
+    let in_itself = base.join(uri).join("config.json").exists();
+    if !in_itself && base.join(&below).join("config.json").exists() { below } else { uri.to_path_buf() }
+}
+
+/// A predictor has bits for two tokens and layers of its own; a tokenizer has encoder and decoder layers instead.
+fn is_kronos(config: &Value) -> bool {
+    ["s1_bits", "s2_bits", "d_model", "n_layers"].iter().all(|key| config.get(key).is_some())
+}
+
+fn kronos_layout(uri: &Path, options: &Options) -> Result<Layout> {
+    let base = guc::model_dir();
+    let predictor = config_directory(uri);
+    let tokenizer = match options.text("tokenizer")? {
+        Some(other) => relative(other)?,
+        None => uri.join("tokenizer"),
+    };
+    let config: Value = read_config(&base.join(&predictor).join("config.json"))?;
+    if config.get("n_enc_layers").is_some() {
+        return Err(Error::InvalidUri {
+            uri: uri.display().to_string(),
+            reason: "is a tokenizer, give the directory of the predictor",
+        });
+    }
+    if !base.join(&tokenizer).join("config.json").exists() {
+        return Err(Error::TokenizerMissing { path: base.join(tokenizer) });
+    }
+    let number = |key| config.get(key).and_then(Value::as_u64);
+    // The files do not say the window. Of the published models only Kronos-mini, the one of this shape, has 2048.
+    let published = if (number("d_model"), number("n_layers")) == (Some(256), Some(4)) { 2048 } else { 512 };
+    let max_context = options.max_context()?.unwrap_or(published);
+    let tokenizer_digest = options
+        .text("tokenizer_sha256")?
+        .map(|text| digest("option \"tokenizer_sha256\"", text))
+        .transpose()?;
+    let weights = predictor.join("model.safetensors");
+    Ok(Layout {
+        settings: json!({
+            "predictor": predictor.to_string_lossy(),
+            "tokenizer": tokenizer.to_string_lossy(),
+            "max_context": max_context,
+        }),
+        files: vec![
+            (predictor.join("config.json"), None),
+            (weights.clone(), None),
+            (tokenizer.join("config.json"), None),
+            (tokenizer.join("model.safetensors"), tokenizer_digest),
+        ],
+        weights,
+    })
+}
+
+/// A model's directory relative to `kronos.model_dir`.
+///
+/// Whoever may register models is no operating system user: a path may not lead out of the directory that the
+/// administrator of the server chose.
+pub fn relative(uri: &str) -> Result<PathBuf> {
+    let refuse = |reason| Err(Error::InvalidUri { uri: uri.to_owned(), reason });
+    let path = uri.strip_prefix("file://").or_else(|| uri.strip_prefix("file:")).unwrap_or(uri);
+    if path.contains("://") {
+        return refuse("is not a directory of this server; only files are read");
+    }
+    if path.is_empty() || path.chars().any(char::is_control) {
+        return refuse("is empty or has control characters");
+    }
+    let base = guc::model_dir();
+    let path = Path::new(path);
+    let path = match path.strip_prefix(&base) {
+        Ok(below) => below,
+        Err(_) if path.is_absolute() => return refuse("is outside kronos.model_dir"),
+        Err(_) => path,
+    };
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => clean.push(part),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return refuse("is outside kronos.model_dir");
+            }
+        }
+    }
+    Ok(clean)
+}

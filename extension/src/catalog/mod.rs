@@ -1,0 +1,154 @@
+//! The catalogue of models: which version a name means, and where its files lie.
+//!
+//! Reading goes through the view `kronos.models` as the caller, and never writes: it serves read-only transactions
+//! and hot standbys. Writing is [`register`], [`set_alias`] and [`drop_model`], whose SQL functions run as the
+//! extension's owner.
+
+mod family;
+mod register;
+
+pub use register::{Registration, drop_model, register, set_alias};
+
+use crate::engine::ModelSource;
+use crate::error::{Error, Result};
+use crate::guc;
+use kronos_models::ModelError;
+use kronos_models::kronos::KronosFiles;
+use pgrx::prelude::*;
+use pgrx::{JsonB, Spi};
+use serde_json::{Map, Value};
+
+/// A registered model version.
+#[derive(Debug, Clone)]
+pub struct ModelEntry {
+    /// `name@digest`.
+    pub version: String,
+    /// The name before the `@`.
+    pub name: String,
+    /// A name of [`family::FAMILIES`].
+    pub family: String,
+    /// Day after which the model has seen no data.
+    pub train_cutoff: Option<Date>,
+    aliases: Vec<String>,
+    settings: Value,
+    files: Map<String, Value>,
+}
+
+impl ModelEntry {
+    /// Longest context the model accepts, in bars.
+    pub fn max_context(&self) -> Result<usize> {
+        family::max_context(&self.settings).ok_or_else(|| self.damaged())
+    }
+
+    /// What an engine needs to load the model.
+    pub fn source(&self) -> Result<ModelSource> {
+        let directory = guc::model_dir();
+        let setting = |key| self.settings.get(key).and_then(Value::as_str).ok_or_else(|| self.damaged());
+        let checksums = self
+            .files
+            .iter()
+            .map(|(path, sha256)| {
+                Ok((directory.join(path), sha256.as_str().ok_or_else(|| self.damaged())?.to_owned()))
+            })
+            .collect::<Result<_>>()?;
+        Ok(ModelSource {
+            version: self.version.clone(),
+            files: KronosFiles {
+                predictor: directory.join(setting("predictor")?),
+                tokenizer: directory.join(setting("tokenizer")?),
+                max_context: self.max_context()?,
+            },
+            checksums,
+        })
+    }
+
+    /// Adds to a missing file what the catalogue knows of it: the digest that the right file has.
+    pub fn explain(&self, error: Error) -> Error {
+        let Error::Model(ModelError::ArtifactMissing { path }) = error else { return error };
+        let expected_sha256 = path
+            .strip_prefix(guc::model_dir())
+            .ok()
+            .and_then(|relative| self.files.get(relative.to_str()?)?.as_str())
+            .map(str::to_owned);
+        Error::FileMissing { path, expected_sha256 }
+    }
+
+    fn damaged(&self) -> Error {
+        Error::Internal { what: format!("the catalogue entry of model \"{}\" is damaged", self.version) }
+    }
+}
+
+/// Finds the version that a name means; `None` asks for `kronos.default_model`.
+///
+/// A name is a version, a version with its digest shortened, an alias, or the name of a model with one version.
+///
+/// # Errors
+/// [`Error::UndefinedModel`], [`Error::AmbiguousModel`]; SQLSTATE 42501 for a caller without access.
+pub fn resolve(model: Option<&str>) -> Result<ModelEntry> {
+    let name = model.map_or_else(guc::default_model, str::to_owned);
+    choose(&name, entries()?, true)
+}
+
+/// Every registered version.
+pub fn entries() -> Result<Vec<ModelEntry>> {
+    Spi::connect(|client| {
+        let rows = client.select(
+            "select version, name, family, train_cutoff, aliases, settings, files from kronos.models order by registered_at",
+            None,
+            &[],
+        )?;
+        rows.map(|row| {
+            let text = |column| -> Result<String> { Ok(row.get(column)?.unwrap_or_default()) };
+            let json = |column| -> Result<Value> {
+                Ok(row.get::<JsonB>(column)?.map_or(Value::Null, |JsonB(value)| value))
+            };
+            Ok(ModelEntry {
+                version: text(1)?,
+                name: text(2)?,
+                family: text(3)?,
+                train_cutoff: row.get(4)?,
+                aliases: row.get(5)?.unwrap_or_default(),
+                settings: json(6)?,
+                files: match json(7)? {
+                    Value::Object(files) => files,
+                    _ => Map::new(),
+                },
+            })
+        })
+        .collect()
+    })
+}
+
+/// Picks the one entry a name means.
+fn choose(name: &str, entries: Vec<ModelEntry>, aliases_count: bool) -> Result<ModelEntry> {
+    let meant = |entry: &ModelEntry| {
+        if name.contains('@') { entry.version.starts_with(name) } else { entry.name == name }
+    };
+    let exact = |entry: &ModelEntry| {
+        entry.version == name || (aliases_count && entry.aliases.iter().any(|alias| alias == name))
+    };
+    if let Some(found) = entries.iter().find(|entry| exact(entry)) {
+        return Ok(found.clone());
+    }
+    let mut found: Vec<&ModelEntry> = entries.iter().filter(|entry| meant(entry)).collect();
+    match (found.pop(), found.as_slice()) {
+        (Some(only), []) => Ok(only.clone()),
+        (Some(newest), older) => Err(Error::AmbiguousModel {
+            name: name.to_owned(),
+            versions: older.iter().chain([&newest]).map(|entry| entry.version.clone()).collect(),
+        }),
+        (None, _) => Err(Error::UndefinedModel { name: name.to_owned(), known: known(name, &entries) }),
+    }
+}
+
+/// What a misspelt name may have meant: whole versions when it looked like one, else names and aliases.
+fn known(name: &str, entries: &[ModelEntry]) -> Vec<String> {
+    let mut known: Vec<String> = if name.contains('@') {
+        entries.iter().map(|entry| entry.version.clone()).collect()
+    } else {
+        entries.iter().flat_map(|entry| entry.aliases.iter().chain([&entry.name])).cloned().collect()
+    };
+    known.sort();
+    known.dedup();
+    known
+}

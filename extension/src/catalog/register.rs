@@ -1,0 +1,186 @@
+//! Writing the catalogue: registration, aliases, removal.
+
+use super::family::{self, Options};
+use super::{ModelEntry, choose, entries};
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::guc;
+use kronos_models::ModelError;
+use kronos_models::artifact::sha256_file;
+use pgrx::prelude::*;
+use pgrx::{JsonB, Spi};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// What `kronos.register_model()` is given.
+pub struct Registration {
+    /// Name of the model, without a digest.
+    pub name: String,
+    /// Family; `None`: as the configuration shows.
+    pub family: Option<String>,
+    /// Directory under `kronos.model_dir`.
+    pub uri: String,
+    /// SHA-256 of the weights; `None`: as the file has.
+    pub sha256: Option<String>,
+    /// Day after which the model has seen no data.
+    pub train_cutoff: Option<Date>,
+    /// Licence of the weights.
+    pub license: Option<String>,
+    /// Options of the family.
+    pub options: Value,
+}
+
+/// Hex digits of a version's digest: with 48 bits, two of a thousand versions collide with a chance of 2 in 10⁹.
+const VERSION_DIGITS: usize = 12;
+
+/// Checks and catalogues a model; returns its version.
+///
+/// The model is loaded once, so that a broken file is refused now and not by the first forecast.
+pub fn register(registration: Registration) -> Result<String> {
+    check_name("model name", &registration.name)?;
+    let known = entries()?;
+    if let Some(owner) = known.iter().find(|entry| entry.aliases.contains(&registration.name)) {
+        return Err(Error::NameTaken {
+            kind: "model name",
+            name: registration.name,
+            by: format!("an alias of model \"{}\"", owner.version),
+        });
+    }
+    let options = Options::new(registration.options)?;
+    let uri = family::relative(&registration.uri)?;
+    let weights_digest = registration.sha256.map(|text| family::digest("sha256", &text)).transpose()?;
+    let (family, mut layout) = family::layout(registration.family.as_deref(), &uri, &options)?;
+    for (path, expected) in &mut layout.files {
+        if *path == layout.weights {
+            expected.clone_from(&weights_digest);
+        }
+    }
+
+    let mut files = Map::new();
+    let mut identity = Sha256::new();
+    for (path, expected) in &layout.files {
+        let actual = checked_digest(&guc::model_dir().join(path), expected.as_deref())?;
+        identity.update(&actual);
+        files.insert(path.to_string_lossy().into_owned(), Value::String(actual));
+    }
+    // The window changes the numbers as much as a weight does.
+    identity.update(family::max_context(&layout.settings).unwrap_or(0).to_string());
+    let digest: String = identity.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let version = format!("{}@{}", registration.name, &digest[..VERSION_DIGITS]);
+
+    let weights = files.get(layout.weights.to_string_lossy().as_ref()).cloned();
+    let entry = ModelEntry {
+        version: version.clone(),
+        name: registration.name,
+        family: family.name.to_owned(),
+        train_cutoff: registration.train_cutoff,
+        aliases: Vec::new(),
+        settings: layout.settings,
+        files,
+    };
+    engine::load(entry.source()?)?;
+    store(&entry, &uri, weights.as_ref().and_then(Value::as_str), registration.license)?;
+    Ok(version)
+}
+
+/// The digest of a file, compared with the one expected.
+fn checked_digest(path: &Path, expected: Option<&str>) -> Result<String> {
+    let actual = match sha256_file(path) {
+        Err(ModelError::ArtifactMissing { path }) => {
+            return Err(Error::FileMissing { path, expected_sha256: expected.map(str::to_owned) });
+        }
+        other => other?,
+    };
+    pgrx::check_for_interrupts!();
+    match expected {
+        Some(expected) if expected != actual => {
+            Err(Error::ChecksumMismatch { path: path.to_path_buf(), expected: expected.to_owned(), actual })
+        }
+        _ => Ok(actual),
+    }
+}
+
+/// Writes an entry; the same version again renews where it lies and what is said about it.
+fn store(entry: &ModelEntry, uri: &Path, weights: Option<&str>, license: Option<String>) -> Result<()> {
+    Spi::run_with_args(
+        "insert into _kronos.model (version, name, family, uri, sha256, settings, files, train_cutoff, license)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         on conflict (version) do update set
+           uri = excluded.uri, settings = excluded.settings, files = excluded.files,
+           train_cutoff = coalesce(excluded.train_cutoff, model.train_cutoff),
+           license = coalesce(excluded.license, model.license)",
+        &[
+            entry.version.as_str().into(),
+            entry.name.as_str().into(),
+            entry.family.as_str().into(),
+            uri.to_string_lossy().as_ref().into(),
+            weights.into(),
+            JsonB(entry.settings.clone()).into(),
+            JsonB(Value::Object(entry.files.clone())).into(),
+            entry.train_cutoff.into(),
+            license.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Points an alias to a version and returns it; `None` removes the alias.
+pub fn set_alias(alias: &str, model_version: Option<&str>) -> Result<Option<String>> {
+    check_name("alias", alias)?;
+    let known = entries()?;
+    let Some(wanted) = model_version else {
+        if !known.iter().any(|entry| entry.aliases.iter().any(|other| other == alias)) {
+            return Err(Error::UndefinedAlias {
+                name: alias.to_owned(),
+                known: known.into_iter().flat_map(|entry| entry.aliases).collect(),
+            });
+        }
+        Spi::run_with_args("delete from _kronos.model_alias where alias = $1", &[alias.into()])?;
+        return Ok(None);
+    };
+    if known.iter().any(|entry| entry.name == alias) {
+        return Err(Error::NameTaken { kind: "alias", name: alias.to_owned(), by: "a model".into() });
+    }
+    let version = choose(wanted, known, true)?.version;
+    Spi::run_with_args(
+        "insert into _kronos.model_alias (alias, version) values ($1, $2)
+         on conflict (alias) do update set version = excluded.version, set_at = default, set_by = default",
+        &[alias.into(), version.as_str().into()],
+    )?;
+    Ok(Some(version))
+}
+
+/// Removes a version from the catalogue.
+pub fn drop_model(model_version: &str, if_exists: bool) -> Result<()> {
+    // An alias does not count: dropping what an alias happens to mean today is never what was meant.
+    let entry = match choose(model_version, entries()?, false) {
+        Err(Error::UndefinedModel { name, .. }) if if_exists => {
+            pgrx::notice!("model \"{name}\" does not exist, skipping");
+            return Ok(());
+        }
+        other => other?,
+    };
+    if !entry.aliases.is_empty() {
+        return Err(Error::ModelInUse { version: entry.version, aliases: entry.aliases });
+    }
+    Spi::run_with_args("delete from _kronos.model where version = $1", &[entry.version.as_str().into()])?;
+    engine::unload(&entry.version)?;
+    Ok(())
+}
+
+/// Names that can be told from versions and typed without quoting trouble.
+fn check_name(what: &str, name: &str) -> Result<()> {
+    let usable = name.len() <= 63
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if usable {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument {
+        name: what.to_owned(),
+        expected: "up to 63 letters, digits, \"_\", \".\" or \"-\"".into(),
+        got: format!("\"{name}\""),
+        hint: Some("The digest of a version is added by kronos.register_model().".into()),
+    })
+}

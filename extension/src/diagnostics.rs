@@ -1,0 +1,216 @@
+//! The checks behind `kronos.diagnostics()`.
+//!
+//! Everybody may run them, so nothing here shows paths or names to a caller who could not see them otherwise, and
+//! nothing fails: what cannot be looked at is reported as such.
+
+use crate::catalog::{self, ModelEntry};
+use crate::error::Result;
+use crate::guc::{self, Devices};
+use kronos_models::artifact::sha256_file;
+use pgrx::Spi;
+use std::path::Path;
+
+/// One finding.
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// Whether it is as it should be; optional parts count as fine when absent.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Check {
+    fn good(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, ok: true, detail: detail.into(), hint: None }
+    }
+
+    fn bad(name: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { name, ok: false, detail: detail.into(), hint: Some(hint.into()) }
+    }
+}
+
+/// Runs every check.
+pub fn run() -> Result<Vec<Check>> {
+    let mut checks = vec![version()?, preload()];
+    if may_read_catalogue()? {
+        checks.push(model_dir(&guc::model_dir()));
+        let entries = catalog::entries()?;
+        checks.push(default_model(&entries));
+        checks.push(weights(&entries));
+    } else {
+        checks.push(Check::bad(
+            "access",
+            "the current role may not read kronos.models",
+            "Have the extension's owner run kronos.grant_access(role, 'use').",
+        ));
+    }
+    checks.push(default_calendar()?);
+    checks.push(device());
+    checks.push(service());
+    checks.push(scheduler()?);
+    Ok(checks)
+}
+
+fn version() -> Result<Check> {
+    let library = env!("CARGO_PKG_VERSION");
+    let installed =
+        Spi::get_one::<String>("select extversion from pg_catalog.pg_extension where extname = 'kronos'")?
+            .unwrap_or_default();
+    Ok(if installed == library {
+        Check::good("version", format!("library and SQL objects are version {library}"))
+    } else {
+        Check::bad(
+            "version",
+            format!("the library is version {library}, the SQL objects are version {installed}"),
+            "Run ALTER EXTENSION kronos UPDATE, and restart the server after installing another library.",
+        )
+    })
+}
+
+fn preload() -> Check {
+    Check::good(
+        "preload",
+        if guc::preloaded() {
+            "the library came through shared_preload_libraries"
+        } else {
+            "kronos is not in shared_preload_libraries; each session loads it at its first call"
+        },
+    )
+}
+
+/// Whether the caller may see models; asked first, because an error would end all checks.
+fn may_read_catalogue() -> Result<bool> {
+    Ok(Spi::get_one("select pg_catalog.has_table_privilege('kronos.models', 'SELECT')")?.unwrap_or(false))
+}
+
+fn model_dir(directory: &Path) -> Check {
+    match std::fs::read_dir(directory) {
+        Ok(_) => Check::good("model_dir", format!("\"{}\" is readable", directory.display())),
+        Err(error) => Check::bad(
+            "model_dir",
+            format!("\"{}\" cannot be read: {error}", directory.display()),
+            "Create the directory for the operating system user of the server, or set kronos.model_dir.",
+        ),
+    }
+}
+
+fn default_model(entries: &[ModelEntry]) -> Check {
+    let name = guc::default_model();
+    match catalog::resolve(None) {
+        Ok(entry) => Check::good("default_model", format!("\"{name}\" is model \"{}\"", entry.version)),
+        Err(_) if entries.is_empty() => Check::bad(
+            "default_model",
+            "no model is registered",
+            "Register one with kronos.register_model() and point an alias to it with kronos.set_alias().",
+        ),
+        Err(_) => Check::bad(
+            "default_model",
+            format!("kronos.default_model is \"{name}\", which names no single model"),
+            format!("Point it to a version: SELECT kronos.set_alias('{}', '{}').", name, entries[0].version),
+        ),
+    }
+}
+
+/// Hashes every file of every model: slow for large models, and the only way to know.
+fn weights(entries: &[ModelEntry]) -> Check {
+    let mut wrong = Vec::new();
+    let mut files = 0;
+    for entry in entries {
+        let checksums = match entry.source() {
+            Ok(source) => source.checksums,
+            Err(_) => {
+                wrong.push(format!("model \"{}\" has a damaged catalogue entry", entry.version));
+                continue;
+            }
+        };
+        for (path, expected) in checksums {
+            files += 1;
+            match sha256_file(&path) {
+                Ok(actual) if actual == expected => {}
+                Ok(actual) => {
+                    wrong.push(format!("\"{}\" has sha256 {actual}, expected {expected}", path.display()))
+                }
+                Err(error) => wrong.push(format!("{error} (model \"{}\")", entry.version)),
+            }
+            pgrx::check_for_interrupts!();
+        }
+    }
+    if wrong.is_empty() {
+        return Check::good(
+            "weights",
+            format!("{files} files of {} models have their registered sha256", entries.len()),
+        );
+    }
+    Check::bad(
+        "weights",
+        wrong.join("; "),
+        "Fetch these files again, register what is there as a new version, or drop the model.",
+    )
+}
+
+fn default_calendar() -> Result<Check> {
+    let name = guc::default_calendar();
+    let visible =
+        Spi::get_one("select pg_catalog.has_table_privilege('kronos.calendars', 'SELECT')")?.unwrap_or(false);
+    if !visible {
+        return Ok(Check::good("calendar", format!("kronos.default_calendar is \"{name}\"")));
+    }
+    let known = Spi::get_one_with_args::<bool>(
+        "select pg_catalog.count(*) > 0 from kronos.calendars where name = $1",
+        &[name.as_str().into()],
+    )?;
+    Ok(if known == Some(true) {
+        Check::good("calendar", format!("kronos.default_calendar is \"{name}\""))
+    } else {
+        Check::bad(
+            "calendar",
+            format!("kronos.default_calendar is \"{name}\", which does not exist"),
+            "Set it to one of kronos.calendars.",
+        )
+    })
+}
+
+fn device() -> Check {
+    let memory = guc::max_cpu_memory() >> 20;
+    let cpu = format!("cpu with {} threads and up to {memory} MB per process", guc::threads());
+    match guc::devices() {
+        Devices::Auto | Devices::Cpu => Check::good("device", cpu),
+        Devices::Cuda(_) => Check::bad(
+            "device",
+            format!("kronos.devices names GPUs, but models run inside the calling session on {cpu}"),
+            "Set kronos.devices to auto or cpu.",
+        ),
+    }
+}
+
+fn service() -> Check {
+    let wanted = if guc::service() { "on" } else { "off" };
+    Check::good(
+        "service",
+        format!("this version has none (kronos.service is {wanted}); models run inside the calling session"),
+    )
+}
+
+fn scheduler() -> Result<Check> {
+    let found = Spi::connect(|client| {
+        let rows = client.select(
+            "select extname::text || ' ' || extversion from pg_catalog.pg_extension
+             where extname in ('timescaledb', 'pg_cron') order by 1",
+            None,
+            &[],
+        )?;
+        rows.map(|row| row.get::<String>(1)).collect::<Result<Vec<_>, _>>()
+    })?;
+    let found: Vec<String> = found.into_iter().flatten().collect();
+    Ok(Check::good(
+        "scheduler",
+        if found.is_empty() {
+            "neither timescaledb nor pg_cron is installed".to_owned()
+        } else {
+            found.join(", ")
+        },
+    ))
+}
