@@ -18,6 +18,13 @@ impl Linear {
         Self::stacked(&[weight], &bias.into_iter().collect::<Vec<_>>())
     }
 
+    /// Packs `weight` [out, in] and `bias` [out] of a map whose negative outputs become zero.
+    pub fn rectified(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        let (columns, depth) = weight.dims2()?;
+        let bias = bias.map(Tensor::to_vec1::<f32>).transpose()?;
+        Ok(Self { packed: with_values(weight, |w| Packed::rectified(w, bias.as_deref(), columns, depth))? })
+    }
+
     /// One map that yields the outputs of several maps of the same input side by side; all have a bias, or none.
     pub fn stacked(weights: &[&Tensor], biases: &[&Tensor]) -> Result<Self> {
         let weight = Tensor::cat(weights, 0)?.contiguous()?;

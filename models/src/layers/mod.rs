@@ -9,4 +9,5 @@ pub mod cpu;
 pub mod linear;
 pub mod norm;
 pub mod rope;
+pub mod t5;
 pub mod tensor;

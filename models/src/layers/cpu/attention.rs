@@ -18,19 +18,63 @@ const PARALLEL_WORK: usize = 1 << 16;
 /// # Shapes
 /// `q`: [Σ rows, heads · dim], the rows of sequence 0 first. Returns the same shape.
 pub fn attend(q: &[f32], caches: &[&KvCache], rows: &[usize], shape: HeadShape) -> Vec<f32> {
-    attend_on(Isa::detect(), q, caches, rows, shape)
+    attend_on(Isa::detect(), q, caches, rows, shape, &Scores::causal(shape))
 }
 
-fn attend_on(isa: Isa, q: &[f32], caches: &[&KvCache], rows: &[usize], shape: HeadShape) -> Vec<f32> {
+/// Attends to whole sequences: each of the `rows[s]` queries of sequence `s` sees every position of its cache.
+///
+/// A position that must not be seen has no place in the cache. Nothing is divided by the square root of the width.
+///
+/// # Shapes
+/// As for [`attend`].
+pub fn attend_all(
+    q: &[f32],
+    caches: &[&KvCache],
+    rows: &[usize],
+    shape: HeadShape,
+    bias: Option<&ScoreBias<'_>>,
+) -> Vec<f32> {
+    attend_on(Isa::detect(), q, caches, rows, shape, &Scores { causal: false, scale: 1.0, bias })
+}
+
+/// Adds to the scores of one query and head, one per position of its sequence; the query counts over all sequences.
+pub type ScoreBias<'a> = dyn Fn(usize, usize, &mut [f32]) + Sync + 'a;
+
+/// What becomes of the products of queries and keys before the softmax.
+struct Scores<'a> {
+    causal: bool,
+    scale: f32,
+    bias: Option<&'a ScoreBias<'a>>,
+}
+
+impl Scores<'_> {
+    fn causal(shape: HeadShape) -> Self {
+        Self { causal: true, scale: 1.0 / (shape.dim as f32).sqrt(), bias: None }
+    }
+}
+
+fn attend_on(
+    isa: Isa,
+    q: &[f32],
+    caches: &[&KvCache],
+    rows: &[usize],
+    shape: HeadShape,
+    scoring: &Scores<'_>,
+) -> Vec<f32> {
     let width = shape.width();
     assert_eq!(caches.len(), rows.len());
     assert_eq!(q.len(), rows.iter().sum::<usize>() * width);
     let mut queries = Vec::with_capacity(q.len() / width.max(1));
     let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
     for (i, (&cache, &n)) in caches.iter().zip(rows).enumerate() {
-        assert!(n <= cache.len());
         let first = queries.len();
-        queries.extend((0..n).map(|row| Query { cache, visible: cache.len() - n + row + 1 }));
+        if scoring.causal {
+            assert!(n <= cache.len());
+            queries.extend((0..n).map(|row| Query { cache, visible: cache.len() - n + row + 1 }));
+        } else {
+            assert!(n == 0 || !cache.is_empty());
+            queries.extend((0..n).map(|_| Query { cache, visible: cache.len() }));
+        }
         // Single rows of paths that continue one context read its keys together; so do the rows of one sequence.
         let joins = n == 1 && i > 0 && rows[i - 1] == 1 && caches[i - 1].shares_context(cache);
         match groups.last_mut() {
@@ -40,7 +84,6 @@ fn attend_on(isa: Isa, q: &[f32], caches: &[&KvCache], rows: &[usize], shape: He
     }
     let mut out = Vec::<f32>::with_capacity(q.len());
     let target = Output(out.as_mut_ptr());
-    let scale = 1.0 / (shape.dim as f32).sqrt();
     let run = |job: usize| {
         let (group, head) = (&groups[job / shape.heads], job % shape.heads);
         let longest = queries[group.clone()].iter().map(|query| query.visible).max().unwrap_or(0);
@@ -50,7 +93,8 @@ fn attend_on(isa: Isa, q: &[f32], caches: &[&KvCache], rows: &[usize], shape: He
             queries: &queries[group.clone()],
             shape,
             head,
-            scale,
+            first: group.start,
+            scoring,
             longest,
         };
         // SAFETY: the row range [group.start, group.end) and the head's columns belong to this job alone, and lie
@@ -95,7 +139,9 @@ struct Job<'a> {
     queries: &'a [Query<'a>],
     shape: HeadShape,
     head: usize,
-    scale: f32,
+    /// Index of the first query over all sequences.
+    first: usize,
+    scoring: &'a Scores<'a>,
     longest: usize,
 }
 
@@ -178,15 +224,19 @@ unsafe fn kernel<L: Lanes, const Q: usize>(job: &Job<'_>, scores: &mut [f32], ou
     // SAFETY: segments stay inside their runs; rows q + r·width hold `dim` values for r < Q; scores as required above.
     unsafe {
         for segment in &shared {
-            score::<L, Q>(q, width, dim, job.scale, segment, scores.as_mut_ptr(), stride);
+            score::<L, Q>(q, width, dim, job.scoring.scale, segment, scores.as_mut_ptr(), stride);
         }
         for (r, segment) in alone.iter().enumerate() {
-            score::<L, 1>(q.add(r * width), width, dim, job.scale, segment, scores.as_mut_ptr().add(r * stride), stride);
+            score::<L, 1>(q.add(r * width), width, dim, job.scoring.scale, segment, scores.as_mut_ptr().add(r * stride), stride);
         }
         let mut inverse = [0f32; Q];
         for (r, inverse) in inverse.iter_mut().enumerate() {
             let row = &mut scores[r * stride..(r + 1) * stride];
-            row[job.queries[r].visible..].fill(f32::NEG_INFINITY);
+            let visible = job.queries[r].visible;
+            row[visible..].fill(f32::NEG_INFINITY);
+            if let Some(add) = job.scoring.bias {
+                add(job.first + r, job.head, &mut row[..visible]);
+            }
             *inverse = 1.0 / softmax_numerators::<L>(row);
         }
         let padded = job.shape.padded_dim();
@@ -435,6 +485,42 @@ mod tests {
         }
     }
 
+    #[test]
+    fn whole_sequences_agree_with_the_definition_in_f64() {
+        let n = 21;
+        let mut caches = vec![KvCache::new(SHAPE), KvCache::new(SHAPE)];
+        caches.iter_mut().zip([1, 2]).for_each(|(cache, seed)| extend(cache, seed, 0..n));
+        let q: Vec<f32> = [queries(1, 0..2), queries(2, 5..16)].concat().iter().map(|q| q / 4.0).collect();
+        // The bias of a query, a head and a position, from nothing but their numbers.
+        let bias_of = |query: usize, head: usize, position: usize| ((query * 7 + head * 3 + position) % 5) as f32 / 4.0;
+        let add = |query: usize, head: usize, scores: &mut [f32]| {
+            scores.iter_mut().enumerate().for_each(|(position, score)| *score += bias_of(query, head, position));
+        };
+        let y = attend_all(&q, &caches.iter().collect::<Vec<_>>(), &[2, 11], SHAPE, Some(&add));
+        for query in 0..13 {
+            let seed = if query < 2 { 1 } else { 2 };
+            for head in 0..SHAPE.heads {
+                let span = head * SHAPE.dim..(head + 1) * SHAPE.dim;
+                let weights: Vec<f64> = (0..n)
+                    .map(|j| {
+                        let key = &row(seed, j)[span.clone()];
+                        let q = &q[query * SHAPE.width()..][span.clone()];
+                        let dot: f64 = q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
+                        (dot + f64::from(bias_of(query, head, j))).exp()
+                    })
+                    .collect();
+                let total: f64 = weights.iter().sum();
+                for c in span.clone() {
+                    let truth: f64 =
+                        (0..n).map(|j| weights[j] / total * f64::from(row(seed + 1000, j)[c])).sum();
+                    assert!((f64::from(y[query * SHAPE.width() + c]) - truth).abs() < 1e-5, "query {query}");
+                }
+            }
+        }
+        let alone = attend_all(&q[..SHAPE.width()], &[&caches[0]], &[1], SHAPE, Some(&add));
+        assert_eq!(alone, y[..SHAPE.width()]);
+    }
+
     /// Cached decoding, whole prefill, shared contexts, batches and instruction sets: all the same bits.
     #[test]
     fn however_a_sequence_came_about_its_bits_are_the_same() {
@@ -458,7 +544,7 @@ mod tests {
                 for isa in Isa::available() {
                     for path in [0, 7, 8, 10] {
                         let q = &q[path * SHAPE.width()..(path + 1) * SHAPE.width()];
-                        let alone = attend_on(isa, q, &[&whole[path]], &[1], SHAPE);
+                        let alone = attend_on(isa, q, &[&whole[path]], &[1], SHAPE, &Scores::causal(SHAPE));
                         assert_eq!(alone, together[path * SHAPE.width()..(path + 1) * SHAPE.width()], "{isa:?} {context}+{step}");
                     }
                 }

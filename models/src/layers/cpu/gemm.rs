@@ -14,8 +14,8 @@ use rayon::prelude::*;
 const PANEL: usize = 2 * WIDTH;
 /// Rows per micro-kernel: 28 accumulators, 2 weights and 1 broadcast fill the 32 registers of AVX-512.
 const MAX_ROWS: usize = 14;
-/// Rows handled between two visits of the same panel, so that they stay in the second-level cache.
-const BLOCK_ROWS: usize = 10 * MAX_ROWS;
+/// Groups of rows handled between two visits of the same panel, so that they stay in the second-level cache.
+const BLOCK_GROUPS: usize = 10;
 /// Below this many multiply-adds a product runs on the calling thread: waking another costs more.
 const PARALLEL_WORK: usize = 1 << 17;
 
@@ -24,6 +24,8 @@ const PARALLEL_WORK: usize = 1 << 17;
 enum Epilogue {
     /// y = x·Wᵀ + b.
     Plain,
+    /// y = max(x·Wᵀ + b, 0).
+    Relu,
     /// y = silu(x·Gᵀ) ⊙ (x·Uᵀ), with G and U interleaved at packing.
     SwiGlu,
 }
@@ -41,13 +43,28 @@ pub struct Packed {
 impl Packed {
     /// Packs `weight` [columns, depth] row-major, as PyTorch stores it, with an optional bias [columns].
     pub fn plain(weight: &[f32], bias: Option<&[f32]>, columns: usize, depth: usize) -> Self {
+        Self::with_epilogue(weight, bias, columns, depth, Epilogue::Plain)
+    }
+
+    /// As [`Packed::plain`], with everything negative replaced by zero before a residual is added.
+    pub fn rectified(weight: &[f32], bias: Option<&[f32]>, columns: usize, depth: usize) -> Self {
+        Self::with_epilogue(weight, bias, columns, depth, Epilogue::Relu)
+    }
+
+    fn with_epilogue(
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        columns: usize,
+        depth: usize,
+        epilogue: Epilogue,
+    ) -> Self {
         let row = |column: usize| (column < columns).then(|| &weight[column * depth..(column + 1) * depth]);
         let data = pack(columns.div_ceil(PANEL), depth, |panel, lane| row(panel * PANEL + lane));
         let mut padded = vec![0.0; columns.div_ceil(PANEL) * PANEL];
         if let Some(bias) = bias {
             padded[..columns].copy_from_slice(bias);
         }
-        Self { data, bias: padded, columns, depth, epilogue: Epilogue::Plain }
+        Self { data, bias: padded, columns, depth, epilogue }
     }
 
     /// Packs the two halves of a gated unit, each [columns, depth]: a panel holds sixteen gates and their sixteen values.
@@ -78,7 +95,7 @@ impl Packed {
     /// Output columns that one panel yields.
     fn panel_columns(&self) -> usize {
         match self.epilogue {
-            Epilogue::Plain => PANEL,
+            Epilogue::Plain | Epilogue::Relu => PANEL,
             Epilogue::SwiGlu => WIDTH,
         }
     }
@@ -99,16 +116,15 @@ impl Packed {
             columns: self.columns,
         };
         let panels = self.columns.div_ceil(self.panel_columns());
-        let blocks = rows.div_ceil(BLOCK_ROWS);
+        let groups = rows.div_ceil(MAX_ROWS);
+        let blocks = groups.div_ceil(BLOCK_GROUPS);
         let run = |block: usize, panels: std::ops::Range<usize>| {
-            let first = block * BLOCK_ROWS;
-            let last = (first + BLOCK_ROWS).min(rows);
             for panel in panels {
                 let weights = &self.data[panel * self.depth * PANEL..(panel + 1) * self.depth * PANEL];
                 let column = panel * self.panel_columns();
-                let mut row = first;
-                while row < last {
-                    let n = MAX_ROWS.min(last - row);
+                for group in block * BLOCK_GROUPS..((block + 1) * BLOCK_GROUPS).min(groups) {
+                    let row = group_start(group, rows);
+                    let n = group_start(group + 1, rows) - row;
                     let tile = Tile {
                         x: packed_rows[row * self.depth..].as_ptr(),
                         weights: weights.as_ptr(),
@@ -121,7 +137,6 @@ impl Packed {
                     // SAFETY: `packed_rows` holds n·depth values from row·depth, `weights` depth·32, `bias` 32 from
                     // `column`; (row, column) tiles are disjoint, so no two calls write the same output.
                     unsafe { tile_kernel(isa, n, &tile, &target) };
-                    row += n;
                 }
             }
         };
@@ -156,27 +171,39 @@ fn pack<'w>(panels: usize, depth: usize, lane: impl Fn(usize, usize) -> Option<&
     data
 }
 
-/// Groups of up to [`MAX_ROWS`] rows, depth-major inside a group, so that the kernel reads one contiguous stream: rows
-/// a power of two apart would all fall into the same cache set.
+/// First row of a group when `rows` rows are cut into the fewest groups of equal size, give or take a row: a small last
+/// group would leave most of the kernel's registers idle.
+fn group_start(group: usize, rows: usize) -> usize {
+    group * rows / rows.div_ceil(MAX_ROWS)
+}
+
+/// The rows group by group, depth-major inside a group, so that the kernel reads one contiguous stream: rows a power of
+/// two apart would all fall into the same cache set.
 fn pack_rows(x: &[f32], rows: usize, depth: usize) -> std::borrow::Cow<'_, [f32]> {
     if rows <= 1 {
         return x.into();
     }
     let mut packed = vec![0.0; x.len()];
-    let group = |(target, source): (&mut [f32], &[f32])| {
+    let mut rest = packed.as_mut_slice();
+    let mut groups = Vec::with_capacity(rows.div_ceil(MAX_ROWS));
+    for group in 0..rows.div_ceil(MAX_ROWS) {
+        let (first, last) = (group_start(group, rows), group_start(group + 1, rows));
+        let (target, others) = rest.split_at_mut((last - first) * depth);
+        groups.push((target, &x[first * depth..last * depth]));
+        rest = others;
+    }
+    let transpose = |(target, source): (&mut [f32], &[f32])| {
         let n = source.len() / depth;
         for (i, row) in source.chunks_exact(depth).enumerate() {
-            for (k, &v) in row.iter().enumerate() {
-                target[k * n + i] = v;
+            for (slot, &v) in target[i..].iter_mut().step_by(n).zip(row) {
+                *slot = v;
             }
         }
     };
-    let size = MAX_ROWS * depth;
-    // Groups must not straddle blocks: BLOCK_ROWS is a multiple of MAX_ROWS.
     if x.len() < PARALLEL_WORK {
-        packed.chunks_mut(size).zip(x.chunks(size)).for_each(group);
+        groups.into_iter().for_each(transpose);
     } else {
-        packed.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(group);
+        groups.into_par_iter().for_each(transpose);
     }
     packed.into()
 }
@@ -242,13 +269,17 @@ unsafe fn kernel<L: Lanes, const ROWS: usize>(tile: &Tile, target: &Target) {
             w = w.add(PANEL);
         }
         match tile.epilogue {
-            Epilogue::Plain => {
+            Epilogue::Plain | Epilogue::Relu => {
                 let (b0, b1) = (L::load(tile.bias), L::load(tile.bias.add(WIDTH)));
+                // The zero first: a comparison with NaN yields the second operand, and NaN must come through.
+                let zero = L::splat(0.0);
+                let rectify = matches!(tile.epilogue, Epilogue::Relu);
+                let finish = |y: L| if rectify { zero.max(y) } else { y };
                 for r in 0..ROWS {
                     let at = (tile.row + r) * target.columns + tile.column;
-                    store(left[r].add(b0), at, target.columns - tile.column, target);
+                    store(finish(left[r].add(b0)), at, target.columns - tile.column, target);
                     if target.columns - tile.column > WIDTH {
-                        store(right[r].add(b1), at + WIDTH, target.columns - tile.column - WIDTH, target);
+                        store(finish(right[r].add(b1)), at + WIDTH, target.columns - tile.column - WIDTH, target);
                     }
                 }
             }
@@ -310,6 +341,21 @@ mod tests {
                     assert!((f64::from(y) - truth).abs() < 1e-5, "{columns}x{depth}, {rows} rows: {y} {truth}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn rectified_products_are_the_plain_ones_without_their_negatives() {
+        let (columns, depth, rows) = (40, 24, 17);
+        let (w, b, x) = (values(columns * depth, 5), values(columns, 6), values(rows * depth, 7));
+        let plain = Packed::plain(&w, Some(&b), columns, depth).multiply(&x, rows, None);
+        let rectified = Packed::rectified(&w, Some(&b), columns, depth);
+        let expected: Vec<f32> = plain.iter().map(|y| y.max(0.0)).collect();
+        assert!(expected.contains(&0.0) && expected.iter().any(|&y| y > 0.0));
+        for isa in Isa::available() {
+            assert_eq!(rectified.multiply_on(isa, &x, rows, None), expected, "{isa:?}");
+            let unknown = rectified.multiply_on(isa, &vec![f32::NAN; depth], 1, None);
+            assert!(unknown.iter().all(|y| y.is_nan()), "{isa:?}");
         }
     }
 
