@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::options::{OnError, Options, Source};
 use crate::relation::{Fault, Group, Prepared, Reach, Rules, Scan, prepare};
-use kronos_models::bars::{BarOptions, BarPaths, BarRequest, Window};
+use kronos_models::bars::{Bar, BarOptions, BarPaths, BarRequest, Window};
 use kronos_models::error::ModelError;
 use kronos_models::quantile::QuantileLevels;
 use pgrx::datum::TimestampWithTimeZone;
@@ -167,44 +167,34 @@ impl Call {
         let limit = guc::max_series_per_call();
         let check = |series| bounded("number of series", series, limit, "kronos.max_series_per_call");
         check(only_series.map_or(0, <[String]>::len))?;
-        let rules = self.rules();
-        let mut portion =
-            Portion { call: self, emit, pending: Vec::new(), ready: 0, bytes: 0, notes: Notes::default() };
+        let mut portion = Portion::new(self, emit);
         let mut seen: HashSet<String> = HashSet::new();
-        let mut count = 0;
         scan.run(|group| {
-            count += 1;
-            check(count)?;
-            if only_series.is_some() {
-                seen.extend(group.key.clone());
-            }
-            portion.add(prepare(group, &rules))
+            check(portion.count + 1)?;
+            match &group.key {
+                None => return portion.add(Err(without_key())),
+                Some(key) if only_series.is_some() => seen.insert(key.clone()),
+                Some(_) => true,
+            };
+            portion.add(prepare(group, &portion.rules))
         })?;
         for name in only_series.unwrap_or_default() {
             if seen.insert(name.clone()) {
                 portion.add(Err(no_rows(name)))?;
             }
         }
-        portion.flush()?;
-        portion.notes.tell(&self.calendar);
-        self.log_duration(count);
-        Ok(())
+        portion.finish()
     }
 
-    /// Forecasts the one series of a scan whether it has rows or not.
-    pub fn run_single(&self, scan: &Scan, mut emit: impl FnMut(Outcome) -> Result<()>) -> Result<()> {
-        let mut empty = true;
-        self.run(scan, None, |outcome| {
-            empty = false;
-            emit(outcome)
-        })?;
-        if empty {
+    /// Forecasts the one series of a scan, whether it has rows or not.
+    pub fn run_single(&self, scan: &Scan, emit: impl FnMut(Outcome) -> Result<()>) -> Result<()> {
+        let mut portion = Portion::new(self, emit);
+        scan.run(|group| portion.add(prepare(group, &portion.rules)))?;
+        if portion.count == 0 {
             let nothing = Group { key: None, rows: Vec::new() };
-            if let Err(fault) = prepare(nothing, &self.rules()) {
-                return self.report(fault, &mut emit);
-            }
+            portion.add(prepare(nothing, &portion.rules))?;
         }
-        Ok(())
+        portion.finish()
     }
 
     /// A fault as a row or, where the caller wants it so, as an error.
@@ -234,23 +224,39 @@ impl Call {
 /// Series waiting to be forecast together, in the order they were read.
 struct Portion<'a, E> {
     call: &'a Call,
+    rules: Rules<'a>,
     emit: E,
     pending: Vec<Result<Prepared, Fault>>,
+    /// Series of the whole call so far.
+    count: usize,
     ready: usize,
     bytes: usize,
     notes: Notes,
 }
 
-impl<E: FnMut(Outcome) -> Result<()>> Portion<'_, E> {
+impl<'a, E: FnMut(Outcome) -> Result<()>> Portion<'a, E> {
+    fn new(call: &'a Call, emit: E) -> Self {
+        let (pending, notes) = (Vec::new(), Notes::default());
+        Self { call, rules: call.rules(), emit, pending, count: 0, ready: 0, bytes: 0, notes }
+    }
+
     fn add(&mut self, series: Result<Prepared, Fault>) -> Result<()> {
+        self.count += 1;
         if let Ok(prepared) = &series {
             self.notes.take(prepared);
             let drawn = prepared.request.horizon * self.call.samples;
-            self.bytes += (drawn + prepared.request.stamps.len()) * size_of::<kronos_models::bars::Bar>();
+            self.bytes += (drawn + prepared.request.stamps.len()) * size_of::<Bar>();
             self.ready += 1;
         }
         self.pending.push(series);
         if self.ready >= PORTION_SERIES || self.bytes >= PORTION_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        self.notes.tell(&self.call.calendar);
+        self.call.log_duration(self.count);
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -329,6 +335,16 @@ impl Notes {
                 calendar.name()
             );
         }
+    }
+}
+
+fn without_key() -> Fault {
+    Fault {
+        key: None,
+        status: "null_series",
+        at: None,
+        cutoff: None,
+        detail: "Bars whose series column is NULL belong to no series.".into(),
     }
 }
 

@@ -102,16 +102,11 @@ impl Options {
     /// # Errors
     /// 22023 for an unknown key, a value of another type, or one out of range.
     pub fn parse(options: Option<JsonB>, source: Source) -> Result<Self> {
-        let given = match options.map(|JsonB(value)| value) {
-            None => Map::new(),
-            Some(Value::Object(map)) => map,
-            Some(other) => return Err(invalid("options", "a JSON object", &other)),
-        };
         let mut valid = BARS_KEYS.to_vec();
         if source == Source::Relation {
             valid.extend(RELATION_KEYS);
         }
-        let given = Given::new(given, "option", &valid)?;
+        let given = Given::options(options, &valid)?;
         Ok(Self {
             context: given.integer("context", MIN_CONTEXT, LONGEST_CONTEXT)?,
             bucket_width: given.text("bucket_width")?.map(width).transpose()?,
@@ -138,12 +133,21 @@ impl Options {
 }
 
 /// An object whose keys are known to be valid. A JSON null counts as absent.
-struct Given {
+pub struct Given {
     map: Map<String, Value>,
     kind: &'static str,
 }
 
 impl Given {
+    /// The argument `options` of a SQL function; NULL means none.
+    pub fn options(options: Option<JsonB>, valid: &[&str]) -> Result<Self> {
+        match options.map(|JsonB(value)| value) {
+            None => Self::new(Map::new(), "option", valid),
+            Some(Value::Object(map)) => Self::new(map, "option", valid),
+            Some(other) => Err(invalid("options", "a JSON object", &other)),
+        }
+    }
+
     fn new(map: Map<String, Value>, kind: &'static str, valid: &[&str]) -> Result<Self> {
         match map.keys().find(|key| !valid.contains(&key.as_str())) {
             Some(unknown) => Err(Error::UnknownOption {
@@ -162,7 +166,8 @@ impl Given {
         invalid(&format!("{} \"{key}\"", self.kind), expected, got)
     }
 
-    fn text(&self, key: &str) -> Result<Option<&str>> {
+    /// A string.
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -178,7 +183,8 @@ impl Given {
         }
     }
 
-    fn integer(&self, key: &str, least: usize, most: usize) -> Result<Option<usize>> {
+    /// A whole number within bounds, both included.
+    pub fn integer(&self, key: &str, least: usize, most: usize) -> Result<Option<usize>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         value
             .as_u64()
@@ -189,12 +195,12 @@ impl Given {
     }
 
     /// A number within a domain.
-    fn number(&self, key: &str, expected: &str, within: impl Fn(f64) -> bool) -> Result<Option<f32>> {
+    pub fn number(&self, key: &str, expected: &str, within: impl Fn(f64) -> bool) -> Result<Option<f64>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         value
             .as_f64()
             .filter(|&number| within(number))
-            .map(|number| Some(number as f32))
+            .map(Some)
             .ok_or_else(|| self.reject(key, expected, value))
     }
 }
@@ -211,10 +217,11 @@ fn invalid(name: &str, expected: &str, got: &Value) -> Error {
 /// The three knobs of sampling; docs/adr/0010 has the reason for their defaults.
 fn sampling(given: &Given) -> Result<Sampling> {
     let temperature = given
-        .number("temperature", "a number greater than 0 and at most 100", |t| t >= 1e-3 && t <= 100.0)?;
+        .number("temperature", "a number greater than 0 and at most 100", |t| t >= 1e-3 && t <= 100.0)?
+        .unwrap_or(1.0);
     let top_k = given.integer("top_k", 0, u32::MAX as usize)?;
     let top_p = given.number("top_p", "a number greater than 0 and at most 1", |p| p > 1e-9 && p <= 1.0)?;
-    Ok(Sampling::new(temperature.unwrap_or(1.0), top_k.unwrap_or(0), top_p.unwrap_or(1.0))?)
+    Ok(Sampling::new(temperature as f32, top_k.unwrap_or(0), top_p.unwrap_or(1.0) as f32)?)
 }
 
 fn columns(given: &Given) -> Result<ColumnNames> {
@@ -251,12 +258,9 @@ fn width(text: &str) -> Result<Width> {
         })
     };
     let Ok(input) = CString::new(text) else { return reject("an interval") };
-    let Some(interval) = interval(&input) else { return reject("an interval") };
-    match (interval.months(), interval.days(), interval.micros()) {
-        (months @ 1..=1200, 0, 0) => Ok(Width::Months(months.unsigned_abs())),
-        (0, days @ 1..=3660, 0) => Ok(Width::Days(days.unsigned_abs())),
-        (0, 0, micros @ 1_000_000..=86_400_000_000) => Ok(Width::Micros(micros)),
-        _ => reject("one positive number of months, days or hours such as 1 hour, a second at least"),
+    match interval(&input) {
+        None => reject("an interval"),
+        Some(interval) => Width::from_interval(&interval).map_or_else(|| reject(Width::DOMAIN), Ok),
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::calendar::{Calendar, Grid, Instant, Width};
 use crate::error::{Error, Result};
+use crate::options::Given;
 use chrono::{DateTime, NaiveTime, TimeZone};
 use kronos_models::simulate::{Market, Slot};
+use pgrx::JsonB;
 use pgrx::datum::Interval;
-use serde_json::Value;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
 const EPOCH: i64 = 946_684_800_000_000;
@@ -142,24 +143,19 @@ fn bars_per_year(width: Width, origin: Instant, starts: impl Iterator<Item = Ins
     count as f64 * YEAR_DAYS / days as f64
 }
 
-/// The width of a bar as an interval: either months, or days, or a time.
+/// The width of the bars asked for.
 pub fn width(interval: &Interval) -> Result<Width> {
-    match (interval.months(), interval.days(), interval.micros()) {
-        (months @ 1..=1200, 0, 0) => Ok(Width::Months(months.unsigned_abs())),
-        (0, days @ 1..=3660, 0) => Ok(Width::Days(days.unsigned_abs())),
-        (0, 0, micros @ 1_000_000..=86_400_000_000) => Ok(Width::Micros(micros)),
-        _ => Err(Error::InvalidArgument {
-            name: "bucket_width".into(),
-            expected: "one positive number of months, days or hours such as 1 hour, a second at least".into(),
-            got: format!(
-                "{} months {} days {} microseconds",
-                interval.months(),
-                interval.days(),
-                interval.micros()
-            ),
-            hint: None,
-        }),
-    }
+    Width::from_interval(interval).ok_or_else(|| Error::InvalidArgument {
+        name: "bucket_width".into(),
+        expected: Width::DOMAIN.into(),
+        got: format!(
+            "{} months {} days {} microseconds",
+            interval.months(),
+            interval.days(),
+            interval.micros()
+        ),
+        hint: None,
+    })
 }
 
 /// The number of bars asked for.
@@ -176,28 +172,13 @@ pub fn bars(n: i32) -> Result<usize> {
 }
 
 /// The market that `options` describe.
-pub fn market(options: Value) -> Result<Market> {
-    let Value::Object(options) = options else {
-        return Err(Error::InvalidArgument {
-            name: "options".into(),
-            expected: "a JSON object".into(),
-            got: options.to_string(),
-            hint: None,
-        });
-    };
+pub fn market(options: Option<JsonB>) -> Result<Market> {
+    let given = Given::options(options, &Market::PARAMETERS)?;
     let mut market = Market::default();
-    for (name, value) in options {
-        if !Market::PARAMETERS.contains(&name.as_str()) {
-            let valid = Market::PARAMETERS.map(str::to_owned).to_vec();
-            return Err(Error::UnknownOption { name, valid });
+    for name in Market::PARAMETERS {
+        if let Some(value) = given.number(name, "a number", |_| true)? {
+            market.set(name, value)?;
         }
-        let number = value.as_f64().ok_or_else(|| Error::InvalidArgument {
-            name: format!("option \"{name}\""),
-            expected: "a number".into(),
-            got: value.to_string(),
-            hint: None,
-        })?;
-        market.set(&name, number)?;
     }
     Ok(market)
 }

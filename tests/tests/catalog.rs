@@ -170,7 +170,7 @@ fn a_model_lies_under_the_model_directory() {
     db.error(
         "select kronos.register_model('m', 'kronos', 'kronos-fixture', options => '{\"max_context\":0}')",
     )
-    .is("22023", "option \"max_context\" must be a whole number from 2");
+    .is("22023", "option \"max_context\" must be an integer from 2");
     assert!(
         db.value(&format!("select kronos.register_model('m', 'kronos', '{models}/kronos-fixture')"))
             .starts_with("m@")

@@ -7,7 +7,6 @@ use crate::error::Error;
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use serde_json::Value;
 
 #[pg_extern(sql = false)]
 fn register_model(
@@ -26,7 +25,7 @@ fn register_model(
         sha256: sha256.map(str::to_owned),
         train_cutoff,
         license: license.map(str::to_owned),
-        options: options.map_or_else(|| Value::Object(Default::default()), |JsonB(options)| options),
+        options,
     })?)
 }
 

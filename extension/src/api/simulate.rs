@@ -13,7 +13,6 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use serde_json::Value;
 
 #[pg_extern(sql = false)]
 fn simulate_bars(
@@ -32,8 +31,7 @@ fn simulate_bars(
     let width = simulate::width(&named("bucket_width", bucket_width)?)?;
     let start = i64::from(named("start", start)?);
     let seed = named("seed", seed)?;
-    let market =
-        simulate::market(options.map_or_else(|| Value::Object(Default::default()), |JsonB(given)| given))?;
+    let market = simulate::market(options)?;
     if symbols.len() > guc::max_series_per_call() {
         return Err(Error::LimitExceeded {
             what: "number of symbols",

@@ -4,6 +4,7 @@ use super::{Calendar, DAY, Instant, LONGEST_CLOSURE, SECOND, stamp, to_instant, 
 use chrono::{Datelike, Days, Months, NaiveDate, NaiveTime};
 use chrono_tz::Tz;
 use kronos_models::bars::Stamp;
+use pgrx::datum::Interval;
 use std::collections::HashMap;
 use std::hash::Hash;
 
@@ -19,6 +20,22 @@ pub enum Width {
     Days(u32),
     /// Whole calendar months.
     Months(u32),
+}
+
+impl Width {
+    /// What [`Width::from_interval`] accepts, in words.
+    pub const DOMAIN: &'static str =
+        "one positive number of months, days or hours such as 1 hour, a second at least";
+
+    /// An interval as the width of a bar: either months, or days, or a time; `None` for any other.
+    pub fn from_interval(interval: &Interval) -> Option<Self> {
+        match (interval.months(), interval.days(), interval.micros()) {
+            (months @ 1..=1200, 0, 0) => Some(Self::Months(months.unsigned_abs())),
+            (0, days @ 1..=3660, 0) => Some(Self::Days(days.unsigned_abs())),
+            (0, 0, micros @ 1_000_000..=86_400_000_000) => Some(Self::Micros(micros)),
+            _ => None,
+        }
+    }
 }
 
 /// The width of the bars that start at `starts` (ascending): their modal spacing.

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::options::Given;
 use kronos_models::artifact::read_config;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::path::{Component, Path, PathBuf};
 
 /// What a model directory holds.
@@ -24,73 +25,22 @@ pub struct Family {
     /// Whether a `config.json` describes a model of this family.
     recognises: fn(&Value) -> bool,
     /// Reads the layout of a model of this family.
-    layout: fn(&Path, &Options) -> Result<Layout>,
+    layout: fn(&Path, &Given) -> Result<Layout>,
 }
 
 /// Every family this library can load.
 pub const FAMILIES: &[Family] = &[Family { name: "kronos", recognises: is_kronos, layout: kronos_layout }];
 
 /// Longest window a model can be registered with; far above any published one, it bounds what inference allocates.
-const MAX_CONTEXT: u64 = 65_536;
+const MAX_CONTEXT: usize = 65_536;
 
 /// The settings' longest context in bars.
 pub fn max_context(settings: &Value) -> Option<usize> {
     settings.get("max_context").and_then(Value::as_u64).and_then(|bars| usize::try_from(bars).ok())
 }
 
-/// Options of `kronos.register_model()`.
-pub struct Options(Map<String, Value>);
-
-impl Options {
-    const NAMES: [&str; 3] = ["max_context", "tokenizer", "tokenizer_sha256"];
-
-    /// Refuses keys that nobody reads.
-    pub fn new(options: Value) -> Result<Self> {
-        let Value::Object(options) = options else {
-            return Err(Error::InvalidArgument {
-                name: "options".into(),
-                expected: "a JSON object".into(),
-                got: options.to_string(),
-                hint: None,
-            });
-        };
-        match options.keys().find(|key| !Self::NAMES.contains(&key.as_str())) {
-            Some(name) => Err(Error::UnknownOption {
-                name: name.clone(),
-                valid: Self::NAMES.map(str::to_owned).to_vec(),
-            }),
-            None => Ok(Self(options)),
-        }
-    }
-
-    fn text(&self, name: &str) -> Result<Option<&str>> {
-        match self.0.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(invalid(name, "a string", other)),
-        }
-    }
-
-    fn max_context(&self) -> Result<Option<u64>> {
-        let name = "max_context";
-        match self.0.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_u64() {
-                Some(bars) if (2..=MAX_CONTEXT).contains(&bars) => Ok(Some(bars)),
-                _ => Err(invalid(name, &format!("a whole number from 2 to {MAX_CONTEXT}"), value)),
-            },
-        }
-    }
-}
-
-fn invalid(name: &str, expected: &str, got: &Value) -> Error {
-    Error::InvalidArgument {
-        name: format!("option \"{name}\""),
-        expected: expected.to_owned(),
-        got: got.to_string(),
-        hint: None,
-    }
-}
+/// Keys of the options of `kronos.register_model()`.
+pub const OPTIONS: &[&str] = &["max_context", "tokenizer", "tokenizer_sha256"];
 
 /// A digest as it is compared and stored: 64 lower-case hexadecimal digits.
 pub fn digest(name: &str, text: &str) -> Result<String> {
@@ -107,7 +57,7 @@ pub fn digest(name: &str, text: &str) -> Result<String> {
 }
 
 /// Reads what is in a model directory, as the family given or the one its configuration shows.
-pub fn layout(family: Option<&str>, uri: &Path, options: &Options) -> Result<(&'static Family, Layout)> {
+pub fn layout(family: Option<&str>, uri: &Path, options: &Given) -> Result<(&'static Family, Layout)> {
     let family = match family {
         Some(name) => FAMILIES
             .iter()
@@ -142,7 +92,7 @@ fn is_kronos(config: &Value) -> bool {
     ["s1_bits", "s2_bits", "d_model", "n_layers"].iter().all(|key| config.get(key).is_some())
 }
 
-fn kronos_layout(uri: &Path, options: &Options) -> Result<Layout> {
+fn kronos_layout(uri: &Path, options: &Given) -> Result<Layout> {
     let base = guc::model_dir();
     let predictor = config_directory(uri);
     let tokenizer = match options.text("tokenizer")? {
@@ -162,7 +112,7 @@ fn kronos_layout(uri: &Path, options: &Options) -> Result<Layout> {
     let number = |key| config.get(key).and_then(Value::as_u64);
     // The files do not say the window. Of the published models only Kronos-mini, the one of this shape, has 2048.
     let published = if (number("d_model"), number("n_layers")) == (Some(256), Some(4)) { 2048 } else { 512 };
-    let max_context = options.max_context()?.unwrap_or(published);
+    let max_context = options.integer("max_context", 2, MAX_CONTEXT)?.unwrap_or(published);
     let tokenizer_digest = options
         .text("tokenizer_sha256")?
         .map(|text| digest("option \"tokenizer_sha256\"", text))

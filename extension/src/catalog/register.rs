@@ -1,10 +1,11 @@
 //! Writing the catalogue: registration, aliases, removal.
 
-use super::family::{self, Options};
+use super::family;
 use super::{ModelEntry, choose, entries};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::options::Given;
 use kronos_models::ModelError;
 use kronos_models::artifact::sha256_file;
 use pgrx::prelude::*;
@@ -28,7 +29,7 @@ pub struct Registration {
     /// Licence of the weights.
     pub license: Option<String>,
     /// Options of the family.
-    pub options: Value,
+    pub options: Option<JsonB>,
 }
 
 /// Hex digits of a version's digest: with 48 bits, two of a thousand versions collide with a chance of 2 in 10⁹.
@@ -47,7 +48,7 @@ pub fn register(registration: Registration) -> Result<String> {
             by: format!("an alias of model \"{}\"", owner.version),
         });
     }
-    let options = Options::new(registration.options)?;
+    let options = Given::options(registration.options, family::OPTIONS)?;
     let uri = family::relative(&registration.uri)?;
     let weights_digest = registration.sha256.map(|text| family::digest("sha256", &text)).transpose()?;
     let (family, mut layout) = family::layout(registration.family.as_deref(), &uri, &options)?;
