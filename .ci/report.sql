@@ -16,7 +16,7 @@ select (select min(series) from demo.forecast where status is null) as series,
   \echo Model :models has random weights (a test fixture): the numbers below mean nothing.
 \endif
 \if :own_hours
-  \echo Trading hours were read off the bars (kronos.calendars, demo-...).
+  \echo Trading hours were read off the bars (kronos.calendars, demo-...); up to 12 missing bars in a row are carried forward.
 \endif
 \if :any_good
   \echo
