@@ -3,9 +3,12 @@
 use kronos_tests::{Database, shared_folder};
 use std::process::Command;
 
+/// Opening and close.
+type Hours = (&'static str, &'static str);
+
 /// What the exchange did on a day: `None` = closed, else opening and close; `Some` of regular hours where it traded
 /// as always.
-const NEW_YORK: [(&str, Option<(&str, &str)>, &str); 64] = [
+const NEW_YORK: [(&str, Option<Hours>, &str); 64] = [
     // Holidays by rule, on their own day and moved from weekends.
     ("1970-02-23", None, "Washington's Birthday, Sunday kept on Monday"),
     ("1970-05-29", Some(REGULAR), "Memorial Day 1970 was a Saturday; Friday ended the month"),
@@ -74,8 +77,8 @@ const NEW_YORK: [(&str, Option<(&str, &str)>, &str); 64] = [
     ("2018-12-05", None, "mourning for Bush"),
     ("2025-01-09", None, "mourning for Carter"),
 ];
-const REGULAR: (&str, &str) = ("09:30", "16:00");
-const EARLY: (&str, &str) = ("09:30", "13:00");
+const REGULAR: Hours = ("09:30", "16:00");
+const EARLY: Hours = ("09:30", "13:00");
 
 #[test]
 fn new_york_keeps_its_days() {

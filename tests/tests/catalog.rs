@@ -1,4 +1,5 @@
 //! Registering, naming, loading and dropping models.
+#![allow(clippy::expect_used, clippy::unwrap_used)] // the functions that tests share
 
 use kronos_tests::Database;
 use std::path::{Path, PathBuf};

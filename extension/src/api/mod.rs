@@ -1,4 +1,5 @@
 //! The SQL functions, one file per family.
+#![allow(clippy::result_large_err)] // pgrx gives an error its own SQLSTATE only as an ErrorReport, by value
 
 mod forecast;
 mod models;
