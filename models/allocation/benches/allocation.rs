@@ -1,4 +1,5 @@
 //! Time of an allocation beside a bare solve of the same cone program.
+#![allow(clippy::unwrap_used)]
 
 #[path = "../tests/cases/mod.rs"]
 mod cases;

@@ -19,6 +19,10 @@ use crate::{AllocationError, Rule};
 /// Largest violation of any rule, in weight, that a returned book may have.
 pub(crate) const RULE_TOLERANCE: f64 = 1e-6;
 
+/// Added to every borrow fee where returns count, so that no name is held long and short at once. Where only risk counts,
+/// the program's curvature alone does that, and a fee would bend the book away from equal or least risk.
+const BORROW_EPSILON: f64 = 1e-6;
+
 /// Weights and trades below this are the solver's rounding and become exactly zero.
 pub(crate) const DUST: f64 = 1e-7;
 
@@ -243,10 +247,14 @@ fn objective(
         }
         (Method::MinVariance | Method::RiskParity, _) => vec![0.0; names.len()],
     };
+    let epsilon = match problem.method {
+        Method::MeanVariance | Method::Cvar => BORROW_EPSILON,
+        Method::MinVariance | Method::RiskParity => 0.0,
+    };
     Ok(Objective {
         reward,
         costs: names.iter().map(|name| name.cost).collect(),
-        borrow_fees: names.iter().map(|name| name.borrow_fee).collect(),
+        borrow_fees: names.iter().map(|name| name.borrow_fee + epsilon).collect(),
         risk_aversion: problem.risk_aversion,
         cvar_level: (problem.method == Method::Cvar)
             .then(|| problem.cvar_level.unwrap_or(DEFAULT_CVAR_LEVEL)),

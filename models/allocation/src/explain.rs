@@ -171,7 +171,8 @@ pub(crate) fn explain(
     let total_risk: f64 = risk.iter().sum();
 
     let o = &book.objective;
-    let cost = |i: usize| o.costs[i] * (w[i] - current[i]).abs() + o.borrow_fees[i] * (-w[i]).max(0.0);
+    let cost =
+        |i: usize| o.costs[i] * (w[i] - current[i]).abs() + book.names[i].borrow_fee * (-w[i]).max(0.0);
     let total_cost: f64 = (0..w.len()).map(cost).sum();
     let reward: f64 = w.iter().zip(&o.reward).map(|(w, r)| w * r).sum();
     let rules = rule_results(book, solved, w);

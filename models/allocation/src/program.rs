@@ -3,7 +3,7 @@
 //! Variables are the long part `p`, short part `s`, buys `b` and sells `a` of each name, the factor exposure `f` of the
 //! book, the tail variables of conditional value at risk, and one slack per relaxable row. A variable that its bounds
 //! hold at zero is left out, because an interior-point method needs an interior. The split into `p` and `s` is exact:
-//! lowering both by the same amount keeps the weight, loosens every row and saves the (strictly positive) borrow fee.
+//! lowering both by the same amount keeps the weight, loosens every row and saves borrow fee and curvature.
 
 use clarabel::algebra::CscMatrix;
 use clarabel::solver::SupportedConeT;
@@ -16,9 +16,6 @@ use crate::soft::{Body, SoftRow};
 
 /// Curvature added to long and short parts: picks one answer among equals without moving it measurably.
 const REGULARISATION: f64 = 1e-5;
-
-/// Added to every borrow fee, so that no name is held long and short at once.
-const BORROW_EPSILON: f64 = 1e-6;
 
 /// The objective over weights, in units of return.
 #[derive(Clone, Copy)]
@@ -35,6 +32,7 @@ pub(crate) enum Goal<'a> {
 pub(crate) struct Objective {
     pub reward: Vec<f64>,
     pub costs: Vec<f64>,
+    /// As charged by the program, which keeps them positive where returns are weighed against them.
     pub borrow_fees: Vec<f64>,
     pub risk_aversion: f64,
     /// Set: conditional value at risk at this level takes the place of half the variance.
@@ -164,8 +162,7 @@ impl<'a> Assembly<'a> {
     fn add_columns(&mut self) {
         let objective = self.objective();
         for (i, b) in self.parts.boxes.iter().enumerate() {
-            let (reward, fee) =
-                objective.map_or((0.0, 0.0), |o| (o.reward[i], o.borrow_fees[i] + BORROW_EPSILON));
+            let (reward, fee) = objective.map_or((0.0, 0.0), |o| (o.reward[i], o.borrow_fees[i]));
             if b.fixed.map_or(b.long > 0.0, |w| w > 0.0) {
                 let (column, row) = self.column_at_least_zero(-reward);
                 self.long[i] = Some(column);

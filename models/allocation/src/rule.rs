@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::AllocationError;
-use crate::problem::non_negative;
+use crate::validate::non_negative;
 
 /// A rule as the user named it. `Display` gives the label used in reports, such as `group_sector=tech`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

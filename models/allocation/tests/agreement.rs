@@ -1,4 +1,5 @@
 //! Agreement with other solvers and libraries on stored problems; `make_fixtures.py` writes and documents them.
+#![allow(clippy::unwrap_used)]
 
 mod cases;
 
@@ -29,7 +30,8 @@ struct Covariance {
     covariance: Vec<f64>,
 }
 
-static FIXTURES: LazyLock<Fixtures> = LazyLock::new(|| serde_json::from_str(include_str!("fixtures.json")).unwrap());
+static FIXTURES: LazyLock<Fixtures> =
+    LazyLock::new(|| serde_json::from_str(include_str!("fixtures.json")).unwrap());
 
 #[test]
 fn fifty_problems_agree_with_cvxpy() {
@@ -61,14 +63,18 @@ fn cases_cover_every_method() {
 #[test]
 fn ledoit_wolf_agrees_with_scikit_learn() {
     for case in &FIXTURES.ledoit_wolf {
-        let history = ReturnHistory::new(case.names, case.returns.iter().map(|&r| Some(r)).collect()).unwrap();
+        let history =
+            ReturnHistory::new(case.names, case.returns.iter().map(|&r| Some(r)).collect()).unwrap();
         let model = history.estimate(Estimator::LedoitWolf).unwrap().model;
         for i in 0..case.names {
             let mut unit = vec![0.0; case.names];
             unit[i] = 1.0;
             for (j, ours) in model.covariance_with(&unit).iter().enumerate() {
                 let theirs = case.covariance[i * case.names + j];
-                assert!((ours - theirs).abs() <= 1e-9 * case.covariance[0], "({i}, {j}): {ours} for {theirs}");
+                assert!(
+                    (ours - theirs).abs() <= 1e-9 * case.covariance[0],
+                    "({i}, {j}): {ours} for {theirs}"
+                );
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Random problems of realistic scale, reproducible from their seed.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
