@@ -1,0 +1,114 @@
+//! A forecast made `as_of` some instant is a function of what was known then.
+
+use kronos_tests::{Database, Row, bars};
+
+/// 2024-01-09 00:00 is the end of the 192nd bar of 300.
+const AS_OF: &str = "2024-01-09 00:00+00";
+
+fn forecast(db: &Database, more: &str) -> Vec<Row> {
+    let rows = db.rows(&format!(
+        "select series, ts, step, open, high, low, close, volume, amount, lower, upper, prob_up, cutoff, status
+         from kronos_predict('bars', 6, as_of => '{AS_OF}' {more})"
+    ));
+    assert!(!rows.is_empty());
+    rows
+}
+
+/// Forecasts before and after a change to what comes later.
+fn unmoved(test: &str, change: &str) {
+    let db = Database::new(test);
+    db.run(&bars("bars", &["AAA", "BBB"], 300));
+    let before = forecast(&db, "");
+    db.run(change);
+    assert_eq!(forecast(&db, ""), before, "{change}");
+}
+
+#[test]
+fn later_values_change_nothing() {
+    unmoved(
+        "later_values_change_nothing",
+        "update bars set open = open * 1.5, high = high * 1.5, low = low * 1.5, close = close * 1.5, volume = volume * 1.5,
+                         amount = amount * 1.5 where ts + interval '1 hour' > '2024-01-09 00:00+00'",
+    );
+}
+
+#[test]
+fn later_rows_may_be_missing() {
+    unmoved("later_rows_may_be_missing", "delete from bars where ts >= '2024-01-09 00:00+00'");
+}
+
+#[test]
+fn later_rows_may_be_nonsense() {
+    unmoved(
+        "later_rows_may_be_nonsense",
+        "update bars set close = 'nan' where ts >= '2024-01-09 00:00+00';
+         insert into bars select symbol, ts + interval '7 minutes', 1, 1, 1, 1, 1, 1 from bars where ts >= '2024-01-09 00:00+00'",
+    );
+}
+
+#[test]
+fn the_bar_that_starts_before_as_of_but_ends_after_it_is_unknown() {
+    let db = Database::new("the_bar_that_starts_before_as_of");
+    db.run(&bars("bars", &["AAA"], 300));
+    // Half past eleven: the bar of 23:00 has begun; what is known ends at 23:00.
+    let at = |as_of: &str| {
+        db.rows(&format!(
+            "set timezone = 'UTC'; select ts, close, cutoff from kronos_predict('bars', 1, as_of => '{as_of}')"
+        ))
+    };
+    let half_past = at("2024-01-08 23:30+00");
+    assert_eq!(half_past[0][2].as_deref(), Some("2024-01-08 23:00:00+00"));
+    assert_eq!(half_past, at("2024-01-08 23:00+00"));
+    assert_ne!(half_past, at("2024-01-09 00:00+00"));
+    db.run("update bars set close = close * 1.5 where ts = '2024-01-08 23:00+00'");
+    assert_eq!(at("2024-01-08 23:30+00"), half_past);
+    // The label alone would let it in: include_partial does.
+    let partial = db.rows(
+        "set timezone = 'UTC'; select ts, close, cutoff from kronos_predict('bars', 1, as_of => '2024-01-08 23:30+00',
+           options => '{\"include_partial\":true}')",
+    );
+    assert_eq!(partial[0][2].as_deref(), Some("2024-01-09 00:00:00+00"));
+}
+
+#[test]
+fn nothing_after_now_is_known_whatever_as_of_says() {
+    let db = Database::new("nothing_after_now_is_known");
+    db.run(
+        "create table bars as
+         select date_trunc('hour', now()) - (100 - i) * interval '1 hour' as ts, 10.0 as open, 11.0 as high, 9.0 as low,
+                10.0 + i % 7 as close, 100 + i as volume
+         from generate_series(1, 120) i",
+    );
+    let cutoff = db.value(
+        "select cutoff = date_trunc('hour', now()) from kronos_predict('bars', 1, as_of => now() + interval '10 hours')",
+    );
+    assert_eq!(cutoff, "t");
+}
+
+#[test]
+fn a_restatement_counts_once_it_is_known() {
+    let db = Database::new("a_restatement_counts");
+    db.run(&bars("bars", &["AAA"], 300));
+    let plain = forecast(&db, "");
+    db.run(
+        "alter table bars add known_at timestamptz, drop constraint bars_pkey;
+         update bars set known_at = ts + interval '1 hour';",
+    );
+    let option = ", options => '{\"known_at_col\":\"known_at\"}'";
+    assert_eq!(forecast(&db, option), plain);
+    // A later version of an earlier bar, known only after as_of.
+    db.run(
+        "insert into bars select symbol, ts, open * 1.5, high * 1.5, low * 1.5, close * 1.5, volume, amount, '2024-01-09 00:30+00'
+         from bars where ts = '2024-01-08 12:00+00'",
+    );
+    assert_eq!(forecast(&db, option), plain);
+    // Known in time, the last version counts.
+    db.run("update bars set known_at = '2024-01-08 23:59+00' where known_at = '2024-01-09 00:30+00'");
+    let restated = forecast(&db, option);
+    assert_ne!(restated, plain);
+    db.run("delete from bars where ts = '2024-01-08 12:00+00' and known_at = '2024-01-08 13:00+00'");
+    assert_eq!(forecast(&db, option), restated);
+    // A bar that becomes known late leaves a gap before that.
+    db.run("update bars set known_at = '2024-01-10' where ts = '2024-01-08 12:00+00'");
+    assert_eq!(forecast(&db, option)[0][13].as_deref(), Some("gap"));
+}
