@@ -12,8 +12,8 @@ use pgrx::datum::Interval;
 const EPOCH: i64 = 946_684_800_000_000;
 const MINUTE: i64 = 60_000_000;
 const DAY: i64 = 1440 * MINUTE;
-/// Bars per symbol; a year of seconds has 31 million of them.
-const MAX_BARS: i32 = 10_000_000;
+/// Bars per symbol: two years of minutes. One symbol is computed without a look at interrupts, in well under a second.
+const MAX_BARS: i32 = 1_000_000;
 
 /// The starts of the bars of a simulation, and what the simulator has to know of each.
 #[derive(Debug)]

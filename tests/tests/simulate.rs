@@ -90,6 +90,7 @@ fn wrong_arguments_are_named() {
     for (call, code, message, hint) in [
         ("'{A}', 0", "22023", "n must be between 1 and", ""),
         ("'{A,NULL}', 5", "22004", "symbol must not be null", ""),
+        ("'{A,B,A}', 5", "22023", "symbols must be distinct, got \"A\" twice", ""),
         ("NULL, 5", "22004", "symbols must not be null", ""),
         ("'{A}', 5, '0 hours'", "22023", "bucket_width must be", ""),
         ("'{A}', 5, '1 day 1 hour'", "22023", "bucket_width must be", ""),

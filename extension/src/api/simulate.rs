@@ -13,6 +13,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use std::collections::HashSet;
 
 #[pg_extern(sql = false)]
 fn simulate_bars(
@@ -27,6 +28,16 @@ fn simulate_bars(
 ) -> Result<(), ErrorReport> {
     let symbols = named("symbols", symbols)?;
     let symbols = symbols.into_iter().map(|symbol| named("symbol", symbol)).collect::<Result<Vec<_>, _>>()?;
+    let mut seen = HashSet::new();
+    if let Some(twice) = symbols.iter().find(|symbol| !seen.insert(symbol.as_str())) {
+        return Err(Error::InvalidArgument {
+            name: "symbols".into(),
+            expected: "distinct".into(),
+            got: format!("\"{twice}\" twice"),
+            hint: None,
+        }
+        .into());
+    }
     let n = simulate::bars(named("n", n)?)?;
     let width = simulate::width(&named("bucket_width", bucket_width)?)?;
     let start = i64::from(named("start", start)?);
@@ -66,8 +77,8 @@ fn simulate_bars(
                     row.set(2 + column, value);
                 }
             })?;
+            pgrx::check_for_interrupts!();
         }
-        pgrx::check_for_interrupts!();
     }
     Ok(())
 }
