@@ -11,7 +11,8 @@ create table if not exists market.feed_sessions (
   close_reason   text,
   frames         bigint      not null default 0,
   bytes          bigint      not null default 0,
-  last_frame_at  timestamptz
+  last_frame_at  timestamptz,
+  unique (feed, opened_at)
 );
 comment on table market.feed_sessions is 'One row per connection to a feed.';
 comment on column market.feed_sessions.session_id is 'Identity of the connection.';
@@ -24,7 +25,6 @@ comment on column market.feed_sessions.close_reason is 'Why it ended: reason of 
 comment on column market.feed_sessions.frames is 'Frames received.';
 comment on column market.feed_sessions.bytes is 'Payload bytes received.';
 comment on column market.feed_sessions.last_frame_at is 'When the last frame arrived.';
-create index if not exists feed_sessions_feed_idx on market.feed_sessions (feed, opened_at desc);
 
 create table if not exists market.feed_gaps (
   feed         text        not null,
@@ -103,7 +103,9 @@ select c.feed, c.channel, c.symbol, c.event_time as newest_event_time, c.updated
        coalesce(now() - c.updated_at > s.stale_after, false) as stale,
        (select count(*) from market.feed_gaps g
         where g.feed = c.feed and g.channel = c.channel and g.symbol = c.symbol and g.status = 'open') as open_gaps
-from market.feed_cursors c left join market.sources s on s.source = c.feed;
+from market.feed_cursors c left join market.sources s on s.source = c.feed
+-- The place in a replayed file is no stream.
+where c.channel <> 'replay';
 comment on view market.feed_health is 'One row per stream: how fresh it is and what it still lacks.';
 
 call market.record_file('130_feeds.sql', 1);

@@ -4,8 +4,19 @@
 //! batcher → binary COPY into staging → `INSERT … ON CONFLICT` with the cursors in the same transaction. Everything
 //! before the batcher can be driven without a network, a clock or a database.
 
+pub mod backoff;
+pub mod config;
 pub mod error;
 pub mod exact;
 pub mod feed;
+pub mod load;
+pub mod migrate;
+pub mod postgres;
 pub mod record;
 pub mod recording;
+pub mod report;
+pub mod simulate;
+pub mod sink;
+pub mod spill;
+pub mod table;
+pub mod writer;

@@ -1,0 +1,230 @@
+//! The commands and their arguments.
+
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
+
+use chrono::{NaiveDate, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kronos_ingest::{
+    config::Config,
+    error::{Error, Result},
+    load::{self, REPLAY_CHANNEL, ReplayOptions},
+    migrate,
+    postgres::Database,
+    report, simulate,
+    spill::Spill,
+    table::{self, parse_width},
+    writer::{Sink, Writer},
+};
+use tracing_subscriber::EnvFilter;
+
+/// Fills the database with market data.
+#[derive(Debug, Parser)]
+#[command(name = "kronos-ingest", version)]
+pub struct Arguments {
+    /// Configuration file (TOML); kronos-ingest.example.toml explains each line.
+    #[arg(long, short, global = true, env = "KRONOS_INGEST_CONFIG")]
+    config: Option<PathBuf>,
+    /// Form of the log on stderr; RUST_LOG sets what is logged.
+    #[arg(long, global = true, value_enum, default_value_t = LogForm::Text)]
+    pub log: LogForm,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogForm {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sets up or updates the tables (the files of sql/), in one transaction.
+    Migrate,
+    /// Loads CSV files of bars, trades or quotes, gzipped or not.
+    Load(Load),
+    /// Replays recorded frames, or CSV files of trades and quotes; a killed replay resumes.
+    Replay(Replay),
+    /// Fills an empty database with synthetic bars.
+    Simulate(Simulate),
+    /// Checks configuration, credentials, database and clock.
+    Check,
+    /// Shows freshness, gaps and findings.
+    Status,
+}
+
+#[derive(Debug, Args)]
+struct Load {
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Name of the source in market.bars, or of the feed in market.trades.
+    #[arg(long, default_value = "file")]
+    source: String,
+    /// Symbol of all rows, for files without such a column.
+    #[arg(long)]
+    symbol: Option<String>,
+    /// Width of the bars (1m, 1h, 1d, 1w); told from the rows without it.
+    #[arg(long, value_parser = parse_width)]
+    width: Option<i64>,
+    /// Zone of times written without one, for example America/New_York.
+    #[arg(long)]
+    timezone: Option<chrono_tz::Tz>,
+    /// Maps a column, for example --column close=px_last.
+    #[arg(long = "column", value_parser = parse_column)]
+    columns: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+struct Replay {
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// 1 is the pace of the recording; as fast as possible without it.
+    #[arg(long, value_parser = parse_speed)]
+    speed: Option<f64>,
+    /// Decode as this feed whatever the recording says.
+    #[arg(long)]
+    feed: Option<String>,
+    /// Start at the beginning even if an earlier replay was interrupted.
+    #[arg(long)]
+    from_start: bool,
+}
+
+#[derive(Debug, Args)]
+struct Simulate {
+    #[arg(long, default_value_t = 5)]
+    symbols: u32,
+    #[arg(long, default_value_t = 750)]
+    bars: u32,
+    #[arg(long, default_value = "1d", value_parser = parse_width)]
+    width: i64,
+    /// Date of the first bar; by default the last one ends today.
+    #[arg(long)]
+    start: Option<NaiveDate>,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+fn parse_column(text: &str) -> Result<(String, String), String> {
+    let (ours, theirs) = text.split_once('=').ok_or("expected ours=theirs, for example close=px_last")?;
+    Ok((ours.trim().to_owned(), theirs.trim().to_owned()))
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed > 0.0 && speed.is_finite() => Ok(speed),
+        _ => Err("speed must be a number above 0".to_owned()),
+    }
+}
+
+/// Starts the log on stderr.
+pub fn start_log(form: LogForm) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match form {
+        LogForm::Json => log.json().init(),
+        LogForm::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What stopped it, for people.
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let config = arguments.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let database =
+        || Database::new(config.database.url.as_deref(), config.database.root_certificate.as_ref());
+    match arguments.command {
+        Command::Migrate => {
+            let database = database()?;
+            let edition = migrate::migrate(&database).await?;
+            println!(
+                "{} files applied to {} (TimescaleDB: {edition})",
+                migrate::FILES.len(),
+                database.place()
+            );
+            Ok(())
+        }
+        Command::Load(load) => load_files(&config, database()?, load).await,
+        Command::Replay(replay) => replay_files(&config, database()?, replay).await,
+        Command::Simulate(arguments) => {
+            let span = chrono::TimeDelta::seconds(arguments.width * i64::from(arguments.bars));
+            let simulation = simulate::Simulation {
+                symbols: arguments.symbols,
+                bars: arguments.bars,
+                width_seconds: arguments.width,
+                start: arguments.start.unwrap_or_else(|| (Utc::now() - span).date_naive()),
+                seed: arguments.seed,
+            };
+            let work = async |sink: Sink| simulate::simulate(&simulation, &sink).await;
+            let rows = with_writer(&config, database()?, work).await?;
+            println!("{rows} bars of {} symbols stored as source simulate", simulation.symbols);
+            Ok(())
+        }
+        Command::Check => report::print_checks(&report::check(&config, database()).await),
+        Command::Status => report::status(&database()?.connect().await?).await,
+    }
+}
+
+/// Runs `work` with a sink, then drains the writer; the writer's error wins, because it is the cause.
+async fn with_writer<T>(
+    config: &Config,
+    database: Database,
+    work: impl AsyncFnOnce(Sink) -> Result<T>,
+) -> Result<T> {
+    let (sink, receiver) = Sink::channel(config.limits());
+    let mut writer = Writer::new(database, config.limits());
+    if let Some(folder) = &config.sink.spill_dir {
+        writer = writer.with_spill(Spill::open(folder, config.sink.spill_max_mb << 20)?);
+    }
+    let writing = tokio::spawn(writer.run(receiver));
+    let done = work(sink).await;
+    writing.await.map_err(|e| Error::Usage(format!("the writer failed: {e}")))??;
+    done
+}
+
+async fn load_files(config: &Config, database: Database, load: Load) -> Result<()> {
+    let columns: BTreeMap<_, _> = load.columns.into_iter().collect();
+    let (symbol, width_seconds, zone) = (load.symbol, load.width, load.timezone);
+    let options = table::Options { columns, symbol, width_seconds, zone };
+    with_writer(config, database, async |sink: Sink| {
+        for file in &load.files {
+            let loaded = load::load_table(file, &load.source, options.clone(), &sink).await?;
+            println!("{}: {} rows, {} rejected", file.display(), loaded.rows, loaded.rejected);
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn replay_files(config: &Config, database: Database, replay: Replay) -> Result<()> {
+    let reader = database.connect().await?;
+    with_writer(config, database, async |sink: Sink| {
+        for file in &replay.files {
+            let loaded = if is_csv(file) {
+                load::load_table(file, "file", table::Options::default(), &sink).await?
+            } else {
+                let key = load::recording_key(file)?;
+                let statement =
+                    "select coalesce(max(sequence), 0) from market.feed_cursors where channel = $1 and symbol = $2";
+                let done: i64 = reader.query_one(statement, &[&REPLAY_CHANNEL, &key]).await?.get(0);
+                let skip_lines = if replay.from_start { 0 } else { done.unsigned_abs() };
+                let options = ReplayOptions { feed: replay.feed.clone(), speed: replay.speed, skip_lines };
+                load::replay_recording(file, &options, &sink).await?
+            };
+            println!("{}: {} rows, {} rejected", file.display(), loaded.rows, loaded.rejected);
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn is_csv(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    name.ends_with(".csv") || name.ends_with(".csv.gz")
+}

@@ -1,0 +1,269 @@
+//! The configuration file and what it becomes.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::{
+    error::{Error, Result},
+    feed::{self, FeedEntry, FeedSettings, Secret},
+    recording::unknown_feed,
+    table::parse_width,
+    writer::Limits,
+};
+
+/// The whole file; every part has defaults. `kronos-ingest.example.toml` explains each line.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub database: DatabaseConfig,
+    pub sink: SinkConfig,
+    pub metrics: MetricsConfig,
+    pub maintenance: MaintenanceConfig,
+    pub feeds: BTreeMap<String, FeedConfig>,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatabaseConfig {
+    /// Without a password: that comes from the environment.
+    pub url: Option<String>,
+    pub root_certificate: Option<PathBuf>,
+}
+
+/// `[sink]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SinkConfig {
+    pub max_rows: usize,
+    pub max_delay_ms: u64,
+    pub channel: usize,
+    pub spill_dir: Option<PathBuf>,
+    pub spill_max_mb: u64,
+}
+
+impl Default for SinkConfig {
+    fn default() -> Self {
+        let limits = Limits::default();
+        SinkConfig {
+            max_rows: limits.max_rows,
+            max_delay_ms: limits.max_delay.as_millis() as u64,
+            channel: limits.channel,
+            spill_dir: None,
+            spill_max_mb: 4_096,
+        }
+    }
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    pub enabled: bool,
+    pub listen: std::net::SocketAddr,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        MetricsConfig { enabled: true, listen: ([127, 0, 0, 1], 9187).into() }
+    }
+}
+
+/// `[maintenance]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaintenanceConfig {
+    /// How often the worker runs `market.maintenance()`; 0 leaves it to the scheduler of the database.
+    pub every_minutes: u64,
+}
+
+impl Default for MaintenanceConfig {
+    fn default() -> Self {
+        MaintenanceConfig { every_minutes: 60 }
+    }
+}
+
+/// `[feeds.NAME]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeedConfig {
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    pub symbols: Symbols,
+    #[serde(default = "yes")]
+    pub trades: bool,
+    #[serde(default)]
+    pub quotes: bool,
+    #[serde(default)]
+    pub bars: Vec<String>,
+    #[serde(default)]
+    pub url: Option<String>,
+    #[serde(default)]
+    pub rest_url: Option<String>,
+    #[serde(default)]
+    pub plan: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Symbols of a feed: its spellings alone, or each with our canonical symbol.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Symbols {
+    Native(Vec<String>),
+    Mapped(BTreeMap<String, String>),
+}
+
+impl Symbols {
+    /// Spelling of the feed → canonical symbol.
+    pub fn mapping(&self) -> BTreeMap<String, String> {
+        match self {
+            Symbols::Native(names) => names.iter().map(|name| (name.clone(), canonical(name))).collect(),
+            Symbols::Mapped(mapping) => mapping.clone(),
+        }
+    }
+}
+
+/// Our spelling where none is given: `BTC-USD`, `BTC/USD` and `XBT/USD` are BTCUSD, `^VIX` is VIX.
+pub fn canonical(native: &str) -> String {
+    let plain: String = native.chars().filter(|c| !matches!(c, '-' | '/' | '^')).collect();
+    let plain = plain.to_uppercase();
+    match plain.strip_prefix("XBT") {
+        Some(rest) if native.contains('/') => format!("BTC{rest}"),
+        _ => plain,
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`Error::Read`], or [`Error::Config`] naming what is wrong.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|message| Error::Config { path: path.to_owned(), message })
+    }
+
+    /// Parses and checks a text.
+    ///
+    /// # Errors
+    /// What is wrong, with its place where TOML has one.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Config = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        if config.sink.max_rows == 0 || config.sink.channel == 0 {
+            return Err("sink.max_rows and sink.channel must be at least 1".to_owned());
+        }
+        if let Some(url) = &config.database.url
+            && url.parse::<tokio_postgres::Config>().is_ok_and(|parsed| parsed.get_password().is_some())
+        {
+            return Err(
+                "database.url must not hold a password; set KRONOS_DATABASE_URL or PGPASSWORD".to_owned()
+            );
+        }
+        for (name, feed) in &config.feeds {
+            let entry = feed::find(name).ok_or_else(|| unknown_feed(name))?;
+            feed.settings(entry, &BTreeMap::new())?;
+            if feed.symbols.mapping().is_empty() {
+                return Err(format!("feeds.{name}.symbols is empty"));
+            }
+        }
+        Ok(config)
+    }
+
+    /// Bounds of the writer.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            max_rows: self.sink.max_rows,
+            max_delay: Duration::from_millis(self.sink.max_delay_ms),
+            channel: self.sink.channel,
+        }
+    }
+}
+
+impl FeedConfig {
+    /// What the feed is built from.
+    ///
+    /// # Errors
+    /// A width of bars that is none.
+    pub fn settings(
+        &self,
+        entry: &FeedEntry,
+        credentials: &BTreeMap<&'static str, Secret>,
+    ) -> Result<FeedSettings, String> {
+        let bars: Result<Vec<i64>, String> = self.bars.iter().map(|width| parse_width(width)).collect();
+        Ok(FeedSettings {
+            symbols: self.symbols.mapping().into_keys().collect(),
+            trades: self.trades,
+            quotes: self.quotes,
+            bars: bars.map_err(|e| format!("feeds.{}.bars: {e}", entry.name))?,
+            url: self.url.clone(),
+            rest_url: self.rest_url.clone(),
+            plan: self.plan.clone(),
+            credentials: credentials.clone(),
+        })
+    }
+}
+
+/// The credentials of a feed, from the environment.
+///
+/// # Errors
+/// [`Error::MissingVariable`] naming the first that is not set.
+pub fn credentials(entry: &'static FeedEntry) -> Result<BTreeMap<&'static str, Secret>> {
+    entry
+        .credentials
+        .iter()
+        .map(|name| match std::env::var(name) {
+            Ok(value) if !value.is_empty() => Ok((*name, Secret(value))),
+            _ => Err(Error::MissingVariable { name, purpose: entry.name }),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_parses_and_names_every_live_feed() {
+        let config = Config::parse(include_str!("../kronos-ingest.example.toml")).unwrap();
+        for entry in feed::FEEDS.iter().filter(|entry| entry.name != "kraken_v1") {
+            assert!(config.feeds.contains_key(entry.name), "{} is not in the example", entry.name);
+        }
+        assert_eq!(config.limits(), Limits::default());
+        let kraken = config.feeds["kraken"].symbols.mapping();
+        assert_eq!(kraken["BTC/USD"], "BTCUSD");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, part) in [
+            ("[snik]", "snik"),
+            ("[feeds.coinbse]\nsymbols = [\"BTC-USD\"]", "coinbse"),
+            ("[feeds.coinbase]\nsymbols = []", "symbols is empty"),
+            ("[feeds.coinbase]\nsymbols = [\"BTC-USD\"]\nbars = [\"1x\"]", "feeds.coinbase.bars"),
+            ("[sink]\nmax_rows = 0", "at least 1"),
+            ("[database]\nurl = \"postgresql://u:secret@h/d\"", "must not hold a password"),
+        ] {
+            let message = Config::parse(text).unwrap_err();
+            assert!(message.contains(part), "{text}: {message}");
+            assert!(!message.contains("u:secret"));
+        }
+    }
+
+    #[test]
+    fn native_spellings_have_a_canonical_form() {
+        for (native, ours) in
+            [("BTC-USD", "BTCUSD"), ("XBT/USD", "BTCUSD"), ("^VIX", "VIX"), ("AAPL", "AAPL")]
+        {
+            assert_eq!(canonical(native), ours);
+        }
+    }
+}

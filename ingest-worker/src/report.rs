@@ -1,0 +1,170 @@
+//! `status` and `check`: what people ask before they ask anyone else.
+
+use chrono::Utc;
+use tokio_postgres::Client;
+
+use crate::{
+    config::{Config, credentials},
+    error::{Error, Result},
+    feed,
+    migrate::FILES,
+    postgres::Database,
+    record::Timestamp,
+};
+
+/// One line of `check`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    pub name: String,
+    pub outcome: std::result::Result<String, String>,
+}
+
+impl Check {
+    fn new(name: impl Into<String>, outcome: std::result::Result<String, String>) -> Self {
+        Check { name: name.into(), outcome }
+    }
+}
+
+/// Largest accepted difference between our clock and the database's, in milliseconds.
+const MAX_CLOCK_SKEW_MS: i64 = 1_000;
+
+/// Checks the configuration, the credentials, the database, its set-up, the privileges and the clock.
+pub async fn check(config: &Config, database: Result<Database>) -> Vec<Check> {
+    let mut checks = vec![Check::new("configuration", Ok(format!("{} feeds", config.feeds.len())))];
+    for (name, feed_config) in config.feeds.iter().filter(|(_, feed)| feed.enabled) {
+        let Some(entry) = feed::find(name) else { continue };
+        let outcome = credentials(entry)
+            .map(|found| match found.len() {
+                0 => format!("{} symbols, no credentials needed", feed_config.symbols.mapping().len()),
+                n => format!("{} symbols, {n} credentials set", feed_config.symbols.mapping().len()),
+            })
+            .map_err(|e| e.to_string());
+        checks.push(Check::new(format!("feed {name}"), outcome));
+    }
+    if let Some(folder) = &config.sink.spill_dir {
+        let outcome = crate::spill::Spill::open(folder, u64::MAX)
+            .map(|spill| format!("{} bytes waiting in \"{}\"", spill.len(), folder.display()))
+            .map_err(|e| e.to_string());
+        checks.push(Check::new("spill folder", outcome));
+    }
+    let client = match database {
+        Ok(database) => match database.connect().await {
+            Ok(client) => {
+                checks.push(Check::new("database", Ok(database.place())));
+                Some(client)
+            }
+            Err(error) => {
+                checks.push(Check::new("database", Err(error.to_string())));
+                None
+            }
+        },
+        Err(error) => {
+            checks.push(Check::new("database", Err(error.to_string())));
+            None
+        }
+    };
+    if let Some(client) = client {
+        checks.push(Check::new("clock", clock(&client).await));
+        checks.push(Check::new("set-up", set_up(&client).await));
+        checks.push(Check::new("privileges", privileges(&client).await));
+    }
+    checks
+}
+
+async fn clock(client: &Client) -> std::result::Result<String, String> {
+    let before = Utc::now();
+    let row = client.query_one("select clock_timestamp()", &[]).await.map_err(|e| e.to_string())?;
+    let (theirs, after): (Timestamp, Timestamp) = (row.get(0), Utc::now());
+    let skew = (theirs - (before + (after - before) / 2)).num_milliseconds();
+    if skew.abs() > MAX_CLOCK_SKEW_MS {
+        return Err(format!("the clocks of this machine and of the database differ by {skew} ms"));
+    }
+    Ok(format!("{skew} ms from the database's"))
+}
+
+async fn set_up(client: &Client) -> std::result::Result<String, String> {
+    let missing = "the tables are not set up; run kronos-ingest migrate".to_owned();
+    let rows = client.query("select file, timescale from market.installed_files", &[]).await;
+    let rows = rows.map_err(|_| missing.clone())?;
+    let installed: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    if let Some((file, _)) = FILES.iter().find(|(file, _)| !installed.iter().any(|i| i == file)) {
+        return Err(format!("set-up file {file} is not applied; run kronos-ingest migrate"));
+    }
+    let now = client.query_one("select market.timescale_edition()", &[]).await.map_err(|e| e.to_string())?;
+    let (edition, applied): (String, String) = (now.get(0), rows[0].get(1));
+    if edition != applied {
+        return Err(format!(
+            "TimescaleDB was {applied} at set-up and is {edition} now; run kronos-ingest migrate"
+        ));
+    }
+    Ok(format!("{} files, TimescaleDB {edition}", rows.len()))
+}
+
+async fn privileges(client: &Client) -> std::result::Result<String, String> {
+    let statement = "select t from unnest(array['trades', 'quotes', 'bars', 'trade_cancels', 'feed_sessions', \
+                     'feed_gaps', 'feed_cursors', 'rejected_rows', 'instruments']) t \
+                     where not has_table_privilege(to_regclass('market.' || t), 'insert')";
+    let rows = client.query(statement, &[]).await.map_err(|e| crate::error::database_message(&e))?;
+    if rows.is_empty() {
+        return Ok("may write market data".to_owned());
+    }
+    let tables: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    Err(format!("may not insert into {}; grant market_ingestor to this role", tables.join(", ")))
+}
+
+/// Prints the checks; the exit status tells whether all passed.
+///
+/// # Errors
+/// [`Error::Checks`] when one failed.
+pub fn print_checks(checks: &[Check]) -> Result<()> {
+    for check in checks {
+        match &check.outcome {
+            Ok(detail) => println!("ok      {}: {detail}", check.name),
+            Err(reason) => println!("FAILED  {}: {reason}", check.name),
+        }
+    }
+    match checks.iter().filter(|check| check.outcome.is_err()).count() {
+        0 => Ok(()),
+        failed => Err(Error::Checks { failed, total: checks.len() }),
+    }
+}
+
+/// Prints freshness, gaps and totals.
+///
+/// # Errors
+/// The database's error.
+pub async fn status(client: &Client) -> Result<()> {
+    let streams = client
+        .query(
+            "select feed, channel, symbol, newest_event_time, \
+                    (extract(epoch from silence))::float8, stale, open_gaps from market.feed_health order by 1, 2, 3",
+            &[],
+        )
+        .await?;
+    println!("{:<18} {:<10} {:<12} {:<27} {:>9}  gaps", "feed", "channel", "symbol", "newest", "silent");
+    for row in &streams {
+        let newest: Option<Timestamp> = row.get(3);
+        let (silence, stale, gaps): (f64, bool, i64) = (row.get(4), row.get(5), row.get(6));
+        println!(
+            "{:<18} {:<10} {:<12} {:<27} {:>8.0}s  {gaps}{}",
+            row.get::<_, String>(0),
+            row.get::<_, String>(1),
+            row.get::<_, String>(2),
+            newest.map_or_else(|| "-".to_owned(), |t| t.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)),
+            silence,
+            if stale { "  STALE" } else { "" }
+        );
+    }
+    let totals = client
+        .query_one(
+            "select (select count(*) from market.feed_gaps where status = 'open'), \
+                    (select count(*) from market.feed_gaps where status = 'unfillable'), \
+                    (select count(*) from market.rejected_rows), \
+                    (select count(*) from market.validation_findings)",
+            &[],
+        )
+        .await?;
+    let [open, lost, rejected, findings]: [i64; 4] = std::array::from_fn(|i| totals.get(i));
+    println!("{open} open gaps, {lost} unfillable, {rejected} rejected rows, {findings} validation findings");
+    Ok(())
+}

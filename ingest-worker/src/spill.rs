@@ -1,0 +1,160 @@
+//! Batches on disk while the database is away.
+//!
+//! One file of JSON lines, appended in order and read back in order. A line torn by a crash ends the file: its cursor
+//! was never committed, so the feed delivers it again. The file is bounded; a full one makes the writer wait, which
+//! fills the channel and stops the sockets. Nothing is dropped silently.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::{Error, Result},
+    sink::Batch,
+};
+
+/// The spill file of one worker; it is locked against a second one.
+pub struct Spill {
+    path: PathBuf,
+    file: File,
+    max_bytes: u64,
+    written: u64,
+    /// Where the next batch to drain starts.
+    drained: u64,
+}
+
+impl Spill {
+    /// Opens (or takes over from a killed worker) the spill file in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Write`], also when another worker holds the file.
+    pub fn open(folder: &Path, max_bytes: u64) -> Result<Self> {
+        let path = folder.join("kronos-ingest.spill");
+        let failed = |source| Error::Write { path: path.clone(), source };
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
+        file.try_lock().map_err(|e| {
+            failed(std::io::Error::other(format!(
+                "another worker uses it ({e}); give each its own sink.spill_dir"
+            )))
+        })?;
+        let written = file.metadata().map_err(failed)?.len();
+        Ok(Spill { path, file, max_bytes, written, drained: 0 })
+    }
+
+    /// Whether every batch has been read back.
+    pub fn is_empty(&self) -> bool {
+        self.drained >= self.written
+    }
+
+    /// Bytes waiting on disk.
+    pub fn len(&self) -> u64 {
+        self.written - self.drained
+    }
+
+    /// Appends `batches`; `false`, and nothing written, when the bound would be passed.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn push(&mut self, batches: &[Batch]) -> Result<bool> {
+        let mut lines = Vec::new();
+        for batch in batches {
+            serde_json::to_writer(&mut lines, batch).map_err(|e| self.failed(e.into()))?;
+            lines.push(b'\n');
+        }
+        if self.written + lines.len() as u64 > self.max_bytes {
+            return Ok(false);
+        }
+        self.file.write_all(&lines).and_then(|()| self.file.sync_data()).map_err(|e| self.failed(e))?;
+        self.written += lines.len() as u64;
+        Ok(true)
+    }
+
+    /// Reads up to `max_rows` rows of the oldest batches, and where the file stands after them.
+    ///
+    /// They stay in the file until [`Spill::confirm`].
+    ///
+    /// # Errors
+    /// [`Error::Write`] when the file cannot be read.
+    pub fn peek(&mut self, max_rows: usize) -> Result<(Vec<Batch>, u64)> {
+        let mut place = self.drained;
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(place)).map_err(|e| self.failed(e))?;
+        let mut reader = BufReader::new(file);
+        let (mut batches, mut rows) = (Vec::<Batch>::new(), 0);
+        let mut line = Vec::new();
+        while rows < max_rows && place < self.written {
+            line.clear();
+            place += reader.read_until(b'\n', &mut line).map_err(|e| self.failed(e))? as u64;
+            match serde_json::from_slice::<Batch>(&line) {
+                Ok(batch) => {
+                    rows += batch.records.len();
+                    batches.push(batch);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, bytes = line.len(), "skipping a torn line of the spill file");
+                }
+            }
+        }
+        Ok((batches, place))
+    }
+
+    /// Marks everything before `place` as stored; an emptied file is cut to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn confirm(&mut self, place: u64) -> Result<()> {
+        self.drained = place;
+        if self.is_empty() {
+            self.file.set_len(0).map_err(|e| self.failed(e))?;
+            (self.written, self.drained) = (0, 0);
+        }
+        Ok(())
+    }
+
+    fn failed(&self, source: std::io::Error) -> Error {
+        Error::Write { path: self.path.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::CursorMove;
+
+    fn batch(sequence: i64) -> Batch {
+        let cursors =
+            vec![CursorMove { channel: "c".into(), symbol: "s".into(), sequence, event_time: None }];
+        Batch { cursors, ..Batch::new("test") }
+    }
+
+    #[test]
+    fn batches_come_back_in_order_after_a_crash_that_tore_the_last_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spill = Spill::open(folder.path(), 1 << 20).unwrap();
+        assert!(spill.push(&[batch(1), batch(2)]).unwrap());
+        assert!(spill.push(&[batch(3)]).unwrap());
+        spill.file.write_all(b"{\"feed\":\"test\",\"rec").unwrap();
+        drop(spill);
+        let mut spill = Spill::open(folder.path(), 1 << 20).unwrap();
+        let (batches, place) = spill.peek(usize::MAX).unwrap();
+        assert_eq!(batches, [batch(1), batch(2), batch(3)]);
+        assert!(!spill.is_empty());
+        spill.confirm(place).unwrap();
+        assert!(spill.is_empty());
+        assert!(spill.push(&[batch(4)]).unwrap());
+        assert_eq!(spill.peek(1).unwrap().0, [batch(4)]);
+    }
+
+    #[test]
+    fn the_bound_holds_and_a_second_worker_is_turned_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spill = Spill::open(folder.path(), 200).unwrap();
+        assert!(spill.push(&[batch(1)]).unwrap());
+        assert!(!spill.push(&[batch(2), batch(3)]).unwrap());
+        assert_eq!(spill.peek(9).unwrap().0, [batch(1)]);
+        assert!(Spill::open(folder.path(), 200).is_err());
+    }
+}

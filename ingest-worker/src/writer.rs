@@ -1,0 +1,305 @@
+//! The task between the feeds and the database: gathers batches, writes them, survives the database.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use tokio_postgres::error::SqlState;
+
+use crate::{
+    backoff::Backoff,
+    error::{Error, Result, database_message},
+    postgres::Database,
+    record::{Record, Rejected},
+    sink::{Batch, Store},
+    spill::Spill,
+};
+
+/// Bounds of the writer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Rows of one transaction.
+    pub max_rows: usize,
+    /// Longest wait of a row for company.
+    pub max_delay: Duration,
+    /// Batches between the feeds and the writer.
+    pub channel: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // 250 ms keeps a row visible within half a second; 5,000 rows take about 30 ms to store.
+        Limits { max_rows: 5_000, max_delay: Duration::from_millis(250), channel: 4_096 }
+    }
+}
+
+/// The sending side: feeds put batches here and wait when it is full.
+#[derive(Clone)]
+pub struct Sink {
+    sender: mpsc::Sender<Batch>,
+}
+
+impl Sink {
+    /// A channel for `limits`, and its receiving side for [`Writer::run`].
+    pub fn channel(limits: Limits) -> (Self, mpsc::Receiver<Batch>) {
+        let (sender, receiver) = mpsc::channel(limits.channel);
+        (Sink { sender }, receiver)
+    }
+
+    /// Hands over a batch; waits while the writer is behind.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the writer has stopped; its own error says why.
+    pub async fn send(&self, batch: Batch) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.sender.send(batch).await.map_err(|_| Error::Usage("the writer has stopped".to_owned()))
+    }
+}
+
+/// Writes what the channel brings until all senders are gone, then drains.
+pub struct Writer {
+    database: Database,
+    limits: Limits,
+    spill: Option<Spill>,
+    store: Option<Store>,
+    backoff: Backoff,
+    next_attempt: Instant,
+}
+
+/// What a failed write means.
+enum Failure {
+    /// The database is away; keep the rows.
+    Away(String),
+    /// These rows can never be stored.
+    Data(String),
+    /// Nothing can be stored: missing tables, missing privileges.
+    Lasting(Error),
+}
+
+fn classify(error: tokio_postgres::Error) -> Failure {
+    let Some(state) = error.code() else { return Failure::Away(database_message(&error)) };
+    let retryable = [
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::QUERY_CANCELED,
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+    ];
+    match &state.code()[..2] {
+        "08" | "57" | "53" | "58" => Failure::Away(database_message(&error)),
+        _ if retryable.contains(state) => Failure::Away(database_message(&error)),
+        "22" | "23" => Failure::Data(database_message(&error)),
+        _ => Failure::Lasting(Error::Database(error)),
+    }
+}
+
+impl Writer {
+    /// A writer that keeps rows in memory's bounds only; see [`Writer::with_spill`].
+    pub fn new(database: Database, limits: Limits) -> Self {
+        Writer {
+            database,
+            limits,
+            spill: None,
+            store: None,
+            backoff: Backoff::default(),
+            next_attempt: Instant::now(),
+        }
+    }
+
+    /// Adds a disk to the memory.
+    pub fn with_spill(mut self, spill: Spill) -> Self {
+        self.spill = Some(spill);
+        self
+    }
+
+    /// Runs until every [`Sink`] is dropped and everything is stored, or nothing can be stored any more.
+    ///
+    /// # Errors
+    /// What makes storing impossible; a database that is only away is waited for.
+    pub async fn run(mut self, mut receiver: mpsc::Receiver<Batch>) -> Result<()> {
+        loop {
+            let waiting = self.spill.as_ref().is_some_and(|spill| !spill.is_empty());
+            let (batches, is_open) = if waiting {
+                // Something is on disk: do not sleep for new rows before trying to drain it.
+                self.gather(&mut receiver, Some(Instant::now() + Duration::from_millis(100))).await
+            } else {
+                self.gather(&mut receiver, None).await
+            };
+            if batches.is_empty() && !is_open && !waiting {
+                return Ok(());
+            }
+            self.take(batches).await?;
+            if !is_open {
+                self.drain_all().await?;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for a first batch (until `deadline`, where there is one), then for company within the limits.
+    async fn gather(
+        &self,
+        receiver: &mut mpsc::Receiver<Batch>,
+        deadline: Option<Instant>,
+    ) -> (Vec<Batch>, bool) {
+        let first = match deadline {
+            Some(deadline) => match timeout_at(deadline, receiver.recv()).await {
+                Ok(first) => first,
+                Err(_) => return (Vec::new(), true),
+            },
+            None => receiver.recv().await,
+        };
+        let Some(first) = first else { return (Vec::new(), false) };
+        let deadline = Instant::now() + self.limits.max_delay;
+        let mut rows = first.records.len();
+        let mut batches = vec![first];
+        while rows < self.limits.max_rows {
+            match timeout_at(deadline, receiver.recv()).await {
+                Ok(Some(batch)) => {
+                    rows += batch.records.len();
+                    batches.push(batch);
+                }
+                Ok(None) => return (batches, false),
+                Err(_) => break,
+            }
+        }
+        (batches, true)
+    }
+
+    /// Stores `batches`, or puts them on disk, or waits: in this order.
+    async fn take(&mut self, batches: Vec<Batch>) -> Result<()> {
+        loop {
+            // Older rows first: the disk is emptied before anything new is written.
+            if self.drain_spill().await? && self.try_write(&batches).await? {
+                return Ok(());
+            }
+            if let Some(spill) = &mut self.spill
+                && spill.push(&batches)?
+            {
+                metrics::gauge!("kronos_ingest_spill_bytes").set(spill.len() as f64);
+                return Ok(());
+            }
+            // No disk, or it is full: the channel fills up behind us and the sockets stop being read.
+            tokio::time::sleep_until(self.next_attempt).await;
+        }
+    }
+
+    async fn drain_all(&mut self) -> Result<()> {
+        while !self.drain_spill().await? {
+            tokio::time::sleep_until(self.next_attempt).await;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left on disk.
+    async fn drain_spill(&mut self) -> Result<bool> {
+        loop {
+            let max_rows = self.limits.max_rows;
+            let Some(spill) = self.spill.as_mut().filter(|spill| !spill.is_empty()) else { return Ok(true) };
+            let (batches, place) = spill.peek(max_rows)?;
+            if !self.try_write(&batches).await? {
+                return Ok(false);
+            }
+            if let Some(spill) = &mut self.spill {
+                spill.confirm(place)?;
+                metrics::gauge!("kronos_ingest_spill_bytes").set(spill.len() as f64);
+            }
+        }
+    }
+
+    /// Whether `batches` are stored; `false` while the database is away.
+    async fn try_write(&mut self, batches: &[Batch]) -> Result<bool> {
+        if batches.iter().all(Batch::is_empty) {
+            return Ok(true);
+        }
+        if Instant::now() < self.next_attempt {
+            return Ok(false);
+        }
+        let Some(store) = self.connected().await? else { return Ok(false) };
+        let started = Instant::now();
+        match store.write(batches).await {
+            Ok(()) => {
+                self.backoff.reset();
+                let rows: usize = batches.iter().map(|batch| batch.records.len()).sum();
+                metrics::counter!("kronos_ingest_rows_total").increment(rows as u64);
+                metrics::histogram!("kronos_ingest_write_seconds").record(started.elapsed().as_secs_f64());
+                Ok(true)
+            }
+            Err(error) => match classify(error) {
+                Failure::Away(reason) => {
+                    self.step_back(&reason);
+                    Ok(false)
+                }
+                Failure::Data(reason) => self.write_apart(batches, &reason).await,
+                Failure::Lasting(error) => Err(error),
+            },
+        }
+    }
+
+    /// One bad row must not keep the others out: halves the rows until it is alone, then quarantines it.
+    async fn write_apart(&mut self, batches: &[Batch], reason: &str) -> Result<bool> {
+        let (mut front, mut back) = (Vec::new(), Vec::new());
+        let total: usize = batches.iter().map(|batch| batch.records.len()).sum();
+        if total == 0 {
+            return Err(Error::Usage(format!("bookkeeping of the feeds cannot be stored: {reason}")));
+        }
+        let mut seen = 0;
+        for batch in batches {
+            let mut early = Batch::new(&batch.feed);
+            // Cursors and gaps are proven by all rows of their batch, so they go with its last one.
+            let mut late = Batch { records: Vec::new(), ..batch.clone() };
+            for record in &batch.records {
+                seen += 1;
+                let record = if total == 1 { quarantined(record, reason) } else { record.clone() };
+                if seen <= total / 2 { early.records.push(record) } else { late.records.push(record) }
+            }
+            front.push(early);
+            back.push(late);
+        }
+        Ok(Box::pin(self.try_write(&front)).await? && Box::pin(self.try_write(&back)).await?)
+    }
+
+    async fn connected(&mut self) -> Result<Option<&mut Store>> {
+        if self.store.as_ref().is_none_or(Store::is_closed) {
+            self.store = None;
+            let opened = match self.database.connect().await {
+                Ok(client) => Store::new(client).await.map_err(classify),
+                Err(error) => Err(Failure::Away(error.to_string())),
+            };
+            match opened {
+                Ok(store) => {
+                    tracing::info!(database = self.database.place(), "writing");
+                    self.store = Some(store);
+                }
+                Err(Failure::Lasting(error)) => return Err(error),
+                Err(Failure::Away(reason) | Failure::Data(reason)) => self.step_back(&reason),
+            }
+        }
+        Ok(self.store.as_mut())
+    }
+
+    fn step_back(&mut self, reason: &str) {
+        self.store = None;
+        let delay = self.backoff.next_delay();
+        self.next_attempt = Instant::now() + delay;
+        metrics::counter!("kronos_ingest_database_failures_total").increment(1);
+        tracing::warn!(reason, delay_ms = delay.as_millis() as u64, "database is away, keeping rows");
+    }
+}
+
+fn quarantined(record: &Record, reason: &str) -> Record {
+    let text = serde_json::to_string(record).unwrap_or_else(|e| format!("(unprintable row: {e})"));
+    let received_at = match record {
+        Record::Trade(trade) => trade.received_at,
+        Record::Quote(quote) => quote.received_at,
+        Record::Bar(bar) | Record::OpenBar(bar) => bar.received_at,
+        Record::Cancel(cancel) => cancel.received_at,
+        Record::Rejected(rejected) => rejected.received_at,
+        Record::Signal(_) => crate::record::Timestamp::UNIX_EPOCH,
+    };
+    Record::Rejected(Rejected::new(text.as_bytes(), reason, received_at))
+}
