@@ -191,8 +191,13 @@ impl<'a> Simulation<'a> {
                 level = close;
 
                 log_volume = VOLUME_MEMORY * log_volume + VOLUME_NOISE * normal(uniform(2), uniform(3));
-                let relative = (shared_weight.powi(2) * shared.variance + own_weight.powi(2) * own.variance).sqrt();
-                let volume = market.volume * slot.activity() * relative * (0.5 + 0.5 * shock.abs()) * f64::exp(log_volume);
+                let relative =
+                    (shared_weight.powi(2) * shared.variance + own_weight.powi(2) * own.variance).sqrt();
+                let volume = market.volume
+                    * slot.activity()
+                    * relative
+                    * (0.5 + 0.5 * shock.abs())
+                    * f64::exp(log_volume);
                 let volume = (volume * 1000.0).round() / 1000.0;
                 let [open, high, low, close] = [open, high, low, close].map(|ticks| price(ticks, tick));
                 [open, high, low, close, volume, volume * ((open + high + low + close) / 4.0)]
@@ -345,9 +350,11 @@ mod tests {
         let mut extreme = Market::default();
         extreme.set("volatility", 5.0).unwrap();
         extreme.set("price", 0.001).unwrap();
-        for (market, slots) in
-            [(Market::default(), open_always(5000)), (Market::default(), in_sessions(5000)), (extreme, open_always(5000))]
-        {
+        for (market, slots) in [
+            (Market::default(), open_always(5000)),
+            (Market::default(), in_sessions(5000)),
+            (extreme, open_always(5000)),
+        ] {
             let bars = simulate(&slots, market, 3, "X");
             for bar in &bars {
                 let [open, high, low, close, volume, amount] = *bar;
