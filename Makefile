@@ -28,7 +28,7 @@ golden: setup ## parity with the published model, on every set found; KRONOS_GOL
 	@.ci/golden
 
 bench: setup ## time per forecast and per decode step
-	@$(call cargo,bench) -p kronos-models
+	@$(call cargo,bench) --bench kronos --bench layers
 
 up: build ## starts a private cluster with everything installed
 	@.ci/cluster up && echo "psql '$$(.ci/cluster uri)'"
