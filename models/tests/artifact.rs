@@ -1,4 +1,5 @@
 //! Every way a model file can be wrong has one error that says what and where.
+#![allow(clippy::unwrap_used)] // Also in what the tests share, which clippy does not take for a test.
 
 use candle_core::Device;
 use kronos_models::ModelError;

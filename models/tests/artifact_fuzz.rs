@@ -1,6 +1,7 @@
 //! Whatever a model file holds, reading it ends in tensors or in a reason, within a small multiple of the file's size.
 //!
 //! 2,000 damaged files by default; `PROPTEST_CASES` sets another number.
+#![allow(clippy::unwrap_used)] // Also in what the tests share, which clippy does not take for a test.
 
 use candle_core::Device;
 use kronos_models::ModelError;

@@ -1,4 +1,5 @@
 //! A series' numbers depend on itself alone: not on the batch, its order, the memory limit or the threads.
+#![allow(clippy::unwrap_used)] // Also in what the tests share, which clippy does not take for a test.
 
 use candle_core::Device;
 use kronos_models::bars::{Bar, BarOptions, BarPaths, BarRequest, Sampling, Stamp, Window};
