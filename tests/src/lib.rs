@@ -20,9 +20,6 @@
 //! Tests run in parallel on one server: name roles through [`Database::role`], never write to the cluster's settings
 //! (`alter system`), and open a second connection with [`Database::connect`] where a test needs to cancel or to watch.
 
-// This crate is used by tests alone, where a panic is how a failure is told.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
 mod cluster;
 mod database;
 mod failure;
