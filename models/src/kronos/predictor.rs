@@ -74,7 +74,7 @@ impl Predictor {
         let fusion = tensor(tensors, "embedding.fusion_proj.weight")?;
         let fusion_bias = tensor(tensors, "embedding.fusion_proj.bias")?;
         let scale = f64::from((d as f32).sqrt());
-        let half = |from: usize| Ok::<_, candle_core::Error>(fusion.i((.., from..from + d))?.contiguous()?);
+        let half = |from: usize| fusion.i((.., from..from + d))?.contiguous();
         let table = |map: &Linear, rows: &Tensor| Ok::<_, crate::ModelError>(with_values(&map.forward(rows)?, <[f32]>::to_vec)?);
         let attn = |name: &str| format!("dep_layer.cross_attn.{name}_proj");
         let part = |name: &str, part: &str| tensor(tensors, &format!("{}.{part}", attn(name)));

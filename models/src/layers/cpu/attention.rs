@@ -488,7 +488,7 @@ mod tests {
     #[test]
     fn whole_sequences_agree_with_the_definition_in_f64() {
         let n = 21;
-        let mut caches = vec![KvCache::new(SHAPE), KvCache::new(SHAPE)];
+        let mut caches = [KvCache::new(SHAPE), KvCache::new(SHAPE)];
         caches.iter_mut().zip([1, 2]).for_each(|(cache, seed)| extend(cache, seed, 0..n));
         let q: Vec<f32> = [queries(1, 0..2), queries(2, 5..16)].concat().iter().map(|q| q / 4.0).collect();
         // The bias of a query, a head and a position, from nothing but their numbers.

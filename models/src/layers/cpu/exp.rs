@@ -21,7 +21,7 @@ pub unsafe fn exp<L: Lanes>(x: L) -> L {
         // The bounds first: a comparison with NaN yields the second operand, and NaN must come through.
         let clamped = L::splat(OVERFLOW).min(L::splat(UNDERFLOW).max(x));
         let n = clamped.mul(L::splat(std::f32::consts::LOG2_E)).round();
-        let r = n.fma(L::splat(-0.693_359_375), clamped);
+        let r = n.fma(L::splat(-0.693_359_4), clamped);
         let r = n.fma(L::splat(2.121_944_4e-4), r);
         let p = L::splat(1.987_569_1e-4);
         let p = p.fma(r, L::splat(1.398_199_9e-3));
