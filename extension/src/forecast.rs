@@ -400,7 +400,7 @@ pub fn quantile_levels(levels: Option<Vec<Option<f64>>>) -> Result<QuantileLevel
         .into_iter()
         .collect::<Option<_>>()
         .ok_or(Error::NullArgument { name: "a quantile level" })?;
-    if let Some(percent) = levels.iter().find(|&&level| level >= 1.0 && level < 100.0) {
+    if let Some(percent) = levels.iter().find(|level| (1.0..100.0).contains(*level)) {
         return Err(Error::InvalidArgument {
             name: "quantile_levels".into(),
             expected: "between 0 and 1".into(),

@@ -175,7 +175,8 @@ impl Given {
         }
     }
 
-    fn boolean(&self, key: &str) -> Result<Option<bool>> {
+    /// True or false.
+    pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
@@ -217,7 +218,7 @@ fn invalid(name: &str, expected: &str, got: &Value) -> Error {
 /// The three knobs of sampling; docs/adr/0010 has the reason for their defaults.
 fn sampling(given: &Given) -> Result<Sampling> {
     let temperature = given
-        .number("temperature", "a number greater than 0 and at most 100", |t| t >= 1e-3 && t <= 100.0)?
+        .number("temperature", "a number greater than 0 and at most 100", |t| (1e-3..=100.0).contains(&t))?
         .unwrap_or(1.0);
     let top_k = given.integer("top_k", 0, u32::MAX as usize)?;
     let top_p = given.number("top_p", "a number greater than 0 and at most 1", |p| p > 1e-9 && p <= 1.0)?;

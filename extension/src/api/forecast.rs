@@ -153,11 +153,11 @@ impl Input {
         Ok(Self { columns, scan, only_series })
     }
 
-    fn run(&self, call: &Call, mut emit: impl FnMut(Outcome) -> Result<()>) -> Result<()> {
+    fn run(&self, call: &Call, emit: impl FnMut(Outcome) -> Result<()>) -> Result<()> {
         if self.columns.series.is_none() {
             return call.run_single(&self.scan, emit);
         }
-        call.run(&self.scan, self.only_series.as_deref(), |outcome| emit(outcome))
+        call.run(&self.scan, self.only_series.as_deref(), emit)
     }
 }
 

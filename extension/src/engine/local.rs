@@ -247,3 +247,45 @@ fn text_of(cause: &(dyn std::any::Any + Send)) -> String {
         .or_else(|| cause.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked() -> (Answer, Asked, Arc<Wake>) {
+        let (exchange, wake) = (Arc::new(Exchange::default()), Arc::new(Wake::new().unwrap()));
+        (Answer { exchange: exchange.clone(), wake: wake.clone() }, Asked(exchange), wake)
+    }
+
+    fn readable(wake: &Wake) -> bool {
+        let mut poll = libc::pollfd { fd: wake.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one descriptor, which is open.
+        unsafe { libc::poll(&mut poll, 1, 0) == 1 }
+    }
+
+    #[test]
+    fn a_request_lost_by_the_helper_still_wakes_the_backend() {
+        let (answer, asked, wake) = asked();
+        assert!(!readable(&wake));
+        drop(answer);
+        assert!(readable(&wake));
+        assert!(matches!(asked.0.slot().take(), Some(Err(Failure::Broken { .. }))));
+        wake.clear();
+        assert!(!readable(&wake));
+    }
+
+    #[test]
+    fn an_answer_given_is_the_answer_kept() {
+        let (answer, asked, _) = asked();
+        answer.give(Ok(Reply::Unload(true)));
+        drop(answer);
+        assert!(matches!(asked.0.slot().take(), Some(Ok(Reply::Unload(true)))));
+    }
+
+    #[test]
+    fn no_longer_waiting_means_cancelled() {
+        let (answer, asked, _) = asked();
+        drop(asked);
+        assert!(answer.exchange.cancelled.load(Ordering::Relaxed));
+    }
+}

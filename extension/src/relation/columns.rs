@@ -69,7 +69,7 @@ const LOCAL_TIMES: [BuiltinOid; 2] = [BuiltinOid::TIMESTAMPOID, BuiltinOid::DATE
 
 impl Column {
     fn is(&self, types: &[BuiltinOid]) -> bool {
-        types.iter().any(|builtin| self.base == Oid::from(builtin.value()))
+        types.iter().any(|builtin| self.base == builtin.value())
     }
 
     fn is_key(&self) -> bool {

@@ -196,8 +196,7 @@ fn cut(rows: &mut Vec<Row>, rules: &Rules<'_>) -> Option<Width> {
         let before = rows.len().checked_sub(1)?;
         let starts: Vec<Instant> =
             rows[before.saturating_sub(SPACINGS)..before].iter().map(|row| row.start).collect();
-        let width = rules.width.or_else(|| infer_width(zone, &starts));
-        let Some(width) = width else { return None };
+        let width = rules.width.or_else(|| infer_width(zone, &starts))?;
         let zone = calendar::label_zone(zone, &starts);
         if rules.include_partial || calendar::end(width, zone, rows[before].start) <= rules.as_of {
             return Some(width);
