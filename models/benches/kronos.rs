@@ -235,7 +235,8 @@ fn size(criterion: &mut Criterion, size: &Size, times: &Times, full: bool) {
                 }
                 for horizon in HORIZONS {
                     let cheap = size.forecast_flop(context, horizon, paths, series) <= DEFAULT_FLOP;
-                    let telling = series == 1 || (paths, horizon) == (1, HORIZONS[0]);
+                    let telling =
+                        context == CONTEXTS[0] && (series == 1 || (paths, horizon) == (1, HORIZONS[0]));
                     if !(full || cheap && telling) {
                         continue;
                     }
