@@ -4,19 +4,24 @@ use std::{
     collections::BTreeMap,
     io::IsTerminal,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use chrono::{NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kronos_ingest::{
-    config::Config,
+    config::{Config, FeedConfig},
     error::{Error, Result},
+    feed, live,
     load::{self, REPLAY_CHANNEL, ReplayOptions},
     migrate,
     postgres::Database,
+    record::Timestamp,
     report, simulate,
     spill::Spill,
+    stream::stopped,
     table::{self, parse_width},
+    transport::Network,
     writer::{Sink, Writer},
 };
 use tracing_subscriber::EnvFilter;
@@ -44,6 +49,10 @@ pub enum LogForm {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs all configured feeds until it is told to stop.
+    Run,
+    /// Fetches history of a feed by REST: bars, or trades without --width.
+    Backfill(Backfill),
     /// Sets up or updates the tables (the files of sql/), in one transaction.
     Migrate,
     /// Loads CSV files of bars, trades or quotes, gzipped or not.
@@ -56,6 +65,23 @@ enum Command {
     Check,
     /// Shows freshness, gaps and findings.
     Status,
+}
+
+#[derive(Debug, Args)]
+struct Backfill {
+    /// Feed, for example yahoo or coinbase.
+    feed: String,
+    /// Symbols in the feed's spelling or in ours; all configured ones without any.
+    symbols: Vec<String>,
+    /// First instant or date (UTC).
+    #[arg(long, value_parser = parse_instant)]
+    from: Timestamp,
+    /// Last instant or date (UTC); now without it.
+    #[arg(long, value_parser = parse_instant)]
+    to: Option<Timestamp>,
+    /// Width of the bars, for example 1d.
+    #[arg(long, value_parser = parse_width)]
+    width: Option<i64>,
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +140,10 @@ fn parse_column(text: &str) -> Result<(String, String), String> {
     Ok((ours.trim().to_owned(), theirs.trim().to_owned()))
 }
 
+fn parse_instant(text: &str) -> Result<Timestamp, String> {
+    table::parse_time(text, None)
+}
+
 fn parse_speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if speed > 0.0 && speed.is_finite() => Ok(speed),
@@ -150,6 +180,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             );
             Ok(())
         }
+        Command::Run => run_feeds(&config, database()?).await,
+        Command::Backfill(arguments) => backfill(&config, database()?, arguments).await,
         Command::Load(load) => load_files(&config, database()?, load).await,
         Command::Replay(replay) => replay_files(&config, database()?, replay).await,
         Command::Simulate(arguments) => {
@@ -186,6 +218,95 @@ async fn with_writer<T>(
     let done = work(sink).await;
     writing.await.map_err(|e| Error::Usage(format!("the writer failed: {e}")))??;
     done
+}
+
+async fn run_feeds(config: &Config, database: Database) -> Result<()> {
+    if config.metrics.enabled {
+        metrics_exporter_prometheus::PrometheusBuilder::new()
+            .with_http_listener(config.metrics.listen)
+            .install()
+            .map_err(|e| Error::Metrics(e.to_string()))?;
+    }
+    let (stop, shutdown) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        wait_for_signal().await;
+        tracing::info!("stopping: draining what has arrived");
+        if stop.send(true).is_err() {
+            return;
+        }
+        // Keeps the sender alive: a closed channel would not read as a request to stop.
+        std::future::pending::<()>().await;
+    });
+    let network = Arc::new(Network::new()?);
+    maintain(config, &database, shutdown.clone());
+    let reader = database.clone();
+    with_writer(config, database, async |sink: Sink| {
+        live::run(config, &reader, network, sink, shutdown).await
+    })
+    .await
+}
+
+async fn wait_for_signal() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+/// Validation and refreshes, for databases without a scheduler; failures are logged, never fatal.
+fn maintain(config: &Config, database: &Database, mut shutdown: tokio::sync::watch::Receiver<bool>) {
+    let every = std::time::Duration::from_secs(config.maintenance.every_minutes * 60);
+    if every.is_zero() {
+        return;
+    }
+    let database = database.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = stopped(&mut shutdown) => return,
+                () = tokio::time::sleep(every) => {}
+            }
+            let done = async {
+                Ok::<_, Error>(database.connect().await?.batch_execute("call market.maintenance()").await?)
+            };
+            if let Err(error) = done.await {
+                tracing::warn!(%error, "maintenance failed");
+            }
+        }
+    });
+}
+
+async fn backfill(config: &Config, database: Database, arguments: Backfill) -> Result<()> {
+    let entry = feed::find(&arguments.feed).ok_or_else(|| {
+        let names: Vec<_> = feed::FEEDS.iter().map(|entry| entry.name).collect();
+        Error::Usage(format!(
+            "feed \"{}\" does not exist; the feeds are {}",
+            arguments.feed,
+            names.join(", ")
+        ))
+    })?;
+    let section =
+        config.feeds.get(entry.name).cloned().unwrap_or_else(|| FeedConfig::of_symbols(&arguments.symbols));
+    let feed = live::build(entry, &section)?;
+    let mapping = section.symbols.mapping();
+    let symbols =
+        if arguments.symbols.is_empty() { mapping.keys().cloned().collect() } else { arguments.symbols };
+    if symbols.is_empty() {
+        return Err(Error::Usage(format!("name symbols, or configure feeds.{}.symbols", entry.name)));
+    }
+    let (from, to) = (arguments.from, arguments.to.unwrap_or_else(Utc::now));
+    let work = live::Backfill { symbols, from, to, width_seconds: arguments.width };
+    let network = Network::new()?;
+    let fetch = async |sink: Sink| live::backfill(&*feed, &mapping, &work, &network, &sink).await;
+    let (rows, rejected) = with_writer(config, database, fetch).await?;
+    println!("{rows} rows of {} symbols from {}, {rejected} rejected", work.symbols.len(), entry.name);
+    Ok(())
 }
 
 async fn load_files(config: &Config, database: Database, load: Load) -> Result<()> {

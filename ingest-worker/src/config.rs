@@ -189,6 +189,20 @@ impl Config {
 }
 
 impl FeedConfig {
+    /// A section for a feed that is not configured, for one back-fill of `symbols` (spelling of the feed).
+    pub fn of_symbols(symbols: &[String]) -> Self {
+        FeedConfig {
+            enabled: true,
+            symbols: Symbols::Native(symbols.to_vec()),
+            trades: true,
+            quotes: false,
+            bars: Vec::new(),
+            url: None,
+            rest_url: None,
+            plan: None,
+        }
+    }
+
     /// What the feed is built from.
     ///
     /// # Errors

@@ -1,0 +1,259 @@
+//! `run` and `backfill`: feeds from the configuration onto the real network.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::Utc;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio_postgres::Client;
+
+use crate::{
+    backoff::Backoff,
+    config::{Config, FeedConfig, canonical, credentials},
+    error::{Error, FeedError, Result},
+    feed::{self, Feed, FeedEntry, History},
+    postgres::Database,
+    record::{Record, Timestamp},
+    recording::unknown_feed,
+    sink::{Batch, GapRow, GapStatus},
+    stream::{Clock, Stream, stopped},
+    track::{Anchor, KnownGap, TRADES, Tracker},
+    transport::Transport,
+    writer::Sink,
+};
+
+/// Builds a feed from its section of the configuration and the environment.
+///
+/// # Errors
+/// Missing credentials, or a section that does not fit.
+pub fn build(entry: &'static FeedEntry, section: &FeedConfig) -> Result<Arc<dyn Feed>> {
+    let settings = section
+        .settings(entry, &credentials(entry)?)
+        .map_err(|message| Error::Config { path: "feeds".into(), message })?;
+    Ok(Arc::from((entry.build)(settings)))
+}
+
+/// Where the feed stood when its last transaction committed.
+///
+/// # Errors
+/// The database's error.
+pub async fn resume_state(client: &Client, feed: &str) -> Result<(Vec<Anchor>, Vec<KnownGap>)> {
+    let cursors = client
+        .query(
+            "select symbol, sequence, event_time from market.feed_cursors where feed = $1 and channel = $2",
+            &[&feed, &TRADES],
+        )
+        .await?;
+    let anchors = cursors
+        .iter()
+        .map(|row| Anchor { symbol: row.get(0), sequence: row.get(1), event_time: row.get(2) })
+        .collect();
+    let rows = client
+        .query(
+            "select channel, symbol, cause, from_seq, to_seq, from_time, to_time, detected_at, note \
+             from market.feed_gaps where feed = $1 and status = 'open' order by detected_at",
+            &[&feed],
+        )
+        .await?;
+    let mut gaps = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let gap = GapRow {
+            channel: row.get(0),
+            symbol: row.get(1),
+            cause: row.get(2),
+            from_seq: row.get(3),
+            to_seq: row.get(4),
+            from_time: row.get(5),
+            to_time: row.get(6),
+            detected_at: row.get(7),
+            status: GapStatus::Open,
+            filled_at: None,
+            filled_rows: None,
+            note: row.get(8),
+        };
+        let present = client
+            .query(
+                "select sequence from market.trades \
+                 where feed = $1 and symbol = $2 and sequence between $3 and $4 \
+                   and event_time >= coalesce($5::timestamptz, '-infinity') - interval '1 hour'",
+                &[&feed, &gap.symbol, &gap.from_seq, &gap.to_seq, &gap.from_time],
+            )
+            .await?;
+        let present =
+            if gap.cause == "id" { present.iter().map(|row| row.get(0)).collect() } else { Vec::new() };
+        gaps.push(KnownGap { row: gap, present });
+    }
+    Ok((anchors, gaps))
+}
+
+/// Runs every enabled feed of the configuration until `shutdown`; a feed that cannot go on stops alone.
+///
+/// # Errors
+/// When no feed is configured, one cannot be built, or all have stopped.
+pub async fn run(
+    config: &Config,
+    database: &Database,
+    transport: Arc<dyn Transport>,
+    sink: Sink,
+    shutdown: watch::Receiver<bool>,
+) -> Result<()> {
+    let clock: Clock = Arc::new(Utc::now);
+    let client = connect_patiently(database, &shutdown).await;
+    let Some(client) = client else { return Ok(()) };
+    let mut streams = JoinSet::new();
+    for (name, section) in config.feeds.iter().filter(|(_, section)| section.enabled) {
+        let entry = feed::find(name).ok_or_else(|| Error::Usage(unknown_feed(name)))?;
+        let feed = build(entry, section)?;
+        if feed.plan().is_none() {
+            continue;
+        }
+        let (anchors, gaps) = resume_state(&client, feed.name()).await?;
+        let open = gaps.iter().map(|gap| gap.row.clone()).collect();
+        let tracker = Tracker::new(feed.name(), feed.trade_ids(), anchors, gaps);
+        let symbols = section.symbols.mapping();
+        let mut stream =
+            Stream::new(feed, Arc::clone(&transport), tracker, symbols, sink.clone(), clock.clone());
+        stream.resume(open);
+        let (name, shutdown) = (name.clone(), shutdown.clone());
+        streams.spawn(async move { (name, stream.run(shutdown).await) });
+    }
+    drop((client, sink));
+    if streams.is_empty() {
+        return Err(Error::Usage("no feed with a stream is configured and enabled".to_owned()));
+    }
+    let mut last_failure = None;
+    while let Some(ended) = streams.join_next().await {
+        match ended {
+            Ok((name, Ok(()))) => tracing::info!(feed = name, "stopped"),
+            Ok((name, Err(error))) => {
+                tracing::error!(feed = name, %error, "feed stopped for good; the others go on");
+                metrics::counter!("kronos_ingest_feeds_stopped_total").increment(1);
+                last_failure = Some(Error::Feed { feed: name, error });
+            }
+            Err(error) => return Err(Error::Usage(format!("a feed failed: {error}"))),
+        }
+    }
+    if *shutdown.borrow() { Ok(()) } else { last_failure.map_or(Ok(()), Err) }
+}
+
+/// A worker may start before its database does.
+async fn connect_patiently(database: &Database, shutdown: &watch::Receiver<bool>) -> Option<Client> {
+    let mut backoff = Backoff::default();
+    let mut shutdown = shutdown.clone();
+    loop {
+        match database.connect().await {
+            Ok(client) => return Some(client),
+            Err(error) => tracing::warn!(%error, "database is away"),
+        }
+        tokio::select! {
+            () = stopped(&mut shutdown) => return None,
+            () = tokio::time::sleep(backoff.next_delay()) => {}
+        }
+    }
+}
+
+/// What a back-fill fetches.
+#[derive(Clone, Debug)]
+pub struct Backfill {
+    /// Spelling of the feed, or canonical.
+    pub symbols: Vec<String>,
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// Width of the bars; trades when absent.
+    pub width_seconds: Option<i64>,
+}
+
+/// Failed attempts for one request before the back-fill gives up.
+const ATTEMPTS: u32 = 8;
+
+/// Fetches history by REST; returns rows and rejected rows.
+///
+/// # Errors
+/// [`Error::Feed`] when the feed refuses or keeps failing. What came before is stored; running it again is harmless.
+pub async fn backfill(
+    feed: &dyn Feed,
+    mapping: &BTreeMap<String, String>,
+    work: &Backfill,
+    transport: &dyn Transport,
+    sink: &Sink,
+) -> Result<(u64, u64)> {
+    let bar = ProgressBar::new(work.symbols.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} symbols {msg} {eta}") {
+        bar.set_style(style);
+    }
+    let (mut rows, mut rejected) = (0, 0);
+    let failed = |error| Error::Feed { feed: feed.name().to_owned(), error };
+    for symbol in &work.symbols {
+        let native = mapping
+            .iter()
+            .find_map(|(native, ours)| (native == symbol || ours == symbol).then(|| native.clone()))
+            .unwrap_or_else(|| symbol.clone());
+        let ours = mapping.get(&native).cloned().unwrap_or_else(|| canonical(&native));
+        let history = match work.width_seconds {
+            Some(width_seconds) => {
+                History::Bars { symbol: native, width_seconds, from: work.from, to: work.to }
+            }
+            None => {
+                History::Trades { symbol: native, from: work.from, to: work.to, from_id: None, to_id: None }
+            }
+        };
+        let mut next = feed.request(&history);
+        if next.is_none() {
+            let what = work.width_seconds.map_or("trades".to_owned(), |w| format!("bars of {w} s"));
+            return Err(Error::Usage(format!("feed \"{}\" has no history of {what}", feed.name())));
+        }
+        while let Some(request) = next {
+            let page = fetch(feed, &request, transport).await.map_err(failed)?;
+            let mut batch = Batch::new(feed.name());
+            for mut record in page.records {
+                if let Some(symbol) = record.symbol_mut() {
+                    symbol.clone_from(&ours);
+                }
+                match &record {
+                    Record::OpenBar(_) | Record::Signal(_) => continue,
+                    Record::Trade(trade) if trade.event_time < work.from || trade.event_time > work.to => {
+                        continue;
+                    }
+                    Record::Rejected(_) => rejected += 1,
+                    _ => rows += 1,
+                }
+                batch.records.push(record);
+            }
+            sink.send(batch).await?;
+            bar.set_message(format!("{ours} {rows} rows"));
+            next = page.next;
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok((rows, rejected))
+}
+
+async fn fetch(
+    feed: &dyn Feed,
+    request: &feed::Request,
+    transport: &dyn Transport,
+) -> Result<feed::Page, FeedError> {
+    let mut backoff = Backoff::default();
+    for attempt in 1.. {
+        let started = Instant::now();
+        let answer = transport.get(request.clone()).await;
+        let page = answer.and_then(|body| feed.parse_page(request, &body, Utc::now()));
+        tokio::time::sleep_until(started + feed.request_interval()).await;
+        let wait = match page {
+            Err(FeedError::Transient(_)) if attempt < ATTEMPTS => backoff.next_delay(),
+            Err(FeedError::RateLimited { retry_after, .. }) if attempt < ATTEMPTS => {
+                retry_after.unwrap_or_default().max(backoff.next_delay())
+            }
+            settled => return settled,
+        };
+        tracing::warn!(
+            feed = feed.name(),
+            attempt,
+            wait_ms = wait.as_millis() as u64,
+            "history request failed"
+        );
+        tokio::time::sleep(wait).await;
+    }
+    Err(FeedError::Transient("too many attempts".to_owned()))
+}
