@@ -99,3 +99,20 @@ fn sql_of_the_documentation_runs_and_prints_what_it_says() {
     }
     assert!(problems.is_empty(), "{}", problems.join("\n\n"));
 }
+
+#[test]
+fn the_reference_names_every_function_view_and_setting() {
+    let page = std::fs::read_to_string(project_root().join("docs/sql-reference.md")).unwrap();
+    let db = Database::new("docs_reference");
+    let named = db.rows(
+        r"select proname from pg_proc where pronamespace = 'kronos'::regnamespace and proname not like 'stat\_get\_%'
+         union select relname from pg_class where relnamespace = 'kronos'::regnamespace and relkind = 'v'
+         union select name from pg_settings where name like 'kronos.%' order by 1",
+    );
+    assert!(named.len() > 30, "the catalogue has its objects: {named:?}");
+    let mentioned = |name: &str| {
+        page.split(|c: char| !(c.is_alphanumeric() || "_.".contains(c))).any(|word| word == name)
+    };
+    let missing: Vec<_> = named.into_iter().flatten().flatten().filter(|name| !mentioned(name)).collect();
+    assert!(missing.is_empty(), "docs/sql-reference.md does not mention {missing:?}");
+}
