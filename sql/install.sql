@@ -21,4 +21,10 @@ set local client_min_messages = warning;
 \ir 170_validate.sql
 \ir 180_privileges.sql
 \ir 190_jobs.sql
+\ir 300_trading_schema.sql
+\ir 310_trading_knobs.sql
+\ir 320_trading_positions.sql
+\ir 330_trading_breakers.sql
+\ir 340_trading_allocations.sql
+\ir 380_trading_privileges.sql
 commit;

@@ -4,6 +4,7 @@
 //! Functions return `Result<_, ErrorReport>` and use `?`: pgrx raises a returned error with its own SQLSTATE only
 //! when it is an [`ErrorReport`].
 
+use kronos_allocation::{AllocationError, Clause};
 use kronos_models::ModelError;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, spi};
@@ -78,6 +79,20 @@ pub enum Error {
     EngineFailed { reason: String },
     /// A request that took longer than `kronos.request_timeout`.
     RequestTimeout { limit: Duration },
+    /// A query argument that is not one SELECT.
+    NotOneSelect { argument: &'static str },
+    /// A column that a query argument must have.
+    QueryColumnMissing { argument: &'static str, column: String, present: Vec<String> },
+    /// A column of a query argument that nobody reads.
+    QueryColumnUnknown { argument: &'static str, column: String, valid: Vec<String> },
+    /// A column of a query argument of a type that does not serve.
+    QueryColumnType { argument: &'static str, column: String, actual: String, expected: &'static str },
+    /// A row of a query argument without a value it must have.
+    QueryNull { argument: &'static str, column: &'static str, row: String },
+    /// Two rows of a query argument where there may be one.
+    QueryDuplicate { argument: &'static str, row: String },
+    /// The optimiser refused.
+    Allocation(AllocationError),
     /// The numerical library refused.
     Model(ModelError),
     /// A query of ours failed without raising an error of its own; a defect.
@@ -89,6 +104,12 @@ pub enum Error {
 impl From<ModelError> for Error {
     fn from(error: ModelError) -> Self {
         Self::Model(error)
+    }
+}
+
+impl From<AllocationError> for Error {
+    fn from(error: AllocationError) -> Self {
+        Self::Allocation(error)
     }
 }
 
@@ -307,12 +328,93 @@ fn report(error: Error) -> Report {
             Code::ERRCODE_QUERY_CANCELED,
             format!("canceling forecast after {} ms due to kronos.request_timeout", limit.as_millis()),
         ),
+        Error::NotOneSelect { argument } => Report::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("{argument} must be one SELECT statement"),
+        )
+        .hint("Put anything else into a view, and select from it."),
+        Error::QueryColumnMissing { argument, column, present } => Report::new(
+            Code::ERRCODE_UNDEFINED_COLUMN,
+            format!("query \"{argument}\" has no column \"{column}\""),
+        )
+        .detail(format!("Its columns are {}.", list(&present)))
+        .hint(format!("{}Name it with AS {column}.", did_you_mean(&column, &present))),
+        Error::QueryColumnUnknown { argument, column, valid } => Report::new(
+            Code::ERRCODE_UNDEFINED_COLUMN,
+            format!("unrecognized column \"{column}\" of query \"{argument}\""),
+        )
+        .hint(format!("{}Valid columns: {}.", did_you_mean(&column, &valid), list(&valid))),
+        Error::QueryColumnType { argument, column, actual, expected } => Report::new(
+            Code::ERRCODE_DATATYPE_MISMATCH,
+            format!("column \"{column}\" of query \"{argument}\" has type {actual}, expected {expected}"),
+        )
+        .hint("Cast it in the query."),
+        Error::QueryNull { argument, column, row } => Report::new(
+            Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            format!("column \"{column}\" of query \"{argument}\" must not be null"),
+        )
+        .detail(row),
+        Error::QueryDuplicate { argument, row } => Report::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("query \"{argument}\" has duplicate rows"),
+        )
+        .detail(row)
+        .hint("Aggregate or filter the query so that one row remains."),
+        Error::Allocation(error) => allocation_report(error),
         Error::Model(error) => model_report(error),
         Error::Spi(error) => {
             Report::new(Code::ERRCODE_INTERNAL_ERROR, "an internal query failed").detail(format!("{error}."))
         }
         Error::Internal { what } => Report::new(Code::ERRCODE_INTERNAL_ERROR, what),
     }
+}
+
+/// The variants of the optimiser, equally without a catch-all.
+fn allocation_report(error: AllocationError) -> Report {
+    use PgSqlErrorCode as Code;
+    let message = error.to_string();
+    let invalid = |message| Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message);
+    match error {
+        AllocationError::NoNames => invalid(message).hint("The query signals returned no row."),
+        AllocationError::DuplicateSymbol { .. } => {
+            invalid(message).hint("Aggregate or filter the query so that one row remains.")
+        }
+        AllocationError::NotFinite { .. }
+        | AllocationError::OutOfRange { .. }
+        | AllocationError::BoundsCrossed { .. } => invalid(message),
+        AllocationError::UnknownGroup { key } => Report::new(Code::ERRCODE_UNDEFINED_COLUMN, message)
+            .hint(format!("Add a column {key} to the query signals; names of groups begin with group_.")),
+        AllocationError::UnknownFactor { key } => Report::new(Code::ERRCODE_UNDEFINED_COLUMN, message)
+            .hint(format!("Add a column {key} to the query signals; names of factors begin with factor_.")),
+        AllocationError::RiskModelRequired => invalid(message)
+            .hint("Pass risk => $$select symbol, ts, ret ...$$, or give signals a column volatility."),
+        AllocationError::ScenariosRequired => invalid(message)
+            .hint("Pass risk => $$select scenario, symbol, ret ...$$ or $$select symbol, ts, ret ...$$."),
+        AllocationError::EquityRequired => invalid(message).hint("Pass options => '{\"equity\": 100000}'."),
+        AllocationError::PriceRequired { .. } => invalid(message)
+            .hint("Add a column price to the query signals, or set the option whole_share_shorts to false."),
+        AllocationError::NotPositiveDefinite => invalid(message).hint("Raise the option shrinkage."),
+        AllocationError::ShortHistory { .. } => {
+            invalid(message).hint("Let the query risk reach further back.")
+        }
+        AllocationError::Infeasible { conflict } => invalid(message)
+            .detail(format!("{}.", clauses(&conflict)))
+            .hint("Relax one of them or pass on_infeasible => 'relax'."),
+        AllocationError::TooManyNames { .. } => {
+            invalid(message).hint("Raise max_names or pass on_infeasible => 'relax'.")
+        }
+        AllocationError::Cancelled => {
+            Report::new(Code::ERRCODE_QUERY_CANCELED, "canceling statement due to user request")
+        }
+        AllocationError::ShapeMismatch { .. }
+        | AllocationError::Solver { .. }
+        | AllocationError::Violation { .. } => Report::new(Code::ERRCODE_INTERNAL_ERROR, message),
+    }
+}
+
+/// Conflicting rules as one list.
+pub fn clauses(conflict: &[Clause]) -> String {
+    conflict.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The variants of the numerical library, equally without a catch-all.

@@ -4,6 +4,7 @@
 //! themselves are written by hand in `extension/sql`, where a person can review names, defaults, volatility and
 //! privileges; `#[pg_extern(sql = false)]` only exports the symbols they refer to.
 
+mod allocation;
 mod api;
 mod calendar;
 mod catalog;
@@ -13,6 +14,7 @@ mod error;
 mod forecast;
 mod guc;
 mod options;
+mod query;
 mod relation;
 mod result_set;
 mod simulate;

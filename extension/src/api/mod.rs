@@ -1,6 +1,7 @@
 //! The SQL functions, one file per family.
 #![allow(clippy::result_large_err)] // pgrx gives an error its own SQLSTATE only as an ErrorReport, by value
 
+mod allocation;
 mod forecast;
 mod models;
 mod ops;

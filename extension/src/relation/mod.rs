@@ -9,7 +9,7 @@ mod scan;
 
 pub use columns::{Columns, Wanted, resolve};
 pub use context::{Fault, MIN_CONTEXT, Prepared, Reach, Rules, prepare};
-pub use scan::{Group, Row, Scan, ScanLimits};
+pub use scan::{Fetched, Group, Row, Scan, ScanLimits, text_of};
 
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -57,7 +57,7 @@ impl Relation {
 }
 
 /// An identifier as SQL text; always quoted, so that no keyword and no search path can give it another meaning.
-fn quote(identifier: &str) -> String {
+pub fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
@@ -66,12 +66,12 @@ fn quote(identifier: &str) -> String {
 /// # Safety
 /// `text` is NULL or NUL-terminated.
 #[allow(unsafe_code)]
-unsafe fn owned(text: *mut c_char) -> Option<String> {
+pub unsafe fn owned(text: *mut c_char) -> Option<String> {
     // SAFETY: promised by the caller.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }
 
 /// SQL text for the server.
-fn sql(text: String) -> Result<CString> {
+pub fn sql(text: String) -> Result<CString> {
     CString::new(text).map_err(|_| Error::Internal { what: "a query contains a zero byte".into() })
 }

@@ -229,10 +229,11 @@ impl Scan {
 }
 
 /// One fetch from a cursor, freed when dropped.
-struct Fetched(*mut pg_sys::SPITupleTable);
+pub struct Fetched(*mut pg_sys::SPITupleTable);
 
 impl Fetched {
-    fn next(cursor: pg_sys::Portal) -> Self {
+    /// The next rows of an open cursor of this SPI session; none at its end.
+    pub fn next(cursor: pg_sys::Portal) -> Self {
         // SAFETY: an open portal of this SPI session; the table belongs to whoever frees it.
         unsafe {
             pg_sys::SPI_cursor_fetch(cursor, true, FETCH);
@@ -240,7 +241,8 @@ impl Fetched {
         }
     }
 
-    fn rows(&self) -> &[pg_sys::HeapTuple] {
+    /// The rows.
+    pub fn rows(&self) -> &[pg_sys::HeapTuple] {
         // SAFETY: the server fills `vals` up to `numvals`; the table lives as long as self.
         unsafe {
             match self.0.as_ref() {
@@ -252,7 +254,8 @@ impl Fetched {
         }
     }
 
-    fn descriptor(&self) -> pg_sys::TupleDesc {
+    /// What the rows are made of; only asked for where there are rows.
+    pub fn descriptor(&self) -> pg_sys::TupleDesc {
         // SAFETY: only asked for tables with rows.
         unsafe { (*self.0).tupdesc }
     }
@@ -291,14 +294,25 @@ unsafe fn decode<'a>(
     if nulls[0] {
         return Ok((None, row));
     }
-    // SAFETY: a text datum; a compressed or external one is copied into the current context first.
+    // SAFETY: a text datum of a live tuple.
+    Ok((Some(unsafe { text_of(values[0])? }), row))
+}
+
+/// The characters of a text datum.
+///
+/// # Errors
+/// 0A000 in a database of another encoding than UTF8.
+///
+/// # Safety
+/// A text datum that outlives the result.
+pub unsafe fn text_of<'a>(datum: Datum) -> Result<&'a str> {
+    // SAFETY: promised by the caller; a compressed or external value is copied into the current context first.
     let bytes = unsafe {
-        let text = pg_sys::pg_detoast_datum_packed(values[0].cast_mut_ptr());
+        let text = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
         varlena::varlena_to_byte_slice(text)
     };
-    let key = std::str::from_utf8(bytes).map_err(|_| Error::Unsupported {
+    std::str::from_utf8(bytes).map_err(|_| Error::Unsupported {
         what: "a database encoding other than UTF8".into(),
         hint: "Create the database with ENCODING 'UTF8'.".into(),
-    })?;
-    Ok((Some(key), row))
+    })
 }

@@ -23,7 +23,7 @@ pub(crate) const RULE_TOLERANCE: f64 = 1e-6;
 /// the program's curvature alone does that, and a fee would bend the book away from equal or least risk.
 const BORROW_EPSILON: f64 = 1e-6;
 
-/// Weights and trades below this are the solver's rounding and become exactly zero.
+/// Distances below this, to the current weight, to zero or to a cap, are the solver's rounding.
 pub(crate) const DUST: f64 = 1e-7;
 
 /// Solves `problem`; `cancel` is asked once per iteration of the solver.
@@ -181,8 +181,14 @@ impl<'a> Book<'a> {
         match program.conic.solve(&self.cancel)? {
             Outcome::Optimal(point) => {
                 self.iterations.set(self.iterations.get() + point.iterations);
-                let weights = program.weights(&point.x, boxes);
-                Ok(Ok(Solved { weights: without_dust(&weights, boxes), program, point }))
+                let raw = program.weights(&point.x, boxes);
+                let clean = without_dust(&raw, boxes);
+                // In a book of thousands the roundings could add up to a broken rule; the raw weights then stand.
+                let keeps_rules = self.rows.iter().all(|row| {
+                    let limit = row.violation(self.value(row, &raw)).max(0.5 * RULE_TOLERANCE);
+                    row.violation(self.value(row, &clean)) <= limit
+                });
+                Ok(Ok(Solved { weights: if keeps_rules { clean } else { raw }, program, point }))
             }
             Outcome::Failed { status, iterations } => {
                 self.iterations.set(self.iterations.get() + iterations);
@@ -219,12 +225,12 @@ impl<'a> Book<'a> {
     }
 }
 
-/// Rounds what is below the solver's accuracy to the current weight or to zero.
+/// Takes the solver's rounding off: weights a hair from the current weight, from zero or from a cap are exactly there.
 fn without_dust(weights: &[f64], boxes: &[WeightBox]) -> Vec<f64> {
-    let clean = |(w, b): (&f64, &WeightBox)| match *w {
-        w if (w - b.current).abs() < DUST => b.current,
-        w if w.abs() < DUST => 0.0,
-        w => w,
+    let clean = |(w, b): (&f64, &WeightBox)| {
+        let exact = [b.current, 0.0, b.long, -b.short];
+        let exact = exact.into_iter().find(|exact| (w - exact).abs() < DUST).map_or(*w, |exact| exact + 0.0);
+        b.fixed.unwrap_or(exact)
     };
     weights.iter().zip(boxes).map(clean).collect()
 }

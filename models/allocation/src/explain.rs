@@ -183,7 +183,7 @@ pub(crate) fn explain(
             weight: w[i],
             previous_weight: current[i],
             trade: w[i] - current[i],
-            risk_share: if total_risk == 0.0 { 0.0 } else { risk[i] / total_risk },
+            risk_share: if risk[i] == 0.0 { 0.0 } else { risk[i] / total_risk },
             cost: cost(i),
             bindings: std::mem::take(&mut bindings[i]),
             status: notes.get(i).copied().flatten().or_else(|| box_status(book, i, w[i])),
