@@ -4,6 +4,7 @@
 //! nothing fails: what cannot be looked at is reported as such.
 
 use crate::catalog::{self, ModelEntry};
+use crate::engine::{self, FilePath};
 use crate::error::Result;
 use crate::guc::{self, Devices};
 use kronos_models::artifact::sha256_file;
@@ -126,7 +127,7 @@ fn weights(entries: &[ModelEntry]) -> Check {
                 continue;
             }
         };
-        for (path, expected) in checksums {
+        for (FilePath(path), expected) in checksums {
             files += 1;
             match sha256_file(&path) {
                 Ok(actual) if actual == expected => {}
@@ -175,23 +176,39 @@ fn default_calendar() -> Result<Check> {
 
 fn device() -> Check {
     let memory = guc::max_cpu_memory() >> 20;
-    let cpu = format!("cpu with {} threads and up to {memory} MB per process", guc::threads());
+    let found = format!("cpu with {} threads and up to {memory} MB", guc::threads());
     match guc::devices() {
-        Devices::Auto | Devices::Cpu => Check::good("device", cpu),
         Devices::Cuda(_) => Check::bad(
             "device",
-            format!("kronos.devices names GPUs, but models run inside the calling session on {cpu}"),
+            format!("{found}; kronos.devices asks for a GPU, which this build does not support"),
             "Set kronos.devices to auto or cpu.",
         ),
+        Devices::Auto | Devices::Cpu => Check::good("device", found),
     }
 }
 
 fn service() -> Check {
-    let wanted = if guc::service() { "on" } else { "off" };
-    Check::good(
-        "service",
-        format!("this version has none (kronos.service is {wanted}); models run inside the calling session"),
-    )
+    if !engine::is_served() {
+        return Check::good("service", "kronos.service is off; models run inside the calling session");
+    }
+    match engine::status() {
+        Ok(None) => Check::good("service", "not started yet; the first forecast starts it"),
+        Ok(Some(status)) => Check::good(
+            "service",
+            format!(
+                "engine process {} holds {} models for {} sessions, restarted {} times",
+                status.engine.pid,
+                status.devices.iter().map(|device| device.models).sum::<u64>(),
+                status.engine.connections,
+                status.engine.restarts
+            ),
+        ),
+        Err(_) => Check::bad(
+            "service",
+            "the engine does not answer",
+            "Check the server log; max_worker_processes must leave room for the supervisor of kronos.",
+        ),
+    }
 }
 
 fn scheduler() -> Result<Check> {

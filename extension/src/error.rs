@@ -77,6 +77,8 @@ pub enum Error {
     UndefinedCalibration { name: String },
     /// The engine that runs models broke while answering.
     EngineFailed { reason: String },
+    /// More requests wait for the service than may.
+    QueueFull { limit: usize },
     /// A request that took longer than `kronos.request_timeout`.
     RequestTimeout { limit: Duration },
     /// A query argument that is not one SELECT.
@@ -324,6 +326,11 @@ fn report(error: Error) -> Report {
                 .detail(format!("{}.", reason.trim_end_matches('.')))
                 .hint("The next call starts a new one; the server log has the circumstances.")
         }
+        Error::QueueFull { limit } => Report::new(
+            Code::ERRCODE_TOO_MANY_CONNECTIONS,
+            format!("{limit} requests are already waiting for the inference service"),
+        )
+        .hint("See kronos.stat_activity for what they are; raise kronos.max_queue, or ask less often."),
         Error::RequestTimeout { limit } => Report::new(
             Code::ERRCODE_QUERY_CANCELED,
             format!("canceling forecast after {} ms due to kronos.request_timeout", limit.as_millis()),

@@ -29,6 +29,7 @@ static SERVICE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static MAX_GPU_MEMORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"80%"));
 static MAX_CPU_MEMORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"50%"));
 static BATCH_WINDOW: GucSetting<i32> = GucSetting::<i32>::new(5);
+static ENGINE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static MAX_QUEUE: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static MAX_SERIES_PER_CALL: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static MAX_HORIZON: GucSetting<i32> = GucSetting::<i32>::new(2048);
@@ -88,7 +89,7 @@ fn define_fixed() {
     );
     GucRegistry::define_bool_guc(
         c"kronos.service",
-        c"Lets shared background workers own the models, where this version has them.",
+        c"Lets one engine process of the server own the models for all sessions.",
         c"When off, models run inside the calling backend, on the CPU only.",
         &SERVICE,
         at_start(),
@@ -112,7 +113,7 @@ fn define_fixed() {
     );
     string(
         c"kronos.max_cpu_memory",
-        c"Sets the main memory that one process may take for models and their working space.",
+        c"Sets the main memory that an engine may take for models and their working space.",
         c"Either a share of the machine's memory such as 50%, or an amount such as 12GB.",
         &MAX_CPU_MEMORY,
         GucContext::Sighup,
@@ -127,6 +128,14 @@ fn define_guards() {
         c"Sets how long the service waits for requests of other sessions to run in one batch.",
         &BATCH_WINDOW,
         (0, 10_000),
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"kronos.engine_timeout",
+        c"Sets how long the engine may be silent before its supervisor replaces it.",
+        &ENGINE_TIMEOUT,
+        (100, 3_600_000),
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
@@ -414,6 +423,26 @@ pub fn max_cpu_memory() -> u64 {
     let (pages, page) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
     let total = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page).unwrap_or(0));
     parse_memory(&text(&MAX_CPU_MEMORY)).unwrap_or(Memory::Share(0.5)).bytes(total)
+}
+
+/// `kronos.batch_window`.
+pub fn batch_window() -> Duration {
+    Duration::from_millis(count(&BATCH_WINDOW) as u64)
+}
+
+/// `kronos.max_queue`.
+pub fn max_queue() -> usize {
+    count(&MAX_QUEUE)
+}
+
+/// `kronos.engine_timeout`.
+pub fn engine_timeout() -> Duration {
+    Duration::from_millis(count(&ENGINE_TIMEOUT) as u64)
+}
+
+/// Whether `kronos.track` counts anything.
+pub fn track() -> bool {
+    TRACK.get() != Track::None
 }
 
 /// `kronos.max_series_per_call`.

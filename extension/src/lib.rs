@@ -17,17 +17,22 @@ mod options;
 mod query;
 mod relation;
 mod result_set;
+mod service;
 mod simulate;
 
 pgrx::pg_module_magic!();
 
 /// Runs once in every process that loads the library; in the postmaster when it is preloaded.
 ///
-/// It only declares settings: a thread or a device opened in the postmaster would be inherited by every backend.
+/// It declares settings and, when preloaded, the supervisor of the service: a thread or a device opened in the postmaster
+/// would be inherited by every backend.
 #[allow(unsafe_code, non_snake_case)]
 mod init {
     #[pgrx::pg_guard]
     pub extern "C-unwind" fn _PG_init() {
         crate::guc::register();
+        if crate::guc::preloaded() && crate::guc::service() {
+            crate::service::register(true);
+        }
     }
 }

@@ -16,6 +16,7 @@ fn defaults_and_contexts_are_those_of_the_contract() {
         ("kronos.default_model", "kronos-default", "user"),
         ("kronos.default_samples", "32", "user"),
         ("kronos.devices", "auto", "postmaster"),
+        ("kronos.engine_timeout", "10000", "sighup"),
         ("kronos.log_min_duration", "-1", "superuser"),
         ("kronos.max_cpu_memory", "50%", "sighup"),
         ("kronos.max_gpu_memory", "80%", "sighup"),

@@ -5,4 +5,5 @@ mod allocation;
 mod forecast;
 mod models;
 mod ops;
+mod service;
 mod simulate;

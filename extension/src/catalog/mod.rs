@@ -9,7 +9,7 @@ mod register;
 
 pub use register::{Registration, drop_model, register, set_alias};
 
-use crate::engine::ModelSource;
+use crate::engine::{FilePath, ModelSource};
 use crate::error::{Error, Result};
 use crate::guc;
 use kronos_models::ModelError;
@@ -48,7 +48,10 @@ impl ModelEntry {
             .files
             .iter()
             .map(|(path, sha256)| {
-                Ok((directory.join(path), sha256.as_str().ok_or_else(|| self.damaged())?.to_owned()))
+                Ok((
+                    FilePath(directory.join(path)),
+                    sha256.as_str().ok_or_else(|| self.damaged())?.to_owned(),
+                ))
             })
             .collect::<Result<_>>()?;
         Ok(ModelSource {

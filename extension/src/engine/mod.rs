@@ -1,100 +1,43 @@
-//! Where models run: one request, one reply, both plain data.
+//! Where models run: one request, one answer, both plain data.
 //!
-//! Callers know nothing of threads, processes or devices. Today every request is answered by [`local`], a helper
-//! thread of the calling backend; whatever answers it tomorrow has to take a [`Request`] and give a [`Reply`], and can
-//! do so at the other end of a socket, for neither holds a pointer, a lock or anything of PostgreSQL.
+//! With `kronos.service` on, requests go to the one engine of the server ([`crate::service`]); with it off, or where
+//! there is no server but a single process, to an engine of the same kind inside the backend ([`local`]). Which one it
+//! was cannot be told from the numbers.
+#![allow(unsafe_code)] // one variable of the server
 
-mod cache;
 mod local;
+pub mod wait;
 
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::service::client;
+use kronos_engine::answer::Answer;
+use kronos_engine::message::{Drawing, Refusal, Request, Status};
 use kronos_models::bars::{BarOptions, BarPaths, BarRequest};
 use kronos_models::error::ModelError;
-use kronos_models::kronos::KronosFiles;
-use std::path::PathBuf;
+use pgrx::pg_sys;
 
-/// A model as an engine finds it: the files of one registered version.
-#[derive(Debug, Clone)]
-pub struct ModelSource {
-    /// `name@digest`, the key of every cache.
-    pub version: String,
-    /// Where the weights lie.
-    pub files: KronosFiles,
-    /// Files with their registered SHA-256 in hexadecimal, checked when the model is loaded.
-    pub checksums: Vec<(PathBuf, String)>,
-}
+pub use kronos_engine::message::{FilePath, ModelSource};
 
-/// What the asking session allows, fixed when the request is made.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// CPU threads.
-    pub threads: usize,
-    /// Bytes that models and their working memory may take together.
-    pub memory: u64,
-}
-
-impl Limits {
-    /// The limits the settings of this session give.
-    pub fn from_settings() -> Self {
-        Self { threads: guc::threads(), memory: guc::max_cpu_memory() }
-    }
-}
-
-/// What an engine can be asked.
-#[derive(Debug)]
-pub enum Request {
-    /// Draw sample paths for each series.
-    Bars {
-        /// The model.
-        model: ModelSource,
-        /// One entry per series.
-        series: Vec<BarRequest>,
-        /// Shared by all of them.
-        options: BarOptions,
-    },
-    /// Load a model ahead of its first use.
-    Load(ModelSource),
-    /// Give the memory of a model version back.
-    Unload(String),
-}
-
-/// What an engine answers.
-#[derive(Debug)]
-pub enum Reply {
-    /// Paths, or the reason there are none, in the order of the request's series.
-    Bars(Vec<Result<BarPaths, ModelError>>),
-    /// The model is loaded.
-    Load,
-    /// Whether the version had been loaded.
-    Unload(bool),
-}
-
-/// Why an engine has no reply.
-#[derive(Debug)]
-pub enum Failure {
-    /// The model or its files refused.
-    Model(ModelError),
-    /// The engine itself broke; it is replaced before the next request.
-    Broken {
-        /// What is known of the cause.
-        reason: String,
-    },
-}
-
-impl From<ModelError> for Failure {
-    fn from(error: ModelError) -> Self {
-        Self::Model(error)
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Model(error) => Self::Model(error),
-            Failure::Broken { reason } => Self::EngineFailed { reason },
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Model(fault) => Self::Model(fault.into()),
+            Refusal::QueueFull { limit } => Self::QueueFull { limit },
+            Refusal::Broken { reason } => Self::EngineFailed { reason },
+            Refusal::Protocol { reason } => Self::Internal { what: reason },
         }
     }
+}
+
+fn call(request: Request) -> Result<Answer> {
+    if is_served() { client::call(&request) } else { local::call(request) }
+}
+
+/// Whether requests go to the engine that all sessions share.
+pub fn is_served() -> bool {
+    // SAFETY: a plain variable of the server, read on its only thread.
+    guc::service() && unsafe { pg_sys::IsUnderPostmaster }
 }
 
 /// Draws sample paths.
@@ -107,28 +50,56 @@ pub fn bars(
     options: BarOptions,
 ) -> Result<Vec<Result<BarPaths, ModelError>>> {
     let asked = series.len();
-    match local::call(Request::Bars { model: model.clone(), series, options })? {
-        Reply::Bars(paths) if paths.len() == asked => Ok(paths),
+    let series = series.into_iter().map(Into::into).collect();
+    match call(Request::Bars { model: model.clone(), series, drawing: Drawing::of(&options) })? {
+        Answer::Bars(paths) if paths.len() == asked => Ok(paths),
         _ => Err(mismatch()),
     }
 }
 
 /// Loads a model, unless it is loaded.
 pub fn load(model: ModelSource) -> Result<()> {
-    match local::call(Request::Load(model))? {
-        Reply::Load => Ok(()),
+    match call(Request::Load(model))? {
+        Answer::Loaded(_) => Ok(()),
         _ => Err(mismatch()),
     }
 }
 
 /// Gives the memory of a model version back; whether it had been loaded.
 pub fn unload(version: &str) -> Result<bool> {
-    match local::call(Request::Unload(version.to_owned()))? {
-        Reply::Unload(was_loaded) => Ok(was_loaded),
+    match call(Request::Unload(version.to_owned()))? {
+        Answer::Unloaded(was_loaded) => Ok(was_loaded),
         _ => Err(mismatch()),
     }
 }
 
+/// What the engine holds and does; `None` when no engine has been asked for anything yet.
+pub fn status() -> Result<Option<Box<Status>>> {
+    if is_served() && !client::is_expected() {
+        return Ok(None);
+    }
+    match call(Request::Status)? {
+        Answer::Status(status) => Ok(Some(status)),
+        _ => Err(mismatch()),
+    }
+}
+
+/// Begins all statistics anew.
+pub fn reset_statistics() -> Result<()> {
+    if is_served() && !client::is_expected() {
+        return Ok(());
+    }
+    match call(Request::ResetStatistics)? {
+        Answer::Acknowledged => Ok(()),
+        _ => Err(mismatch()),
+    }
+}
+
+/// How many series the answer to a request has.
+pub fn series_of(request: &Request) -> usize {
+    if let Request::Bars { series, .. } = request { series.len() } else { 0 }
+}
+
 fn mismatch() -> Error {
-    Error::Internal { what: "the engine gave a reply of another kind than asked for".into() }
+    Error::Internal { what: "the engine gave an answer of another kind than asked for".into() }
 }

@@ -350,18 +350,18 @@ fn last_row(hidden: &Tensor) -> Result<Vec<f32>> {
 }
 
 /// How a request is run.
-pub(super) struct Plan {
+pub struct Plan {
     /// Newest bars used.
-    pub(super) context: usize,
+    pub context: usize,
     /// Paths decoded together.
-    pub(super) wave: usize,
+    pub wave: usize,
     /// Bytes the series takes while in flight.
-    pub(super) bytes: u64,
+    pub bytes: u64,
 }
 
 impl Kronos {
     /// Checks a request and decides how much of its context and how many paths at a time to use.
-    pub(super) fn plan(&self, request: &BarRequest, options: &BarOptions) -> Result<Plan> {
+    pub fn plan(&self, request: &BarRequest, options: &BarOptions) -> Result<Plan> {
         let BarRequest { bars, stamps, horizon, .. } = request;
         let reject = |name, expected: &str, got: usize| {
             Err(ModelError::InvalidParameter { name, expected: expected.into(), got: got.to_string() })

@@ -1,0 +1,337 @@
+//! The engine itself: models by version, each with its runner, and the requests they work on.
+
+use crate::device::Device;
+use crate::job::{Bars, CallerId, Delivery, Job, RequestId, Sink, Ticket, Work};
+use crate::message::{
+    DeviceStatus, EngineStatus, ModelSource, ModelState, ModelStatus, Progress, Refusal, Reply, Request,
+    Settings, Status, UnixMicros,
+};
+use crate::runner;
+use crate::statistics::{Counters, now, resident_bytes};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Component;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// The engine. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct Core(Arc<Shared>);
+
+/// What an engine is told once, when it starts.
+#[derive(Clone, Copy)]
+pub struct Origin {
+    /// How many engines ended before this one.
+    pub restarts: u64,
+    /// Gives memory that has become free back to the system; called after a model has gone.
+    pub trim: fn(),
+}
+
+/// What the handles and the runners share.
+pub(crate) struct Shared {
+    pub(crate) device: Device,
+    origin: Origin,
+    started_at: UnixMicros,
+    sink: Box<dyn Sink>,
+    state: Mutex<State>,
+}
+
+/// Behind one lock, held for moments only.
+pub(crate) struct State {
+    pub(crate) settings: Settings,
+    pub(crate) slots: HashMap<String, Slot>,
+    tickets: BTreeMap<RequestId, Arc<Ticket>>,
+    records: BTreeMap<String, Record>,
+    since: UnixMicros,
+    next_id: RequestId,
+    uses: u64,
+}
+
+/// The place of a model that has a runner.
+pub(crate) struct Slot {
+    pub(crate) inbox: VecDeque<Job>,
+    /// Wakes the runner.
+    pub(crate) wake: Arc<Condvar>,
+    /// Whether the runner has nothing to do.
+    pub(crate) idle: bool,
+    /// Whether the runner, once it has nothing to do, shall drop the model.
+    pub(crate) evict: bool,
+    used: u64,
+}
+
+/// What is known of a version for as long as the engine lives.
+struct Record {
+    state: ModelState,
+    memory_bytes: u64,
+    counters: Counters,
+}
+
+impl Core {
+    /// An engine without models; its replies go to `sink`.
+    pub fn new(settings: Settings, origin: Origin, sink: impl Sink) -> Self {
+        let state = State {
+            settings: settings.clone(),
+            slots: HashMap::new(),
+            tickets: BTreeMap::new(),
+            records: BTreeMap::new(),
+            since: now(),
+            next_id: 1,
+            uses: 0,
+        };
+        Self(Arc::new(Shared {
+            device: Device::cpu(settings.threads, settings.memory),
+            origin,
+            started_at: now(),
+            sink: Box::new(sink),
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// Takes a request of a caller. Every reply to it bears the number returned, the last one included; it may come
+    /// before this returns.
+    pub fn submit(&self, caller: CallerId, pid: u32, request: Request, connections: u64) -> RequestId {
+        let shared = &self.0;
+        let mut state = shared.state();
+        let id = state.next_id;
+        state.next_id += 1;
+        let from = (caller, pid);
+        let accepted = match request {
+            Request::Bars { model, series, drawing } => {
+                let horizons: Vec<u32> = series.iter().map(|series| series.horizon).collect();
+                let waiting = (0..).zip(series.into_iter().map(Into::into)).collect();
+                let bars =
+                    Bars { waiting, drawing, running: Vec::new(), steps_answered: 0, errors: 0, rows: 0 };
+                let ticket = Ticket::new(id, from, model.version.clone(), &horizons);
+                shared.enqueue(&mut state, model, ticket, Work::Bars(bars))
+            }
+            Request::Load(model) => {
+                let ticket = Ticket::new(id, from, model.version.clone(), &[]);
+                shared.enqueue(&mut state, model, ticket, Work::Load)
+            }
+            Request::Unload(version) => match state.slots.contains_key(&version) {
+                true => {
+                    let ticket = Arc::new(Ticket::new(id, from, version, &[]));
+                    shared.put(&mut state, ticket, Work::Unload);
+                    Ok(None)
+                }
+                false => Ok(Some(Reply::Unloaded(false))),
+            },
+            Request::Status => Ok(Some(Reply::Status(Box::new(shared.status(&state, connections))))),
+            Request::ResetStatistics => {
+                state.reset();
+                Ok(Some(Reply::Acknowledged))
+            }
+            Request::Configure(settings) => {
+                shared.configure(&mut state, settings);
+                Ok(Some(Reply::Acknowledged))
+            }
+        };
+        drop(state);
+        let reply = accepted.unwrap_or_else(|refusal| Some(Reply::Refused(refusal)));
+        if let Some(reply) = reply {
+            shared.sink.deliver(caller, id, Delivery::Reply(reply));
+        }
+        id
+    }
+
+    /// Stops working on a request at the next step; whatever of it has not been delivered will not be.
+    pub fn cancel(&self, id: RequestId) {
+        let mut state = self.0.state();
+        let Some(ticket) = state.tickets.remove(&id) else { return };
+        ticket.cancelled.store(true, Ordering::Relaxed);
+        if let Some(slot) = state.slots.get(&ticket.version) {
+            slot.wake.notify_all();
+        }
+    }
+
+    /// Requests in work with their callers and how far they have come.
+    pub fn progress(&self) -> Vec<(CallerId, RequestId, Progress)> {
+        let state = self.0.state();
+        state.tickets.values().map(|ticket| (ticket.caller, ticket.id, ticket.progress())).collect()
+    }
+}
+
+impl State {
+    fn reset(&mut self) {
+        self.since = now();
+        for record in self.records.values_mut() {
+            record.counters = Counters::default();
+        }
+        let slots = &self.slots;
+        self.records.retain(|version, _| slots.contains_key(version));
+    }
+
+    /// Tells the model that has been idle longest to go; whether there was one.
+    pub(crate) fn evict_one(&mut self, except: &str) -> bool {
+        let idle = self.slots.iter_mut().filter(|(version, slot)| {
+            slot.idle && !slot.evict && slot.inbox.is_empty() && version.as_str() != except
+        });
+        let Some((_, slot)) = idle.min_by_key(|(_, slot)| slot.used) else { return false };
+        slot.evict = true;
+        slot.wake.notify_all();
+        true
+    }
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // Runners hold it for plain bookkeeping only; one that panics does so in a model, without this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives work to the runner of its model, starting one where there is none.
+    fn enqueue(
+        self: &Arc<Self>,
+        state: &mut State,
+        model: ModelSource,
+        ticket: Ticket,
+        work: Work,
+    ) -> Result<Option<Reply>, Refusal> {
+        if let Some(path) = model.paths().find(|path| {
+            !path.starts_with(&state.settings.model_dir)
+                || path.components().any(|part| part == Component::ParentDir)
+        }) {
+            let reason = format!("\"{}\" is not in the directory of models", path.display());
+            return Err(Refusal::Protocol { reason });
+        }
+        let limit = state.settings.max_queue;
+        if state.tickets.values().filter(|ticket| ticket.is_queued()).count() >= limit {
+            return Err(Refusal::QueueFull { limit });
+        }
+        let version = model.version.clone();
+        if !state.slots.contains_key(&version) {
+            let thread = std::thread::Builder::new().name("kronos-model".into());
+            let shared = self.clone();
+            thread
+                .spawn(move || runner::run(&shared, &model))
+                .map_err(|error| Refusal::Broken { reason: format!("could not start a thread: {error}") })?;
+            let slot = Slot {
+                inbox: VecDeque::new(),
+                wake: Arc::new(Condvar::new()),
+                idle: false,
+                evict: false,
+                used: 0,
+            };
+            state.slots.insert(version, slot);
+        }
+        self.put(state, Arc::new(ticket), work);
+        Ok(None)
+    }
+
+    fn put(self: &Arc<Self>, state: &mut State, ticket: Arc<Ticket>, work: Work) {
+        state.tickets.insert(ticket.id, ticket.clone());
+        state.uses += 1;
+        let used = state.uses;
+        if let Some(slot) = state.slots.get_mut(&ticket.version) {
+            slot.used = used;
+            slot.inbox.push_back(Job::new(self.clone(), ticket, work));
+            slot.wake.notify_all();
+        }
+    }
+
+    pub(crate) fn deliver(&self, ticket: &Ticket, delivery: Delivery) {
+        if !ticket.is_cancelled() {
+            self.sink.deliver(ticket.caller, ticket.id, delivery);
+        }
+    }
+
+    /// A request is over.
+    pub(crate) fn close(&self, ticket: &Ticket) {
+        self.state().tickets.remove(&ticket.id);
+    }
+
+    /// Notes where a version stands.
+    pub(crate) fn note(&self, version: &str, model: ModelState, memory_bytes: u64) {
+        let mut state = self.state();
+        let record = state.record(version);
+        (record.state, record.memory_bytes) = (model, memory_bytes);
+    }
+
+    /// Changes a version's counters, when anybody wants them.
+    pub(crate) fn count(&self, version: &str, change: impl FnOnce(&mut Counters)) {
+        let mut state = self.state();
+        if state.settings.track {
+            change(&mut state.record(version).counters);
+        }
+    }
+
+    /// Counts a request that is over.
+    pub(crate) fn account(&self, ticket: &Ticket, work: &Work, last: &Reply) {
+        self.count(&ticket.version, |counters| {
+            if let Reply::Refused(refusal) = last {
+                counters.fail(reason(refusal));
+            }
+            if let Work::Bars(bars) = work {
+                let (total, queued) = ticket.times();
+                counters.calls += 1;
+                counters.series += ticket.status().series;
+                counters.rows += bars.rows;
+                counters.total += total;
+                counters.queued += queued;
+            }
+        });
+    }
+
+    /// Gives memory back to the system.
+    pub(crate) fn trim(&self) {
+        (self.origin.trim)();
+    }
+
+    fn configure(&self, state: &mut State, settings: Settings) {
+        self.device.set_threads(settings.threads);
+        self.device.memory.set_limit(settings.memory);
+        state.settings = settings;
+        if self.device.memory.used() > self.device.memory.limit() {
+            while state.evict_one("") {}
+        }
+    }
+
+    fn status(&self, state: &State, connections: u64) -> Status {
+        let queued = state.tickets.values().filter(|ticket| ticket.is_queued()).count() as u64;
+        let model = |(version, record): (&String, &Record)| ModelStatus {
+            version: version.clone(),
+            device: "cpu".into(),
+            state: record.state,
+            memory_bytes: record.memory_bytes,
+            counters: record.counters.clone(),
+            since: state.since,
+        };
+        Status {
+            engine: EngineStatus {
+                pid: std::process::id(),
+                started_at: self.started_at,
+                restarts: self.origin.restarts,
+                resident_bytes: resident_bytes(),
+                connections,
+                queued,
+                running: state.tickets.len() as u64 - queued,
+            },
+            devices: vec![DeviceStatus {
+                device: "cpu".into(),
+                name: format!("{} threads", state.settings.threads),
+                used_bytes: self.device.memory.used(),
+                limit_bytes: self.device.memory.limit(),
+                utilization: self.device.utilization(),
+                models: state.records.values().filter(|record| record.state == ModelState::Loaded).count()
+                    as u64,
+            }],
+            models: state.records.iter().map(model).collect(),
+            requests: state.tickets.values().map(|ticket| ticket.status()).collect(),
+        }
+    }
+}
+
+impl State {
+    fn record(&mut self, version: &str) -> &mut Record {
+        let fresh = || Record { state: ModelState::Idle, memory_bytes: 0, counters: Counters::default() };
+        self.records.entry(version.to_owned()).or_insert_with(fresh)
+    }
+}
+
+/// A refusal in words, for statistics.
+fn reason(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Model(fault) => kronos_models::ModelError::from(fault.clone()).to_string(),
+        Refusal::QueueFull { limit } => format!("{limit} requests are waiting"),
+        Refusal::Broken { reason } | Refusal::Protocol { reason } => reason.clone(),
+    }
+}

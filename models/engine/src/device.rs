@@ -1,0 +1,133 @@
+//! A device that models compute on, one step at a time.
+
+use crate::ledger::Ledger;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Over which time utilization is told.
+const SPAN: Duration = Duration::from_secs(1);
+
+/// One device: its threads, its memory, and whose turn it is.
+#[derive(Debug)]
+pub struct Device {
+    /// The memory.
+    pub memory: Arc<Ledger>,
+    turns: Mutex<Turns>,
+    served: Condvar,
+    pool: Mutex<Pool>,
+    usage: Mutex<Usage>,
+}
+
+#[derive(Debug, Default)]
+struct Turns {
+    next: u64,
+    serving: u64,
+}
+
+#[derive(Debug)]
+struct Pool {
+    threads: usize,
+    built: Option<Arc<ThreadPool>>,
+}
+
+#[derive(Debug)]
+struct Usage {
+    since: Instant,
+    busy: Duration,
+    /// Share of the span before this one.
+    share: f64,
+}
+
+impl Usage {
+    /// Closes the span when it is over.
+    fn advance(&mut self) {
+        let elapsed = self.since.elapsed();
+        if elapsed >= SPAN {
+            self.share = (self.busy.as_secs_f64() / elapsed.as_secs_f64()).min(1.0);
+            (self.since, self.busy) = (Instant::now(), Duration::ZERO);
+        }
+    }
+}
+
+/// The right to compute, until dropped.
+struct Turn<'a> {
+    device: &'a Device,
+    began: Instant,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut usage = lock(&self.device.usage);
+        usage.busy += self.began.elapsed();
+        usage.advance();
+        drop(usage);
+        lock(&self.device.turns).serving += 1;
+        self.device.served.notify_all();
+    }
+}
+
+/// None of the values behind these locks is left half changed by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Device {
+    /// The CPU with `threads` threads and `memory` bytes.
+    pub fn cpu(threads: usize, memory: u64) -> Self {
+        Self {
+            memory: Ledger::new(memory),
+            turns: Mutex::default(),
+            served: Condvar::new(),
+            pool: Mutex::new(Pool { threads, built: None }),
+            usage: Mutex::new(Usage { since: Instant::now(), busy: Duration::ZERO, share: 0.0 }),
+        }
+    }
+
+    /// Uses so many threads from the next step on.
+    pub fn set_threads(&self, threads: usize) {
+        let mut pool = lock(&self.pool);
+        if pool.threads != threads {
+            *pool = Pool { threads, built: None };
+        }
+    }
+
+    /// Computes when it is this caller's turn; callers are served in the order they came.
+    ///
+    /// # Errors
+    /// When the device's threads cannot be started.
+    pub fn compute<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, ThreadPoolBuildError> {
+        let pool = self.pool()?;
+        let _turn = self.turn();
+        Ok(pool.install(work))
+    }
+
+    fn pool(&self) -> Result<Arc<ThreadPool>, ThreadPoolBuildError> {
+        let mut pool = lock(&self.pool);
+        if let Some(built) = &pool.built {
+            return Ok(built.clone());
+        }
+        let name = |index| format!("kronos-{index}");
+        // A pool of its own, because the process-wide one could not be resized or bounded.
+        let built = Arc::new(ThreadPoolBuilder::new().num_threads(pool.threads).thread_name(name).build()?);
+        pool.built = Some(built.clone());
+        Ok(built)
+    }
+
+    fn turn(&self) -> Turn<'_> {
+        let mut turns = lock(&self.turns);
+        let mine = turns.next;
+        turns.next += 1;
+        while turns.serving != mine {
+            turns = self.served.wait(turns).unwrap_or_else(PoisonError::into_inner);
+        }
+        Turn { device: self, began: Instant::now() }
+    }
+
+    /// Share of the last second it computed.
+    pub fn utilization(&self) -> f64 {
+        let mut usage = lock(&self.usage);
+        usage.advance();
+        usage.share
+    }
+}

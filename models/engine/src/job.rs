@@ -1,0 +1,234 @@
+//! A request on its way through the engine.
+
+use crate::core::Shared;
+use crate::ledger::Reservation;
+use crate::message::{Drawing, Progress, Refusal, Reply, RequestStatus, UnixMicros};
+use crate::statistics::now;
+use kronos_models::bars::{BarPaths, BarRequest};
+use kronos_models::kronos::batch::SeriesId;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Names a caller: a connection, as a rule.
+pub type CallerId = u64;
+
+/// Names a request within its engine.
+pub type RequestId = u64;
+
+/// Bars of one piece of a reply; 96 KiB.
+const PIECE_BARS: usize = 2048;
+
+/// Where replies go. Called from the engine's threads; must not block.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes one reply, or all paths of a series.
+    fn deliver(&self, caller: CallerId, request: RequestId, delivery: Delivery);
+}
+
+/// What a sink gets.
+#[derive(Debug)]
+pub enum Delivery {
+    /// A reply.
+    Reply(Reply),
+    /// The paths of one series, to be sent in pieces; their memory stays reserved until this is dropped.
+    Paths(SeriesPaths),
+}
+
+/// The paths of one series and the part of them not sent yet.
+#[derive(Debug)]
+pub struct SeriesPaths {
+    index: u32,
+    paths: BarPaths,
+    sent: usize,
+    _memory: Reservation,
+}
+
+impl Delivery {
+    pub(crate) fn paths(index: u32, paths: BarPaths, memory: Reservation) -> Self {
+        Self::Paths(SeriesPaths { index, paths, sent: 0, _memory: memory })
+    }
+
+    /// The whole delivery in one reply.
+    pub fn into_reply(self) -> Reply {
+        match self {
+            Self::Reply(reply) => reply,
+            Self::Paths(mut series) => {
+                let bars = std::mem::take(&mut series.paths.bars);
+                let samples = bars.len().checked_div(series.paths.horizon).unwrap_or(0);
+                series.reply(samples, bars)
+            }
+        }
+    }
+}
+
+impl SeriesPaths {
+    /// The next piece, `None` after the last.
+    pub fn next_piece(&mut self) -> Option<Reply> {
+        let left = self.paths.bars.get(self.sent..).filter(|left| !left.is_empty())?;
+        let bars = left[..left.len().min(PIECE_BARS)].to_vec();
+        self.sent += bars.len();
+        Some(self.reply(self.paths.samples(), bars))
+    }
+
+    fn reply(&self, samples: usize, bars: Vec<kronos_models::bars::Bar>) -> Reply {
+        // Each of these came as a u32 with the request, or is a length below the window of the model.
+        let short = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Reply::Paths {
+            index: self.index,
+            horizon: short(self.paths.horizon),
+            samples: short(samples),
+            context_used: short(self.paths.context_used),
+            bars,
+        }
+    }
+}
+
+/// What everybody may know about a request: its runner, the views, whoever cancels it.
+#[derive(Debug)]
+pub struct Ticket {
+    pub(crate) id: RequestId,
+    pub(crate) caller: CallerId,
+    pub(crate) version: String,
+    /// Set when nobody waits any more.
+    pub(crate) cancelled: AtomicBool,
+    pid: u32,
+    series: u64,
+    queued_at: UnixMicros,
+    arrived: Instant,
+    started: OnceLock<(Instant, UnixMicros)>,
+    done: AtomicU64,
+    total: u64,
+}
+
+impl Ticket {
+    pub(crate) fn new(
+        id: RequestId,
+        (caller, pid): (CallerId, u32),
+        version: String,
+        horizons: &[u32],
+    ) -> Self {
+        Self {
+            id,
+            caller,
+            version,
+            cancelled: AtomicBool::new(false),
+            pid,
+            series: horizons.len() as u64,
+            queued_at: now(),
+            arrived: Instant::now(),
+            started: OnceLock::new(),
+            done: AtomicU64::new(0),
+            total: horizons.iter().map(|&horizon| 1 + u64::from(horizon)).sum(),
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_queued(&self) -> bool {
+        self.started.get().is_none()
+    }
+
+    pub(crate) fn start(&self) {
+        self.started.get_or_init(|| (Instant::now(), now()));
+    }
+
+    pub(crate) fn set_done(&self, steps: u64) {
+        self.done.store(steps, Ordering::Relaxed);
+    }
+
+    /// How far it has come.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { queued: self.is_queued(), done: self.done.load(Ordering::Relaxed), total: self.total }
+    }
+
+    /// Time since it came, and the part of it before its first series was admitted.
+    pub(crate) fn times(&self) -> (Duration, Duration) {
+        let total = self.arrived.elapsed();
+        (total, self.started.get().map_or(total, |(started, _)| started.duration_since(self.arrived)))
+    }
+
+    pub(crate) fn status(&self) -> RequestStatus {
+        RequestStatus {
+            id: self.id,
+            pid: self.pid,
+            version: self.version.clone(),
+            series: self.series,
+            queued_at: self.queued_at,
+            started_at: self.started.get().map(|(_, at)| *at),
+            progress: self.progress(),
+        }
+    }
+}
+
+/// A request as its model's runner works on it. One that is dropped unfinished tells its caller that the engine broke.
+pub(crate) struct Job {
+    pub(crate) ticket: Arc<Ticket>,
+    pub(crate) work: Work,
+    shared: Arc<Shared>,
+    finished: bool,
+}
+
+pub(crate) enum Work {
+    Bars(Bars),
+    Load,
+    Unload,
+}
+
+/// Series that wait for a place in the batch, and series in it.
+pub(crate) struct Bars {
+    pub(crate) waiting: VecDeque<(u32, BarRequest)>,
+    pub(crate) drawing: Drawing,
+    pub(crate) running: Vec<Running>,
+    /// Steps of the series already answered.
+    pub(crate) steps_answered: u64,
+    pub(crate) errors: u64,
+    pub(crate) rows: u64,
+}
+
+/// One series in the batch.
+pub(crate) struct Running {
+    pub(crate) id: SeriesId,
+    pub(crate) index: u32,
+    pub(crate) horizon: u64,
+    /// Paths decoded together.
+    pub(crate) wave: usize,
+    pub(crate) caches: Reservation,
+    pub(crate) result: Reservation,
+}
+
+impl Job {
+    pub(crate) fn new(shared: Arc<Shared>, ticket: Arc<Ticket>, work: Work) -> Self {
+        Self { ticket, work, shared, finished: false }
+    }
+
+    pub(crate) fn deliver(&self, delivery: Delivery) {
+        self.shared.deliver(&self.ticket, delivery);
+    }
+
+    /// Sends the last reply.
+    pub(crate) fn finish(mut self, last: Reply) {
+        self.end(last);
+    }
+
+    fn end(&mut self, last: Reply) {
+        self.finished = true;
+        if !self.ticket.is_cancelled() {
+            self.shared.account(&self.ticket, &self.work, &last);
+        }
+        self.shared.close(&self.ticket);
+        self.deliver(Delivery::Reply(last));
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let reason = "the thread of the model ended early".into();
+        self.end(Reply::Refused(Refusal::Broken { reason }));
+    }
+}

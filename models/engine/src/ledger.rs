@@ -1,0 +1,124 @@
+//! Memory as it is promised: nothing is allocated for a model or a series before its bytes are reserved here.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The bytes of one device and who has them.
+#[derive(Debug)]
+pub struct Ledger {
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    limit: u64,
+    used: u64,
+}
+
+/// Bytes taken from a [`Ledger`], given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    ledger: Arc<Ledger>,
+    bytes: u64,
+}
+
+impl Ledger {
+    /// A ledger of `limit` bytes.
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State { limit, used: 0 }), freed: Condvar::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Two integers, changed together under the lock: a panic elsewhere cannot have left them half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that may be reserved in all.
+    pub fn limit(&self) -> u64 {
+        self.state().limit
+    }
+
+    /// Bytes reserved.
+    pub fn used(&self) -> u64 {
+        self.state().used
+    }
+
+    /// Changes the limit; what is reserved beyond it stays until it is given back.
+    pub fn set_limit(&self, limit: u64) {
+        self.state().limit = limit;
+        self.freed.notify_all();
+    }
+
+    /// Takes bytes if they are there.
+    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+        let mut state = self.state();
+        let used = state.used.checked_add(bytes).filter(|&used| used <= state.limit)?;
+        state.used = used;
+        Some(Reservation { ledger: self.clone(), bytes })
+    }
+
+    /// Waits until something was given back, at most `timeout`.
+    pub fn wait_for_change(&self, timeout: Duration) {
+        let state = self.state();
+        drop(self.freed.wait_timeout(state, timeout));
+    }
+}
+
+impl Reservation {
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Holds `bytes` from now on, even where that exceeds the limit: the bytes are in use, as it turned out.
+    pub fn correct(&mut self, bytes: u64) {
+        let mut state = self.ledger.state();
+        state.used = state.used.saturating_sub(self.bytes).saturating_add(bytes);
+        self.bytes = bytes;
+        drop(state);
+        self.ledger.freed.notify_all();
+    }
+
+    /// Whether more is reserved in all than the limit allows.
+    pub fn is_over(&self) -> bool {
+        let state = self.ledger.state();
+        state.used > state.limit
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.correct(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_back() {
+        let ledger = Ledger::new(100);
+        let held = ledger.reserve(60).unwrap();
+        assert!(ledger.reserve(41).is_none());
+        let rest = ledger.reserve(40).unwrap();
+        assert_eq!(ledger.used(), 100);
+        drop(held);
+        assert_eq!(ledger.used(), 40);
+        drop(rest);
+        assert_eq!(ledger.used(), 0);
+        assert!(ledger.reserve(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn a_lower_limit_takes_nothing_away() {
+        let ledger = Ledger::new(100);
+        let held = ledger.reserve(80).unwrap();
+        ledger.set_limit(50);
+        assert!(held.is_over());
+        assert!(ledger.reserve(1).is_none());
+        drop(held);
+        assert!(ledger.reserve(50).is_some());
+    }
+}

@@ -1,0 +1,468 @@
+//! The life of one model: loading, then a batch that requests join and leave between steps.
+
+use crate::core::Shared;
+use crate::fault::Fault;
+use crate::job::{Bars, CallerId, Delivery, Job, Running, Work};
+use crate::ledger::Reservation;
+use crate::message::{LoadedModel, ModelSource, ModelState, Refusal, Reply};
+use candle_core::Device;
+use kronos_models::artifact::verify;
+use kronos_models::bars::Bar;
+use kronos_models::error::{ModelError, Result};
+use kronos_models::interrupt::NeverInterrupt;
+use kronos_models::kronos::Kronos;
+use kronos_models::kronos::batch::{Batch, Finished, SeriesId};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Paths in a batch: enough to be bound by arithmetic instead of memory traffic.
+const ROWS: usize = 512;
+
+/// How long contexts are encoded between two steps, so that those in the batch are not held up.
+const ADMISSION: Duration = Duration::from_millis(20);
+
+/// How long a model waits for memory that models in use hold.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often progress is worked out.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// How often waiting for memory looks at what else has happened.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Runs a model until it has been told to go and nothing asks for it any more.
+pub(crate) fn run(shared: &Arc<Shared>, source: &ModelSource) {
+    let runner = Runner { shared, source };
+    loop {
+        // What a panic leaves behind is dropped with the model; jobs dropped unfinished tell their callers.
+        let ended = catch_unwind(AssertUnwindSafe(|| runner.life()));
+        if ended.is_err() {
+            shared.note(&source.version, ModelState::Failed, 0);
+        }
+        shared.trim();
+        if matches!(ended, Ok(End::Refused)) {
+            return;
+        }
+        let mut state = shared.state();
+        let Some(slot) = state.slots.get_mut(&source.version) else { return };
+        // Whoever asks for the end of a model that has gone must not bring it back.
+        let mut unloads = Vec::new();
+        while slot.inbox.front().is_some_and(|job| matches!(job.work, Work::Unload)) {
+            unloads.extend(slot.inbox.pop_front());
+        }
+        let wanted = !slot.inbox.is_empty();
+        if wanted {
+            (slot.idle, slot.evict) = (false, false);
+        } else {
+            state.slots.remove(&source.version);
+        }
+        drop(state);
+        if let Ok(End::Unload(unload)) = ended {
+            unload.finish(Reply::Unloaded(true));
+        }
+        unloads.into_iter().for_each(|job| job.finish(Reply::Unloaded(false)));
+        if !wanted {
+            return;
+        }
+    }
+}
+
+struct Runner<'a> {
+    shared: &'a Arc<Shared>,
+    source: &'a ModelSource,
+}
+
+/// How the life of a model ended.
+enum End {
+    /// It could not be loaded; its slot is gone.
+    Refused,
+    /// A request asked for its end.
+    Unload(Job),
+    /// Its memory was needed, or its batch was lost.
+    Evicted,
+}
+
+/// What the inbox asks for.
+enum Call {
+    Work,
+    Unload(Job),
+    Evict,
+}
+
+impl Runner<'_> {
+    /// Loads the model and serves it.
+    fn life(&self) -> End {
+        let version = &self.source.version;
+        self.shared.note(version, ModelState::Loading, 0);
+        let (model, weights) = match self.load() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.refuse(error);
+                return End::Refused;
+            }
+        };
+        self.shared.note(version, ModelState::Loaded, weights.bytes());
+        let end = Service {
+            runner: self,
+            model: &model,
+            weights: weights.bytes(),
+            batch: Batch::new(&model),
+            jobs: Vec::new(),
+        }
+        .run();
+        drop(model);
+        drop(weights);
+        self.shared.note(version, ModelState::Idle, 0);
+        end
+    }
+
+    /// Answers everybody who waits for a model that could not be loaded. Whoever comes next begins anew.
+    fn refuse(&self, error: ModelError) {
+        let cancelled = matches!(error, ModelError::Cancelled);
+        self.shared.note(
+            &self.source.version,
+            if cancelled { ModelState::Idle } else { ModelState::Failed },
+            0,
+        );
+        let fault = Fault::from(error);
+        let slot = self.shared.state().slots.remove(&self.source.version);
+        for job in slot.into_iter().flat_map(|slot| slot.inbox) {
+            let last = match job.work {
+                Work::Unload => Reply::Unloaded(false),
+                _ => Reply::Refused(Refusal::Model(fault.clone())),
+            };
+            job.finish(last);
+        }
+    }
+
+    fn load(&self) -> Result<(Kronos, Reservation)> {
+        // The files are about as large as the tensors they become; what they become is known exactly only afterwards.
+        let sizes = self
+            .source
+            .checksums
+            .iter()
+            .map(|(path, _)| std::fs::metadata(&path.0).map_or(0, |file| file.len()));
+        let mut weights = self.reserve(sizes.sum())?;
+        for (path, expected) in &self.source.checksums {
+            self.check_wanted()?;
+            verify(&path.0, expected)?;
+        }
+        self.check_wanted()?;
+        let model = Kronos::load(&self.source.files, &Device::Cpu)?;
+        weights.correct(model.memory_bytes());
+        while weights.is_over() && self.shared.state().evict_one(&self.source.version) {}
+        let limit = self.shared.device.memory.limit();
+        if weights.bytes() > limit {
+            return Err(ModelError::MemoryLimit { what: "the model", needed: weights.bytes(), limit });
+        }
+        Ok((model, weights))
+    }
+
+    /// Bytes for the weights, at the cost of models that nobody uses at the moment.
+    fn reserve(&self, needed: u64) -> Result<Reservation> {
+        let memory = &self.shared.device.memory;
+        let since = Instant::now();
+        loop {
+            if let Some(reservation) = memory.reserve(needed) {
+                return Ok(reservation);
+            }
+            if needed > memory.limit() || since.elapsed() > PATIENCE {
+                return Err(ModelError::MemoryLimit { what: "the model", needed, limit: memory.limit() });
+            }
+            self.check_wanted()?;
+            self.shared.state().evict_one(&self.source.version);
+            memory.wait_for_change(GLANCE);
+        }
+    }
+
+    /// [`ModelError::Cancelled`] when everybody who waited for the model has gone.
+    fn check_wanted(&self) -> Result<()> {
+        let mut state = self.shared.state();
+        let wanted = state.slots.get_mut(&self.source.version).is_some_and(|slot| {
+            slot.inbox.retain(|job| !job.ticket.is_cancelled());
+            !slot.inbox.is_empty()
+        });
+        if wanted { Ok(()) } else { Err(ModelError::Cancelled) }
+    }
+}
+
+/// A loaded model at work.
+struct Service<'a> {
+    runner: &'a Runner<'a>,
+    model: &'a Kronos,
+    weights: u64,
+    batch: Batch<'a>,
+    jobs: Vec<Job>,
+}
+
+impl Service<'_> {
+    fn run(mut self) -> End {
+        let mut lately: Vec<(CallerId, Instant)> = Vec::new();
+        let mut reported = Instant::now();
+        loop {
+            match self.collect(&mut lately) {
+                Call::Work => {}
+                Call::Unload(job) => return End::Unload(job),
+                Call::Evict => return End::Evicted,
+            }
+            self.drop_cancelled();
+            self.admit();
+            if !self.batch.is_empty() && !self.step() {
+                return End::Evicted;
+            }
+            self.finish(&mut lately);
+            if reported.elapsed() > PROGRESS {
+                reported = Instant::now();
+                self.report();
+            }
+        }
+    }
+
+    /// Takes what is in the inbox, waiting for it when there is nothing else to do.
+    fn collect(&mut self, lately: &mut Vec<(CallerId, Instant)>) -> Call {
+        let version = &self.runner.source.version;
+        let mut state = self.runner.shared.state();
+        let window = state.settings.batch_window;
+        let was_idle = self.jobs.is_empty();
+        let mut deadline = None;
+        loop {
+            // This thread alone removes its slot, and only after it has left this function.
+            let Some(slot) = state.slots.get_mut(version) else { return Call::Evict };
+            while let Some(job) = slot.inbox.pop_front() {
+                if job.ticket.is_cancelled() {
+                    drop(state);
+                    drop(job);
+                    return Call::Work;
+                }
+                match job.work {
+                    Work::Unload if self.jobs.is_empty() => return Call::Unload(job),
+                    Work::Unload => {
+                        // Everything that came before it is answered first.
+                        slot.inbox.push_front(job);
+                        return Call::Work;
+                    }
+                    _ => self.jobs.push(job),
+                }
+            }
+            slot.idle = self.jobs.is_empty();
+            if slot.idle && slot.evict {
+                return Call::Evict;
+            }
+            let wake = slot.wake.clone();
+            if slot.idle {
+                state = wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if !was_idle {
+                return Call::Work;
+            }
+            // Callers served a moment ago are about to ask again: those few milliseconds make one batch of them.
+            lately.retain(|(_, at)| at.elapsed() < 4 * window);
+            let awaited =
+                lately.iter().filter(|(caller, _)| self.jobs.iter().all(|job| job.ticket.caller != *caller));
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + window);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if awaited.count() == 0 || left.is_zero() {
+                return Call::Work;
+            }
+            state = wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn drop_cancelled(&mut self) {
+        let batch = &mut self.batch;
+        self.jobs.retain(|job| {
+            let cancelled = job.ticket.is_cancelled();
+            if let (true, Work::Bars(bars)) = (cancelled, &job.work) {
+                bars.running.iter().for_each(|series| batch.remove(series.id));
+            }
+            !cancelled
+        });
+    }
+
+    /// Lets series join, one of each request in turn, until the batch is full or the others have waited long enough.
+    fn admit(&mut self) {
+        let since = Instant::now();
+        let share = ROWS / self.jobs.len().max(1);
+        loop {
+            let mut joined = false;
+            for at in 0..self.jobs.len() {
+                joined |= self.admit_one(at, share);
+                if since.elapsed() > ADMISSION {
+                    // The next round begins with those that had no turn in this one.
+                    self.jobs.rotate_left(at + 1);
+                    return;
+                }
+            }
+            if !joined {
+                return;
+            }
+        }
+    }
+
+    /// Lets the next series of a request join; whether the request has moved on.
+    fn admit_one(&mut self, at: usize, share: usize) -> bool {
+        let rows = self.batch.rows();
+        let job = &mut self.jobs[at];
+        let ticket = job.ticket.clone();
+        let Work::Bars(bars) = &mut job.work else { return false };
+        let own: usize = bars.running.iter().map(|series| series.wave).sum();
+        // A request without any series in the batch always gets one in: it must not wait for the longest running.
+        if !bars.running.is_empty() && (rows >= ROWS || own >= share) {
+            return false;
+        }
+        let Some((index, request)) = bars.waiting.pop_front() else { return false };
+        let horizon = request.horizon as u64;
+        let memory = &self.runner.shared.device.memory;
+        let room = memory.limit().saturating_sub(self.weights);
+        let result = horizon * u64::from(bars.drawing.samples) * size_of::<Bar>() as u64;
+        let whole = room.saturating_sub(result);
+        // Half of the room for one series, so that another always fits beside it; all of it when nothing less will do.
+        let planned = bars.drawing.options(whole.min(room / 2)).and_then(|half| {
+            match self.model.plan(&request, &half) {
+                Err(ModelError::MemoryLimit { .. }) => {
+                    let options = bars.drawing.options(whole)?;
+                    Ok((options, self.model.plan(&request, &options)?))
+                }
+                plan => Ok((half, plan?)),
+            }
+        });
+        let admitted = planned.and_then(|(options, plan)| {
+            let Some((caches, result)) = memory.reserve(plan.bytes).zip(memory.reserve(result)) else {
+                let needed = plan.bytes + result;
+                // What models, caches and results of others hold comes back sooner or later.
+                if memory.used() > self.weights
+                    || self.runner.shared.state().evict_one(&self.runner.source.version)
+                {
+                    return Ok(None);
+                }
+                return Err(ModelError::MemoryLimit { what: "the forecast", needed, limit: room });
+            };
+            let (batch, interrupt) = (&mut self.batch, &ticket.cancelled);
+            let work = || batch.admit(&request, &options, interrupt);
+            let id = self.runner.shared.device.compute(work).map_err(threads)??;
+            Ok(Some(Running { id, index, horizon, wave: plan.wave, caches, result }))
+        });
+        match admitted {
+            Ok(Some(series)) => {
+                ticket.start();
+                bars.running.push(series);
+                true
+            }
+            Ok(None) => {
+                bars.waiting.push_front((index, request));
+                if self.batch.is_empty() {
+                    self.runner.shared.state().evict_one(&self.runner.source.version);
+                    memory.wait_for_change(GLANCE);
+                }
+                false
+            }
+            Err(error) => {
+                ticket.start();
+                fail_series(bars, index, horizon, error, &self.runner.shared.clone(), &ticket);
+                true
+            }
+        }
+    }
+
+    /// One step of everything in the batch; `false` when the batch is lost.
+    fn step(&mut self) -> bool {
+        let rows = self.batch.rows() as u64;
+        let batch = &mut self.batch;
+        let work = || {
+            batch.step(&NeverInterrupt)?;
+            batch.take_finished(&NeverInterrupt)
+        };
+        let shared = self.runner.shared;
+        match shared.device.compute(work).map_err(threads).flatten() {
+            Ok(done) => {
+                shared.count(&self.runner.source.version, |counters| {
+                    counters.steps += 1;
+                    counters.step_rows += rows;
+                });
+                for (id, finished) in done {
+                    self.answer(id, finished);
+                }
+                true
+            }
+            Err(error) => {
+                let fault = Fault::from(error);
+                for job in self.jobs.drain(..) {
+                    job.finish(Reply::Refused(Refusal::Model(fault.clone())));
+                }
+                false
+            }
+        }
+    }
+
+    /// Sends a finished series to whoever asked for it.
+    fn answer(&mut self, id: SeriesId, finished: Result<Finished>) {
+        let shared = self.runner.shared;
+        for job in &mut self.jobs {
+            let Work::Bars(bars) = &mut job.work else { continue };
+            let Some(at) = bars.running.iter().position(|series| series.id == id) else { continue };
+            let Running { index, horizon, caches, result, .. } = bars.running.swap_remove(at);
+            match finished.and_then(Finished::into_paths) {
+                Ok(paths) => {
+                    bars.steps_answered += 1 + horizon;
+                    bars.rows += horizon;
+                    drop(caches);
+                    shared.deliver(&job.ticket, Delivery::paths(index, paths, result));
+                }
+                Err(error) => fail_series(bars, index, horizon, error, shared, &job.ticket),
+            }
+            return;
+        }
+    }
+
+    /// Ends the requests that have all their answers.
+    fn finish(&mut self, lately: &mut Vec<(CallerId, Instant)>) {
+        let (version, memory_bytes) = (&self.runner.source.version, self.weights);
+        let over = |job: &mut Job| match &job.work {
+            Work::Bars(bars) => bars.waiting.is_empty() && bars.running.is_empty(),
+            Work::Load | Work::Unload => true,
+        };
+        for job in self.jobs.extract_if(.., over) {
+            let last = match job.work {
+                Work::Bars(_) => {
+                    lately.retain(|(caller, _)| *caller != job.ticket.caller);
+                    lately.push((job.ticket.caller, Instant::now()));
+                    Reply::Done
+                }
+                _ => Reply::Loaded(LoadedModel { version: version.clone(), memory_bytes }),
+            };
+            job.finish(last);
+        }
+    }
+
+    /// Works out how far each request has come.
+    fn report(&self) {
+        for job in &self.jobs {
+            let Work::Bars(bars) = &job.work else { continue };
+            let running = bars.running.iter().filter_map(|series| {
+                let (done, total) = self.batch.progress(series.id)?;
+                Some(done as u64 * (1 + series.horizon) / (total as u64).max(1))
+            });
+            job.ticket.set_done(bars.steps_answered + running.sum::<u64>());
+        }
+    }
+}
+
+fn fail_series(
+    bars: &mut Bars,
+    index: u32,
+    horizon: u64,
+    error: ModelError,
+    shared: &Shared,
+    ticket: &crate::job::Ticket,
+) {
+    bars.steps_answered += 1 + horizon;
+    bars.errors += 1;
+    shared.count(&ticket.version, |counters| counters.fail(error.to_string()));
+    shared.deliver(ticket, Delivery::Reply(Reply::Fault { index, fault: error.into() }));
+}
+
+fn threads(error: rayon::ThreadPoolBuildError) -> ModelError {
+    ModelError::Backend(candle_core::Error::Msg(format!("could not start threads: {error}")))
+}
