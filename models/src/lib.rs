@@ -6,6 +6,9 @@
 
 pub mod artifact;
 pub mod bars;
+pub mod baselines;
+pub mod chronos2;
+pub mod chronos_bolt;
 pub mod error;
 pub mod forecast;
 pub mod interrupt;
@@ -13,6 +16,7 @@ pub mod kronos;
 pub mod layers;
 pub mod quantile;
 pub mod random;
+pub mod series;
 pub mod simulate;
 
 pub use error::{ModelError, Result};
