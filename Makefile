@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .PHONY: help setup build demo test check golden bench up down psql uri install
 
 # One profile and one selection of features for everything, so that each dependency is compiled once.
-cargo = . .ci/env.sh && require_postgres && cargo $(1) --release --locked --workspace --features "kronos/pg$$pg_version"
+cargo = . .ci/env.sh && require_postgres && cargo $(1) --profile release --locked --workspace --features "kronos/pg$$pg_version"
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10

@@ -2,6 +2,7 @@
 
 use crate::error::{ModelError, Result};
 use crate::random::Stream;
+use chrono::{Datelike, NaiveDateTime, Timelike};
 
 /// Open, high, low, close, volume, amount: the fixed channel order of Kronos.
 pub const CHANNELS: usize = 6;
@@ -25,6 +26,20 @@ pub struct Stamp {
     pub day: u8,
     /// 1–12.
     pub month: u8,
+}
+
+/// Reads the fields off a wall clock; seconds and the year are not among them.
+impl From<NaiveDateTime> for Stamp {
+    fn from(local: NaiveDateTime) -> Self {
+        // Each field is below 60, so the narrowing cannot lose anything.
+        Self {
+            minute: local.minute() as u8,
+            hour: local.hour() as u8,
+            weekday: local.weekday().num_days_from_monday() as u8,
+            day: local.day() as u8,
+            month: local.month() as u8,
+        }
+    }
 }
 
 /// One series to forecast.

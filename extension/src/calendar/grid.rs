@@ -1,6 +1,6 @@
 //! Where the bars of one series must start: its width, its alignment and the market's sessions.
 
-use super::{Calendar, DAY, Instant, LONGEST_CLOSURE, SECOND, stamp, to_instant, to_local};
+use super::{Calendar, DAY, Instant, LONGEST_CLOSURE, SECOND, to_instant, to_local};
 use chrono::{Datelike, Days, Months, NaiveDate, NaiveTime};
 use chrono_tz::Tz;
 use kronos_models::bars::Stamp;
@@ -188,7 +188,7 @@ impl<'a> Grid<'a> {
 
     /// The calendar fields of the bar that starts then, as the market's wall clock shows them.
     pub fn stamp(&self, start: Instant) -> Stamp {
-        stamp(to_local(self.date_zone(), start))
+        to_local(self.date_zone(), start).into()
     }
 
     /// Whether the market is open during some of the bar that starts then.

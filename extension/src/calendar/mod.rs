@@ -10,9 +10,8 @@ mod load;
 pub use grid::{Grid, Width, end, infer_width, label_zone};
 pub use load::load;
 
-use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Timelike};
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
 use chrono_tz::Tz;
-use kronos_models::bars::Stamp;
 use std::collections::BTreeMap;
 
 /// An instant in microseconds since 2000-01-01 00:00 UTC, as PostgreSQL stores a `timestamptz`.
@@ -196,18 +195,6 @@ fn to_instant(zone: Tz, local: NaiveDateTime) -> Instant {
             .unwrap_or(local),
     };
     utc.and_utc().timestamp_micros().saturating_sub(POSTGRES_EPOCH)
-}
-
-/// The calendar fields a bar model reads.
-fn stamp(local: NaiveDateTime) -> Stamp {
-    // Each field is below 60, so the narrowing cannot lose anything.
-    Stamp {
-        minute: local.minute() as u8,
-        hour: local.hour() as u8,
-        weekday: local.weekday().num_days_from_monday() as u8,
-        day: local.day() as u8,
-        month: local.month() as u8,
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::*;
 use chrono_tz::{America, Asia, Europe};
+use kronos_models::bars::Stamp;
 
 const HOUR: i64 = 3600 * SECOND;
 

@@ -84,7 +84,7 @@ impl AdapterConfig {
     /// The ends of the names of the adapted modules.
     fn targets(&self) -> Result<Vec<&str>> {
         let names =
-            || Some(self.target_modules.as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?);
+            || self.target_modules.as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
         names()
             .filter(|names| !names.is_empty())
             .ok_or_else(|| invalid("target_modules", "a list of module names".into(), &self.target_modules))

@@ -1,6 +1,6 @@
 //! The case files: what is asked and what the reference answered.
 
-use chrono::{Datelike, NaiveDateTime, Timelike};
+use chrono::NaiveDateTime;
 use kronos_models::bars::{Bar, BarRequest, Sampling, Stamp, complete};
 use kronos_models::kronos::tokenizer::Token;
 use kronos_models::random::Stream;
@@ -182,12 +182,5 @@ impl Table {
 
 /// The calendar fields of a timestamp as the files write it.
 pub fn stamp(text: &str) -> Stamp {
-    let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").unwrap();
-    Stamp {
-        minute: time.minute() as u8,
-        hour: time.hour() as u8,
-        weekday: time.weekday().num_days_from_monday() as u8,
-        day: time.day() as u8,
-        month: time.month() as u8,
-    }
+    NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").unwrap().into()
 }
