@@ -196,7 +196,7 @@ impl Table {
             symbol,
             // A file without ids is its own numbering: the same file gives the same rows again.
             trade_id: self.text("trade_id").map_or_else(|| line.to_string(), str::to_owned),
-            sequence: line,
+            sequence: self.text("trade_id").and_then(|id| id.parse().ok()).unwrap_or(line),
             event_time,
             price: decimal(self.required("price")?)?,
             size: decimal(self.required("size")?)?,

@@ -1,0 +1,155 @@
+//! The worker on a real database: files, recordings, and kill -9.
+
+mod worker;
+
+use kronos_tests::{Database, shared_folder};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use worker::{migrated, succeed};
+
+#[test]
+fn a_quickstart_from_a_csv_file_ends_in_a_forecast() {
+    let Some(folder) = shared_folder("data/daily") else { return };
+    let db = migrated("ingest_quickstart");
+    let text = succeed(worker::of(&db).arg("load").arg(folder.join("leaders_daily.csv.gz")));
+    assert!(text.contains("58449 rows, 0 rejected"), "{text}");
+    let rows =
+        db.rows("select series, close from kronos_predict('market.bars_1d', 5, only_series => '{SPY}')");
+    assert_eq!(rows.len(), 5);
+    // Loading again changes nothing.
+    succeed(worker::of(&db).arg("load").arg(folder.join("leaders_daily.csv.gz")));
+    assert_eq!(db.value("select count(*) from market.bars"), "58449");
+}
+
+#[test]
+fn recorded_frames_become_the_expected_rows_and_foreign_ones_are_quarantined() {
+    let Some(folder) = shared_folder("data/ws_frames") else { return };
+    let db = migrated("ingest_frames");
+    let files =
+        ["COINBASE.ws.28.0.gz", "KRAKEN.ws.48.0.gz", "BINANCE.ws.1.0.gz"].map(|name| folder.join(name));
+    succeed(worker::of(&db).arg("replay").args(&files));
+    succeed(worker::of(&db).arg("replay").arg("--from-start").args(&files));
+    let expected = std::fs::read_to_string(folder.join("decoded_trades.csv")).unwrap();
+    let mut expected: Vec<Vec<&str>> =
+        expected.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    expected.sort();
+    let rows = db.rows("select feed, symbol, price, size, side, trade_id from market.trades");
+    assert_eq!(rows.len(), expected.len());
+    for e in expected {
+        let symbol = e[1].replace(['-', '/'], "");
+        let fits = |row: &&kronos_tests::Row| {
+            let text = |i: usize| row[i].as_deref().unwrap_or_default();
+            text(0).starts_with(e[0])
+                && text(1) == symbol
+                && (text(2), text(3), text(4)) == (e[3], e[4], e[5])
+                && (e[6].is_empty() || text(5) == e[6])
+        };
+        assert!(rows.iter().any(|row| fits(&row)), "{e:?}");
+    }
+    let reasons = db.rows("select distinct feed, reason from market.rejected_rows");
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    assert!(reasons[0][1].as_deref().unwrap().contains("stream.binance.com"), "{reasons:?}");
+}
+
+#[test]
+fn mistakes_are_one_clear_line() {
+    let db = Database::new("ingest_mistakes");
+    let fail = |arguments: &[&str], part: &str| {
+        let output = worker::of(&db).args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(!output.status.success() && text.contains(part), "{arguments:?}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+    };
+    fail(&["replay", "absent.gz"], "could not read \"absent.gz\"");
+    fail(&["backfill", "yahooo", "SPY", "--from", "2020-01-01"], "the feeds are");
+    fail(&["load", "Cargo.toml"], "--column");
+    fail(&["simulate", "--width", "1x"], "not a width");
+    fail(&["status"], "42P01");
+    fail(&["check"], "run kronos-ingest migrate");
+    fail(&["run"], "no feed");
+}
+
+/// Trades of a recording made for the test.
+const TRADES: usize = 500_000;
+
+/// A recording of Coinbase Exchange matches, every hundredth of them sent twice, and the same trades as CSV.
+fn recording(folder: &Path) -> (PathBuf, PathBuf) {
+    let (frames, rows) = (folder.join("frames.txt"), folder.join("rows.csv"));
+    let mut frame_file = std::io::BufWriter::new(std::fs::File::create(&frames).unwrap());
+    let mut row_file = std::io::BufWriter::new(std::fs::File::create(&rows).unwrap());
+    writeln!(frame_file, "wss://ws-feed.exchange.coinbase.com <-> 1700000000.0").unwrap();
+    let mut state = 1u64;
+    for id in 0..TRADES {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let product = ["BTC-USD", "ETH-USD", "SOL-USD"][(state >> 60) as usize % 3];
+        let price = format!("{}.{:02}", 100 + (state >> 33) % 900, (state >> 20) % 100);
+        let size = format!("0.{:08}", (state >> 10) % 100_000_000);
+        let (second, micro) = (id / 100, (id % 100) * 10_000);
+        let (hour, minute) = (second / 3_600, second / 60 % 60);
+        let time = format!("2023-11-14T{:02}:{minute:02}:{:02}.{micro:06}Z", hour, second % 60);
+        let side = if state >> 63 == 0 { "buy" } else { "sell" };
+        for _ in 0..1 + usize::from(id % 100 == 0) {
+            writeln!(
+                frame_file,
+                "{}.{micro:06}: {{\"type\":\"match\",\"trade_id\":{id},\"maker_order_id\":\"m\",\"taker_order_id\":\"t\",\"side\":\"{side}\",\"size\":\"{size}\",\"price\":\"{price}\",\"product_id\":\"{product}\",\"sequence\":{id},\"time\":\"{time}\"}}",
+                1_700_000_000 + second
+            )
+            .unwrap();
+        }
+        writeln!(row_file, "{},{id},{time},{price},{size},{side}", product.replace('-', "")).unwrap();
+    }
+    (frames, rows)
+}
+
+/// Rows that are in the source and not in the table, or the reverse, or twice.
+fn difference(db: &Database, rows: &Path) -> String {
+    db.run("create table if not exists source (symbol text, trade_id text, event_time timestamptz, price numeric, size numeric, side text)");
+    db.run("truncate source");
+    let mut client = db.connect();
+    let mut copy = client.copy_in("copy source from stdin csv").unwrap();
+    std::io::copy(&mut std::fs::File::open(rows).unwrap(), &mut copy).unwrap();
+    copy.finish().unwrap();
+    db.value(
+        "select format('%s missing, %s surplus',
+           (select count(*) from (select symbol, trade_id, event_time, price::text, size::text, side from source
+              except all select symbol, trade_id, event_time, price::text, size::text, side from market.trades) as a),
+           (select count(*) from (select symbol, trade_id, event_time, price::text, size::text, side from market.trades
+              except all select symbol, trade_id, event_time, price::text, size::text, side from source) as b))",
+    )
+}
+
+#[test]
+fn a_replay_killed_twenty_times_leaves_the_source_row_for_row() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (frames, rows) = recording(scratch.path());
+    let db = migrated("ingest_kill");
+    let mut state = 42u64;
+    let mut kills = 0;
+    let started = Instant::now();
+    while kills < 20 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut child = worker::of(&db)
+            .arg("replay")
+            .arg(&frames)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let life = Duration::from_millis(30 + (state >> 33) % 500);
+        // The wait is the experiment: the worker dies at an arbitrary point of its work.
+        std::thread::sleep(life);
+        if child.try_wait().unwrap().is_some() {
+            // It was done before its time: begin again, the table must not change.
+            db.run("delete from market.feed_cursors");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        assert!(started.elapsed() < Duration::from_secs(120));
+    }
+    succeed(worker::of(&db).arg("replay").arg(&frames));
+    assert_eq!(difference(&db, &rows), "0 missing, 0 surplus");
+    assert_eq!(db.value("select count(*) from market.feed_gaps where status = 'open'"), "0");
+}

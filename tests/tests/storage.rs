@@ -1,0 +1,355 @@
+//! Schema `market`: the set-up, bars built from trades, roles, validators, and forecasts from what is stored.
+
+mod worker;
+
+use kronos_tests::{Database, shared_folder};
+use rust_decimal::Decimal;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write as _;
+use std::path::Path;
+use worker::{migrated, succeed};
+
+/// Everything the set-up makes, in one text.
+const OBJECTS: &str = "
+    select string_agg(line, e'\\n' order by line) from (
+      select format('%s %s %s', c.relkind, c.relname, coalesce(pg_get_viewdef(c.oid), '')) as line
+      from pg_class c where c.relnamespace = 'market'::regnamespace
+      union all
+      select format('%s.%s %s %s', a.attrelid::regclass, a.attname, a.atttypid::regtype, a.attnotnull)
+      from pg_attribute a join pg_class c on c.oid = a.attrelid
+      where c.relnamespace = 'market'::regnamespace and a.attnum > 0
+      union all
+      select pg_get_functiondef(p.oid) from pg_proc p where p.pronamespace = 'market'::regnamespace) as objects";
+
+#[test]
+fn both_doors_make_the_same_objects_and_may_be_used_again() {
+    let by_worker = migrated("setup_by_worker");
+    let first = by_worker.value(OBJECTS);
+    succeed(worker::of(&by_worker).arg("migrate"));
+    assert_eq!(by_worker.value(OBJECTS), first);
+
+    let by_psql = Database::new("setup_by_psql");
+    for _ in 0..2 {
+        succeed(by_psql.program("psql").args(["-X", "-q", "-f", "sql/install.sql"]));
+    }
+    assert_eq!(by_psql.value(OBJECTS), first);
+    assert_eq!(by_psql.value("select count(*) from market.installed_files where file ~ '^[01]'"), "12");
+}
+
+#[test]
+fn an_older_set_up_is_refused_over_a_newer_one() {
+    let db = migrated("setup_older");
+    db.run("update market.installed_files set version = 99 where file = '110_ticks.sql'");
+    db.error("call market.require_not_newer('110_ticks.sql', 1)")
+        .is("55000", "set-up file \"110_ticks.sql\" has version 1 but version 99 is installed")
+        .hint("newer release");
+}
+
+#[test]
+fn every_table_and_column_is_described() {
+    let db = migrated("setup_comments");
+    let lacking = db.rows(
+        "select c.relname, a.attname
+         from pg_class c left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+         where c.relnamespace = 'market'::regnamespace and c.relkind = 'r'
+           and (obj_description(c.oid, 'pg_class') is null or col_description(c.oid, a.attnum) is null)
+         union all
+         select c.relname, null from pg_class c
+         where c.relnamespace = 'market'::regnamespace and c.relkind in ('v', 'm')
+           and obj_description(c.oid, 'pg_class') is null",
+    );
+    assert!(lacking.is_empty(), "{lacking:?}");
+}
+
+#[test]
+fn readers_read_ingestors_write_and_neither_deletes() {
+    let db = migrated("setup_roles");
+    let (reader, ingestor) = (db.role("reads"), db.role("writes"));
+    db.run(&format!("grant market_reader to {reader}; grant market_ingestor to {ingestor}"));
+    let insert = "insert into market.bars (symbol, bar_width, time, source, open, high, low, close, known_at)
+                  values ('A', '1 day', '2024-01-01 00:00+00', 'file', 1, 1, 1, 1, '2024-01-02 00:00+00')";
+    let (mut reads, mut writes) = (db.connect_as(&reader), db.connect_as(&ingestor));
+    writes.batch_execute(insert).unwrap();
+    assert_eq!(kronos_tests::rows(&mut reads, "select symbol from market.bars_1d").len(), 1);
+    db.error_in(&mut reads, insert).is("42501", "permission denied for table bars");
+    db.error_in(&mut writes, "delete from market.trades").is("42501", "permission denied for table trades");
+}
+
+/// A bar of the hand-made reference.
+#[derive(Clone, Copy)]
+struct Bar {
+    open: (i64, i64, Decimal),
+    close: (i64, i64, Decimal),
+    high: Decimal,
+    low: Decimal,
+    volume: Decimal,
+    amount: Decimal,
+    trades: u64,
+}
+
+struct Tick {
+    symbol: String,
+    /// Milliseconds since 1970.
+    at: i64,
+    text: String,
+    price: Decimal,
+    size: Decimal,
+    line: i64,
+}
+
+fn ticks(path: &Path) -> Vec<Tick> {
+    let file = flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap());
+    let mut reader = csv::Reader::from_reader(file);
+    let rows = reader.records().zip(2..).map(|(row, line)| {
+        let row = row.unwrap();
+        // 2013-10-07T08:00:00.464Z: all of October 2013.
+        let part = |range: std::ops::Range<usize>| row[1][range].parse::<i64>().unwrap();
+        let (day, hour, minute, second, milli) =
+            (part(8..10), part(11..13), part(14..16), part(17..19), part(20..23));
+        const OCTOBER_2013: i64 = 1_380_585_600;
+        let seconds = OCTOBER_2013 + (day - 1) * 86_400 + hour * 3_600 + minute * 60 + second;
+        Tick {
+            symbol: row[0].to_owned(),
+            at: seconds * 1_000 + milli,
+            text: row[1].to_owned(),
+            price: row[2].parse().unwrap(),
+            size: row[3].parse().unwrap(),
+            line,
+        }
+    });
+    rows.collect()
+}
+
+/// Bars by symbol and start in seconds.
+fn reference(ticks: &[Tick], width: i64) -> BTreeMap<(String, i64), Bar> {
+    let mut bars = BTreeMap::<(String, i64), Bar>::new();
+    for tick in ticks {
+        let place = (tick.at, tick.line, tick.price);
+        let start = tick.at / 1_000 / width * width;
+        let bar = bars.entry((tick.symbol.clone(), start)).or_insert(Bar {
+            open: place,
+            close: place,
+            high: tick.price,
+            low: tick.price,
+            volume: Decimal::ZERO,
+            amount: Decimal::ZERO,
+            trades: 0,
+        });
+        bar.open = bar.open.min(place);
+        bar.close = bar.close.max(place);
+        bar.high = bar.high.max(tick.price);
+        bar.low = bar.low.min(tick.price);
+        bar.volume += tick.size;
+        bar.amount += tick.price * tick.size;
+        bar.trades += 1;
+    }
+    bars
+}
+
+#[track_caller]
+fn assert_bars_equal(db: &Database, suffix: &str, expected: &BTreeMap<(String, i64), Bar>) {
+    let rows = db.rows(&format!(
+        "select symbol, extract(epoch from time)::bigint, open, high, low, close, volume, amount, trade_count
+         from market.trade_bars_{suffix} order by symbol collate \"C\", time"
+    ));
+    assert_eq!(rows.len(), expected.len(), "{suffix}");
+    for (row, ((symbol, start), bar)) in rows.iter().zip(expected) {
+        let text = |i: usize| row[i].as_deref().unwrap();
+        let number = |i: usize| text(i).parse::<Decimal>().unwrap();
+        assert_eq!((text(0), text(1)), (symbol.as_str(), start.to_string().as_str()), "{suffix}");
+        let found = [number(2), number(3), number(4), number(5), number(6), number(7), number(8)];
+        let made = [bar.open.2, bar.high, bar.low, bar.close.2, bar.volume, bar.amount, bar.trades.into()];
+        assert_eq!(found, made, "{symbol} {start} {suffix}");
+    }
+}
+
+const WIDTHS: [(&str, i64); 4] = [("1m", 60), ("5m", 300), ("1h", 3_600), ("1d", 86_400)];
+
+#[test]
+fn bars_equal_the_hand_made_ones_when_trades_come_late_twice_and_out_of_order() {
+    let Some(folder) = shared_folder("data/ticks") else { return };
+    let path = folder.join("us_equity_trades_201310.csv.gz");
+    let ticks = ticks(&path);
+    let db = migrated("storage_trade_bars");
+
+    // A fixed shuffle; every seventh trade is sent twice. The second half is the late one.
+    let mut order: Vec<usize> = (0..ticks.len()).collect();
+    order.sort_by_key(|i| (*i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let scratch = tempfile::tempdir().unwrap();
+    let halves = order.split_at(order.len() / 2);
+    for (name, half) in [("early.csv", halves.0), ("late.csv", halves.1)] {
+        let mut file = std::io::BufWriter::new(std::fs::File::create(scratch.path().join(name)).unwrap());
+        writeln!(file, "trade_id,symbol,ts,price,size").unwrap();
+        for i in half {
+            let tick = &ticks[*i];
+            for _ in 0..1 + usize::from(i % 7 == 0) {
+                writeln!(file, "{},{},{},{},{}", tick.line, tick.symbol, tick.text, tick.price, tick.size)
+                    .unwrap();
+            }
+        }
+    }
+    succeed(worker::of(&db).arg("load").arg(scratch.path().join("early.csv")));
+    let early: Vec<Tick> = {
+        let kept: BTreeSet<usize> = halves.0.iter().copied().collect();
+        let chosen = ticks.iter().enumerate().filter(|(i, _)| kept.contains(i)).map(|(_, tick)| Tick {
+            symbol: tick.symbol.clone(),
+            text: tick.text.clone(),
+            ..*tick
+        });
+        chosen.collect()
+    };
+    for (suffix, width) in WIDTHS {
+        assert_bars_equal(&db, suffix, &reference(&early, width));
+    }
+    succeed(worker::of(&db).arg("load").arg(scratch.path().join("late.csv")));
+    for (suffix, width) in WIDTHS {
+        assert_bars_equal(&db, suffix, &reference(&ticks, width));
+    }
+    // The same trades once more, now in order: nothing changes.
+    succeed(worker::of(&db).arg("replay").arg(&path));
+    assert_eq!(db.value("select count(*) from market.trades"), ticks.len().to_string());
+    assert_bars_equal(&db, "1d", &reference(&ticks, 86_400));
+    // What people and models read is the double next to the exact number.
+    assert_eq!(
+        db.value(
+            "select bool_and(b.close = t.close::float8) and count(*) = 5
+                  from market.bars_1d b join market.trade_bars_1d t using (symbol, time)"
+        ),
+        "t"
+    );
+}
+
+#[test]
+fn a_trade_taken_back_leaves_its_bar() {
+    let db = migrated("storage_cancel");
+    db.run(
+        "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+         select 'X', 'alpaca', timestamptz '2024-01-02 15:00+00' + i * interval '1 second', i::text, i, 10 + i, 1,
+                now(), now() from generate_series(0, 2) as i;
+         update market.trades set cancelled_at = now() where trade_id = '2'",
+    );
+    assert_eq!(db.value("select close from market.bars_1m"), "11");
+    // An odd lot counts in the volume and sets no price.
+    db.run("update market.trades set conditions = '{I}' where trade_id = '1'");
+    assert_eq!(db.value("select format('%s %s', close, volume) from market.bars_1m"), "10 2");
+}
+
+#[test]
+fn the_best_ranked_source_of_a_bar_is_shown_and_can_be_pinned() {
+    let db = migrated("storage_rank");
+    db.run(
+        "insert into market.instruments (symbol) values ('X');
+         insert into market.bars (symbol, bar_width, time, source, open, high, low, close, known_at)
+         select 'X', '1 day', timestamptz '2024-01-01 00:00+00' + d * interval '1 day', source, price, price, price, price,
+                timestamptz '2024-01-02 00:00+00' + d * interval '1 day'
+         from (values ('yahoo', 1.0, 0), ('yahoo', 2.0, 1), ('alpaca', 9.0, 1)) as v (source, price, d)",
+    );
+    let closes = "select string_agg(close::text, ' ' order by time) from market.bars_1d";
+    assert_eq!(db.value(closes), "1 9");
+    db.run("update market.instruments set bar_source = 'yahoo'");
+    assert_eq!(db.value(closes), "1 2");
+    assert_eq!(
+        db.value("select round(ret::numeric, 6) from market.daily_returns where ret is not null"),
+        "1.000000"
+    );
+}
+
+#[test]
+fn validators_find_what_is_known_to_be_wrong_with_the_daily_files() {
+    let Some(folder) = shared_folder("data") else { return };
+    let db = migrated("storage_validate_daily");
+    let files = (1..=4).map(|n| folder.join(format!("daily/us_equities_daily_{n}.csv.gz")));
+    succeed(worker::of(&db).arg("load").args(files));
+    let checks = |name: &str| -> Vec<csv::StringRecord> {
+        let mut reader = csv::Reader::from_path(folder.join("checks").join(name)).unwrap();
+        reader.records().map(Result::unwrap).collect()
+    };
+    db.run("create table findings as select * from market.validate(price_jump => 0.35)");
+    let found = |check: &str| -> Vec<(String, String)> {
+        let rows = db.rows(&format!(
+            "select symbol, (time at time zone 'UTC')::date from findings where check_name = '{check}'
+             order by symbol collate \"C\", time"
+        ));
+        rows.into_iter().map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect()
+    };
+    let mut jumps: Vec<_> =
+        checks("daily_outliers.csv").iter().map(|row| (row[0].to_owned(), row[1].to_owned())).collect();
+    jumps.sort();
+    assert_eq!(jumps.len(), 126);
+    assert_eq!(found("price_jump"), jumps);
+    let mut missing = HashMap::<String, usize>::new();
+    for row in checks("daily_gaps.csv") {
+        *missing.entry(row[0].to_owned()).or_default() += row[2].parse::<usize>().unwrap();
+    }
+    let mut ours = HashMap::<String, usize>::new();
+    for (symbol, _) in found("missing_session") {
+        *ours.entry(symbol).or_default() += 1;
+    }
+    assert_eq!(ours, missing);
+    assert_eq!(
+        db.value("select count(*) from findings where check_name not in ('price_jump', 'missing_session')"),
+        "0"
+    );
+}
+
+#[test]
+fn each_validator_names_the_row_that_is_wrong() {
+    let db = migrated("storage_validate");
+    db.run(
+        "insert into market.bars (symbol, bar_width, time, source, open, high, low, close, known_at)
+         select 'OK', '1 hour', t, 'file', 10, 11, 9, 10, t + interval '1 hour'
+         from generate_series(timestamptz '2024-01-01 00:00+00', '2024-01-03 23:00+00', '1 hour') as t
+         where not (t >= '2024-01-02 03:00+00' and t < '2024-01-03 00:00+00');
+         insert into market.bars (symbol, bar_width, time, source, open, high, low, close, known_at) values
+           ('ZERO', '1 day', '2024-01-01 00:00+00', 'file', 1, 1, 0, 1, '2024-01-02 00:00+00'),
+           ('FLIP', '1 day', '2024-01-01 00:00+00', 'file', 5, 4, 6, 5, '2024-01-02 00:00+00'),
+           ('SKEW', '1 hour', '2024-01-01 00:07+00', 'file', 1, 1, 1, 1, '2024-01-02 00:00+00');
+         insert into market.quotes (symbol, feed, event_time, sequence, bid, ask, received_at, known_at)
+           values ('CROSS', 'file', '2024-01-01 00:00+00', 1, 2, 1, now(), now());
+         insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at) values
+           ('BACK', 'file', '2024-01-01 00:00:09+00', '1', 1, 1, 1, now(), now()),
+           ('BACK', 'file', '2024-01-01 00:00:03+00', '2', 2, 1, 1, now(), now());
+         insert into market.feed_cursors values ('kraken', 'trades', 'STALE', 1, now() - interval '1 hour', now() - interval '1 hour');
+         insert into market.feed_gaps (feed, channel, symbol, cause, from_seq, to_seq, detected_at)
+           values ('kraken', 'trades', 'HOLE', 'id', 5, 9, now())",
+    );
+    let found = db.rows("select check_name, symbol from market.validate() order by 1, 2");
+    let found: Vec<_> = found.iter().map(|r| (r[0].as_deref().unwrap(), r[1].as_deref().unwrap())).collect();
+    assert_eq!(
+        found,
+        [
+            ("crossed_quote", "CROSS"),
+            ("half_filled_day", "OK"),
+            ("inverted_bar", "FLIP"),
+            ("monotone_time", "BACK"),
+            ("monotone_time", "SKEW"),
+            ("non_positive_price", "ZERO"),
+            ("open_gap", "HOLE"),
+            ("stale_feed", "STALE"),
+        ]
+    );
+    // The job stores them, and forgets one that is repaired.
+    db.run("call market.run_validation('-infinity')");
+    assert_eq!(db.value("select count(*) from market.validation_findings"), "8");
+    db.run("delete from market.quotes; call market.run_validation('-infinity')");
+    assert_eq!(db.value("select count(*) from market.validation_findings"), "7");
+    db.error("select market.validate(fill_share => 50)")
+        .is("22023", "fill_share must be between 0 and 1, got 50")
+        .hint("did you mean 0.5?");
+}
+
+#[test]
+fn forecasts_read_what_the_worker_stored() {
+    let db = migrated("storage_predict");
+    succeed(worker::of(&db).args(["simulate", "--symbols", "2", "--bars", "300", "--seed", "1"]));
+    let rows = db.rows(
+        "select series, step, close > 0 and low <= close and close <= high and status is null
+         from kronos_predict('market.bars_1d', 5, only_series => '{SIM1}') order by step",
+    );
+    assert_eq!(rows.len(), 5, "{rows:?}");
+    for row in rows {
+        assert_eq!((row[0].as_deref(), row[2].as_deref()), (Some("SIM1"), Some("t")));
+    }
+    db.run("call market.refresh_liquidity()");
+    assert_eq!(db.value("select count(*) from market.mv_liquidity_60d where sessions_used = 60"), "2");
+}
