@@ -115,9 +115,9 @@ begin
 
   execute format(
     'select encode(sha256(convert_to(coalesce(string_agg(s::text, E''\n'' order by s::text), ''''), ''UTF8'')), ''hex'')
-     from (select to_jsonb(q) from (%s) q %s) s',
+     from (select to_jsonb(q) from (%s' || E'\n' || ') q %s) s',
     rtrim(signals, E'; \t\r\n'),
-    coalesce(format('union all select to_jsonb(q) from (%s) q', rtrim(risk, E'; \t\r\n')), '')) into hash;
+    case when risk is not null then format(E'union all select to_jsonb(q) from (%s\n) q', rtrim(risk, E'; \t\r\n')) end) into hash;
 
   select jsonb_object_agg(e.item, e.value) filter (where e.kind = 'book'),
          coalesce(jsonb_agg(jsonb_build_object('rule', e.item, 'value', e.value, 'bound', e.bound, 'slack', e.slack,
@@ -140,7 +140,7 @@ begin
      select $1, w.symbol, w.weight, w.prev_weight, w.trade, w.side, w.expected_return, w.risk_share, w.cost, w.binding, w.status,
             (to_jsonb(s) ->> ''price'')::double precision
      from kronos.propose_weights($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) w
-     join (%s) s on s.symbol::text = w.symbol',
+     join (%s' || E'\n' || ') s on s.symbol::text = w.symbol',
     rtrim(signals, E'; \t\r\n'))
   using run, signals, risk, used ->> 'method', (used ->> 'gross')::double precision, (used ->> 'net')::numrange,
     (used ->> 'weight_bounds')::numrange, (used ->> 'max_turnover')::double precision, (used ->> 'max_names')::integer,

@@ -10,8 +10,8 @@ use crate::error::{Error, Result, did_you_mean, list};
 use crate::guc;
 use crate::query::Query;
 use kronos_allocation::{
-    Allocation, CancelCheck, CashFloor, FactorModel, HistoryStatus, Interval, Limits, Method, OnInfeasible,
-    OrderRules, Problem, allocate,
+    Allocation, AllocationError, CancelCheck, CashFloor, FactorModel, HistoryStatus, Interval, Limits,
+    Method, OnInfeasible, OrderRules, Problem, allocate,
 };
 use pgrx::{AnyNumeric, JsonB, Range, pg_sys};
 use serde::de::DeserializeOwned;
@@ -83,6 +83,10 @@ pub fn propose(arguments: Arguments<'_>) -> Result<Proposal> {
     let needs_forecast = matches!(method, Method::MeanVariance | Method::Cvar);
     let query = Query::prepare("signals", arguments.signals.ok_or(Error::NullArgument { name: "signals" })?)?;
     let Signals { names, volatilities } = signals::read(&query, needs_forecast, &options)?;
+    // Before the risk query is blamed for not knowing them.
+    if names.is_empty() {
+        return Err(AllocationError::NoNames.into());
+    }
     if names.len() > guc::max_series_per_call() {
         return Err(Error::LimitExceeded {
             what: "number of names",

@@ -50,8 +50,9 @@ pub(crate) struct WeightBox {
     pub ceiling: f64,
     /// The short side is closed because the name cannot be borrowed.
     pub lost_borrow: bool,
-    /// A cap gave way to the position already held.
-    pub grandfathered: bool,
+    /// The caps before they gave way to the position already held.
+    pub cap_long: f64,
+    pub cap_short: f64,
 }
 
 impl WeightBox {
@@ -85,7 +86,8 @@ impl WeightBox {
             floor: interval.lower.unwrap_or(f64::NEG_INFINITY).min(long),
             ceiling: interval.upper.unwrap_or(f64::INFINITY).max(-short),
             lost_borrow,
-            grandfathered: halt == Halt::None && (held_long > cap_long || held_short > cap_short),
+            cap_long,
+            cap_short,
         }
     }
 

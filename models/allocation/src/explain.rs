@@ -319,8 +319,10 @@ fn box_status(book: &Book<'_>, i: usize, w: f64) -> Option<NameStatus> {
         Halt::Frozen => Some(NameStatus::Frozen),
         Halt::ReduceOnly => Some(NameStatus::ReduceOnly),
         Halt::None if name.veto => Some(NameStatus::Vetoed),
-        Halt::None if b.lost_borrow && b.current < 0.0 => Some(NameStatus::LostBorrow),
-        Halt::None if b.grandfathered && w != 0.0 => Some(NameStatus::Grandfathered),
+        Halt::None if b.lost_borrow && w < 0.0 => Some(NameStatus::LostBorrow),
+        Halt::None if w > b.cap_long + RULE_TOLERANCE || -w > b.cap_short + RULE_TOLERANCE => {
+            Some(NameStatus::Grandfathered)
+        }
         Halt::None => None,
     }
 }

@@ -1,5 +1,5 @@
 //! One scenario per trading rule: halts, lost borrow, drift, no forecasts, order rules, size.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod cases;
 
@@ -137,6 +137,15 @@ fn a_position_above_its_cap_is_grandfathered() {
     let held = find(&answer, "AAA");
     assert!((held.weight - 0.6).abs() < 1e-7, "the forecast supports it: {}", held.weight);
     assert_eq!(held.status, Some(NameStatus::Grandfathered));
+    // Once the forecast has turned it is sold below the cap, and nothing remains to be said.
+    let answer = solve(&four(|i, n| {
+        if i == 0 {
+            (n.current_weight, n.max_weight, n.expected_return) = (0.6, Some(0.05), -0.01);
+        }
+    }))
+    .unwrap();
+    let sold = find(&answer, "AAA");
+    assert!(sold.weight < 0.05 && sold.status.is_none());
 }
 
 #[test]
@@ -184,6 +193,19 @@ fn one_name_and_a_net_of_zero_is_no_position() {
     problem.limits.net = Interval::new(0.0, 0.0);
     let answer = solve(&problem).unwrap();
     assert_eq!((answer.names[0].weight, answer.status), (0.0, Status::Optimal));
+}
+
+#[test]
+fn a_book_in_which_nothing_can_trade_is_held_or_named_as_the_conflict() {
+    let still = |current: f64| four(move |_, n| (n.halt, n.current_weight) = (Halt::Frozen, current));
+    let flat = solve(&still(0.0)).unwrap();
+    assert_eq!((flat.status, flat.held), (Status::Optimal, 0));
+    assert!(flat.names.iter().all(|n| n.risk_share == 0.0 && n.status == Some(NameStatus::Frozen)));
+    let mut problem = still(0.1);
+    assert!((solve(&problem).unwrap().net - 0.4).abs() < 1e-12);
+    problem.limits.net = Interval::new(0.0, 0.0);
+    let Err(AllocationError::Infeasible { conflict }) = solve(&problem) else { panic!("net is 0.4") };
+    assert_eq!(conflict.iter().map(ToString::to_string).collect::<Vec<_>>(), ["net [0,0]", "halt"]);
 }
 
 #[test]

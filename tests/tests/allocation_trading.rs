@@ -1,0 +1,153 @@
+//! The tables of schema `trading`: knobs, positions, breakers, allocation runs.
+
+use kronos_tests::{Database, project_root};
+
+fn installed(test: &str) -> Database {
+    let db = Database::new(test);
+    for _ in 0..2 {
+        let script = project_root().join("sql/install.sql");
+        let output = db.program("psql").args(["-X", "-q", "-f"]).arg(script).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    db.run(
+        "create table names as
+         select 'N' || g as symbol, 0.004 * sin(g * 1.7) as expected_return, 20.0 + g as price,
+                case when g % 2 = 0 then 'tech' else 'util' end as group_sector, 0.02 as volatility
+         from generate_series(1, 20) g;
+         insert into trading.accounts (account, equity_usd) values ('paper', 250000);
+         insert into trading.positions (account, symbol, quantity, price_usd) values ('paper', 'N1', 100, 21), ('paper', 'N2', -50, 22)",
+    );
+    db
+}
+
+const SIGNALS: &str =
+    "$$select n.*, p.weight as prev_weight, trading.halt_of(n.symbol, n.group_sector) as halt
+    from names n left join trading.position_weights p on p.symbol = n.symbol and p.account = 'paper'$$";
+
+#[test]
+fn knobs_follow_regime_and_date() {
+    let db = installed("knobs");
+    assert_eq!(db.value("select trading.knob('gross')"), "1.5");
+    db.run(
+        "insert into trading.policy_knobs (knob, regime, value, valid_from) values
+           ('gross', 'any', 1.2, '2024-01-01'), ('gross', 'risk_off', 0.8, '2024-02-01'), ('gross', 'risk_off', 0.6, '2024-03-01')",
+    );
+    for (call, expected) in [
+        ("'gross'", "1.2"),
+        ("'gross', 'risk_on'", "1.2"),
+        ("'gross', 'risk_off'", "0.6"),
+        ("'gross', 'risk_off', '2024-02-10'", "0.8"),
+        ("'gross', 'risk_off', '2024-01-10'", "1.2"),
+        ("'gross', 'risk_off', '2023-01-10'", "1.5"),
+    ] {
+        assert_eq!(db.value(&format!("select trading.knob({call})")), expected, "{call}");
+    }
+    db.error("select trading.knob('gros')").is("42704", "knob \"gros\" does not exist");
+    db.error("insert into trading.policy_knobs (knob, value) values ('gross', 50)")
+        .is("22023", "must be between 0 and 10");
+    db.error("update trading.policy_knobs set value = 9").is("55000", "append-only");
+}
+
+#[test]
+fn the_strictest_breaker_counts_until_it_is_cleared_or_expires() {
+    let db = installed("breakers");
+    let halt = |symbol: &str| db.value(&format!("select trading.halt_of('{symbol}', 'tech')"));
+    assert_eq!(halt("N2"), "");
+    db.run(
+        "insert into trading.circuit_breakers (scope, key, mode, reason, triggered_at, expires_at) values
+           ('sector', 'tech', 'reduce_only', 'news', now(), now() + interval '1 day'),
+           ('symbol', 'N2', 'frozen', 'halt code', now(), now() + interval '1 day'),
+           ('symbol', 'N4', 'frozen', 'yesterday', now() - interval '2 days', now() - interval '1 day')",
+    );
+    assert_eq!([halt("N2"), halt("N4")], ["frozen", "reduce_only"]);
+    assert_eq!(db.value("select coalesce(trading.halt_of('N1', 'util'), 'none')"), "none");
+    db.run("select trading.clear_breaker(breaker_id, 'over') from trading.effective_breakers where scope = 'symbol'");
+    assert_eq!(halt("N2"), "reduce_only");
+    // A global breaker outlives its time until somebody clears it; flattening is not the allocator's business.
+    db.run(
+        "insert into trading.circuit_breakers (scope, key, mode, reason, triggered_at, expires_at)
+         values ('global', '*', 'flatten', 'drawdown', now() - interval '2 days', now() - interval '1 day')",
+    );
+    assert_eq!(halt("N2"), "frozen");
+    db.error("delete from trading.circuit_breakers").is("55000", "append-only");
+    db.error("select trading.clear_breaker(99, 'x')").is("42704", "circuit breaker 99 does not exist");
+    db.error("select trading.clear_breaker(1, 'x'); select trading.clear_breaker(1, 'x')").is("23505", "");
+}
+
+#[test]
+fn a_run_is_recorded_with_what_it_read_and_why() {
+    let db = installed("runs");
+    let run =
+        |more: &str| db.value(&format!("select trading.run_allocation({SIGNALS}, account => 'paper'{more})"));
+    assert_eq!(run(""), "1");
+    assert_eq!(
+        db.value(
+            "select status || ' ' || (equity_usd = 250000) || ' ' || (arguments ->> 'gross') || ' ' || (figures ->> 'turnover')::numeric(6,4)
+               || ' ' || (rules @> '[{\"rule\": \"max_turnover 0.15\"}]') from trading.allocation_runs"
+        ),
+        "optimal true 1.5 0.1500 true"
+    );
+    // The weights are those of the function itself, with the policy's arguments.
+    assert_eq!(
+        db.value(&format!(
+            "select count(*) from trading.allocation_weights w join kronos.propose_weights({SIGNALS}, gross => 1.5, net => '[-0.1,0.3]',
+               weight_bounds => '[-0.03,0.05]', max_turnover => 0.15,
+               options => '{{\"cash_reserve\":0.05,\"equity\":250000,\"min_notional\":500}}') p using (symbol, weight, trade)"
+        )),
+        "20"
+    );
+    // Same inputs, same hash and weights; other inputs, another hash.
+    run("");
+    db.run("update names set expected_return = 0.009 where symbol = 'N7'");
+    run("");
+    assert_eq!(
+        db.value("select count(distinct inputs_sha256) || ' ' || count(*) from trading.allocation_runs"),
+        "2 3"
+    );
+    // Orders add up to the trades, and exits come first.
+    assert_eq!(
+        db.value(
+            "select count(*) from (select run_id, symbol, sum(notional_usd) as usd from trading.order_proposals group by 1, 2) o
+             join trading.allocation_weights w using (run_id, symbol) where abs(o.usd - w.trade * 250000) > 0.01"
+        ),
+        "0"
+    );
+    assert_eq!(
+        db.value("select count(*) from trading.order_proposals where (sequence = 1) <> (action in ('sell', 'buy_to_cover'))"),
+        "0"
+    );
+    for table in ["allocation_runs", "allocation_weights"] {
+        db.error(&format!("delete from trading.{table}")).is("55000", "append-only");
+    }
+    db.error(&format!("select trading.run_allocation({SIGNALS}, arguments => '{{\"grss\":1}}')"))
+        .is("22023", "unrecognized argument \"grss\"");
+    db.error(&format!("select trading.run_allocation({SIGNALS}, account => 'none')"))
+        .is("42704", "account \"none\" does not exist");
+}
+
+#[test]
+fn halts_reach_the_book_and_a_failed_allocation_closes_entries() {
+    let db = installed("halts");
+    db.run("insert into trading.circuit_breakers (scope, key, mode, reason, expires_at) values ('sector', 'util', 'reduce_only', 'x', now() + interval '1 hour')");
+    db.run(&format!("select trading.run_allocation({SIGNALS}, account => 'paper')"));
+    assert_eq!(
+        db.value(
+            "select count(*) from trading.allocation_weights w join names using (symbol)
+             where group_sector = 'util' and abs(weight) > abs(prev_weight) + 1e-9"
+        ),
+        "0"
+    );
+    // A reported conflict leaves the book alone and trips the global breaker.
+    db.run(&format!(
+        "select trading.run_allocation({SIGNALS}, account => 'paper', arguments => '{{\"net\":\"[0.9,1]\",\"on_infeasible\":\"report\"}}')"
+    ));
+    assert_eq!(
+        db.value("select status || ' ' || detail from trading.allocation_runs where run_id = 2"),
+        "held max_turnover 0.15, net min 0.9"
+    );
+    assert_eq!(
+        db.value("select reason from trading.effective_breakers where scope = 'global'"),
+        "allocator_failed"
+    );
+    assert_eq!(db.value("select trading.halt_of('N2', 'tech')"), "reduce_only");
+}
