@@ -130,7 +130,7 @@ fn requests(series: usize, context: usize, horizon: usize) -> Vec<BarRequest> {
 }
 
 fn options(samples: usize) -> BarOptions {
-    let sampling = Sampling::new(1.0, 0, 0.9).unwrap();
+    let sampling = Sampling::new(1.0, 0, 1.0).unwrap();
     BarOptions { samples, sampling, window: Window::Shorten, memory_limit: 16 << 30 }
 }
 

@@ -4,9 +4,11 @@
 use candle_core::{D, Device, Tensor};
 use candle_nn::ops::{rms_norm_slow, silu, softmax_last_dim};
 use criterion::{Criterion, criterion_group, criterion_main};
+use kronos_models::bars::Sampling;
+use kronos_models::kronos::sampling::filter_probabilities;
 use kronos_models::layers::cpu::attention::attend;
 use kronos_models::layers::cpu::cache::{HeadShape, KvCache};
-use kronos_models::layers::cpu::norm::{exp_shifted, rms_norm};
+use kronos_models::layers::cpu::norm::rms_norm;
 use kronos_models::layers::linear::{GatedLinear, Linear};
 use std::hint::black_box;
 
@@ -110,15 +112,12 @@ fn normalisation(criterion: &mut Criterion) {
 fn softmax(criterion: &mut Criterion) {
     let logits = random(32, 1024);
     let flat = values(&logits);
+    let unfiltered = Sampling::new(1.0, 0, 1.0).unwrap();
     let mut group = criterion.benchmark_group("softmax 32 x 1024");
     group.bench_function("ours", |b| {
         b.iter(|| {
-            let mut rows = black_box(&flat).clone();
-            for row in rows.chunks_exact_mut(1024) {
-                let total = exp_shifted(row, 1.0);
-                row.iter_mut().for_each(|weight| *weight = (f64::from(*weight) / total) as f32);
-            }
-            rows
+            let rows = black_box(&flat).chunks_exact(1024);
+            rows.map(|row| filter_probabilities(row, &unfiltered)).collect::<Vec<_>>()
         });
     });
     group.bench_function("candle", |b| b.iter(|| softmax_last_dim(black_box(&logits)).unwrap()));

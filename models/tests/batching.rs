@@ -47,7 +47,13 @@ fn request(series: u64, context: usize, horizon: usize) -> BarRequest {
         })
         .collect();
     let stamps = (0..context + horizon)
-        .map(|i| Stamp { minute: 0, hour: (i % 24) as u8, weekday: (i / 24 % 7) as u8, day: (1 + i / 24) as u8, month: 3 })
+        .map(|i| Stamp {
+            minute: 0,
+            hour: (i % 24) as u8,
+            weekday: (i / 24 % 7) as u8,
+            day: (1 + i / 24) as u8,
+            month: 3,
+        })
         .collect();
     BarRequest { bars, stamps, horizon, stream: Stream::from_key(series) }
 }
@@ -80,7 +86,8 @@ fn more_paths_leave_the_first_paths_as_they_were() {
     let few = forecast(&model, &request, &options(2));
     let many = forecast(&model, &request, &options(33));
     assert_eq!(few[0].bars, many[0].bars[..2 * 9]);
-    let distinct: std::collections::HashSet<u64> = many[0].bars.chunks(9).map(|path| path[8][3].to_bits()).collect();
+    let distinct: std::collections::HashSet<u64> =
+        many[0].bars.chunks(9).map(|path| path[8][3].to_bits()).collect();
     assert!(distinct.len() > 20, "only {} of 33 paths differ", distinct.len());
 }
 
@@ -93,7 +100,10 @@ fn a_memory_limit_costs_time_not_numbers() {
     assert_eq!(roomy, forecast(&model, &requests, &tight));
     let hopeless = BarOptions { memory_limit: 1000, ..options(16) };
     let refused = model.forecast(&requests, &hopeless, &NeverInterrupt).unwrap();
-    assert!(refused.iter().all(|r| matches!(r, Err(ModelError::MemoryLimit { limit: 1000, .. }))), "{refused:?}");
+    assert!(
+        refused.iter().all(|r| matches!(r, Err(ModelError::MemoryLimit { limit: 1000, .. }))),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -83,8 +83,7 @@ impl AdapterConfig {
 
     /// The ends of the names of the adapted modules.
     fn targets(&self) -> Result<Vec<&str>> {
-        let names =
-            || self.target_modules.as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
+        let names = || self.target_modules.as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
         names()
             .filter(|names| !names.is_empty())
             .ok_or_else(|| invalid("target_modules", "a list of module names".into(), &self.target_modules))

@@ -6,8 +6,8 @@
 
 use super::Kronos;
 use super::normalise::Stats;
-use super::sampling::draw;
 use super::predictor::{ContextState, PathState};
+use super::sampling::draw;
 use super::tokenizer::Token;
 use crate::bars::{BarOptions, BarPaths, BarRequest, CHANNELS, Sampling, Stamp, Window, cohere};
 use crate::error::{ModelError, Result};
@@ -140,7 +140,12 @@ impl<'m> Batch<'m> {
     /// # Errors
     /// Those of the request; [`ModelError::MemoryLimit`] when one path alone exceeds `options.memory_limit`;
     /// [`ModelError::Cancelled`].
-    pub fn admit(&mut self, request: &BarRequest, options: &BarOptions, interrupt: &dyn Interrupt) -> Result<SeriesId> {
+    pub fn admit(
+        &mut self,
+        request: &BarRequest,
+        options: &BarOptions,
+        interrupt: &dyn Interrupt,
+    ) -> Result<SeriesId> {
         let plan = self.model.plan(request, options)?;
         let bars = &request.bars[request.bars.len() - plan.context..];
         let stamps = &request.stamps[request.bars.len() - plan.context..];
@@ -185,7 +190,9 @@ impl<'m> Batch<'m> {
     /// [`ModelError::Cancelled`] or a backend error; the batch is then of no use. A series' own failure is kept for
     /// [`Batch::take_finished`].
     pub fn step(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
-        self.step_with(interrupt, &|series: &Series, path, part, logits| series.draw(path, series.step, part, logits))
+        self.step_with(interrupt, &|series: &Series, path, part, logits| {
+            series.draw(path, series.step, part, logits)
+        })
     }
 
     /// [`Batch::step`] with another way to choose tokens: `choose(series, path, part, logits)`.
@@ -218,7 +225,8 @@ impl<'m> Batch<'m> {
         let predictor = &self.model.predictor;
         let s1 = pick(&predictor.s1_logits(&hidden)?, Part::S1)?;
         let s1_or_zero: Vec<u16> = s1.iter().map(|s1| s1.unwrap_or(0)).collect();
-        let dependency: Vec<&KvCache> = rows.iter().map(|&(s, path)| series[s].active[path].state.dependency()).collect();
+        let dependency: Vec<&KvCache> =
+            rows.iter().map(|&(s, path)| series[s].active[path].state.dependency()).collect();
         let s2 = pick(&predictor.s2_logits(&hidden, &s1_or_zero, &dependency)?, Part::S2)?;
 
         for (&(s, path), token) in rows.iter().zip(s1.into_iter().zip(s2)) {
@@ -300,13 +308,16 @@ impl<'m> Batch<'m> {
             }
             let mut series = self.series.remove(i);
             let id = series.id;
-            done.push((id, match series.failed.take() {
-                Some(error) => Err(error),
-                None => {
-                    let values = self.decode(&series, interrupt)?;
-                    Ok(Finished { series, values })
-                }
-            }));
+            done.push((
+                id,
+                match series.failed.take() {
+                    Some(error) => Err(error),
+                    None => {
+                        let values = self.decode(&series, interrupt)?;
+                        Ok(Finished { series, values })
+                    }
+                },
+            ));
         }
         Ok(done)
     }
@@ -379,7 +390,11 @@ impl Kronos {
             return Err(ModelError::HorizonTooLong { horizon: *horizon, max_context: self.max_context });
         }
         if stamps.len() != bars.len() + horizon {
-            return Err(ModelError::ShapeMismatch { what: "stamps", got: stamps.len(), expected: bars.len() + horizon });
+            return Err(ModelError::ShapeMismatch {
+                what: "stamps",
+                got: stamps.len(),
+                expected: bars.len() + horizon,
+            });
         }
         if let Some(index) = bars.iter().position(|bar| !bar.iter().all(|v| (*v as f32).is_finite())) {
             return Err(ModelError::MissingValue { what: "a bar's value", index });
@@ -406,7 +421,11 @@ impl Kronos {
         let room = options.memory_limit.saturating_sub(shared) / per_path.max(1);
         if room == 0 {
             let needed = shared + per_path;
-            return Err(ModelError::MemoryLimit { what: "one sample path", needed, limit: options.memory_limit });
+            return Err(ModelError::MemoryLimit {
+                what: "one sample path",
+                needed,
+                limit: options.memory_limit,
+            });
         }
         let wave = options.samples.min(usize::try_from(room).unwrap_or(usize::MAX));
         Ok(Plan { context, wave, bytes: shared + wave as u64 * per_path })

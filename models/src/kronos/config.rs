@@ -81,7 +81,12 @@ impl TokenizerConfig {
     }
 
     fn stack(&self, counted: usize) -> StackShape {
-        StackShape { layers: counted.saturating_sub(1), width: self.d_model, heads: self.n_heads, ff: self.ff_dim }
+        StackShape {
+            layers: counted.saturating_sub(1),
+            width: self.d_model,
+            heads: self.n_heads,
+            ff: self.ff_dim,
+        }
     }
 
     /// The tensors of `model.safetensors`.
@@ -166,7 +171,11 @@ fn invalid(name: &'static str, expected: String, got: impl ToString) -> ModelErr
 }
 
 fn within(name: &'static str, got: usize, least: usize, most: usize) -> Result<()> {
-    if (least..=most).contains(&got) { Ok(()) } else { Err(invalid(name, format!("between {least} and {most}"), got)) }
+    if (least..=most).contains(&got) {
+        Ok(())
+    } else {
+        Err(invalid(name, format!("between {least} and {most}"), got))
+    }
 }
 
 fn stack(heads_name: &'static str, shape: StackShape) -> Result<()> {
@@ -190,7 +199,11 @@ mod tests {
 
     fn parameters(specs: &[TensorSpec]) -> usize {
         use crate::artifact::TensorRole::Ignored;
-        specs.iter().filter(|spec| spec.role != Ignored).map(|spec| spec.shape.iter().product::<usize>()).sum()
+        specs
+            .iter()
+            .filter(|spec| spec.role != Ignored)
+            .map(|spec| spec.shape.iter().product::<usize>())
+            .sum()
     }
 
     /// Parameter counts of the published sizes: SPEC of the reference implementation at commit 67b630e.
@@ -210,16 +223,30 @@ mod tests {
         for (d_model, n_heads, ff_dim, n_layers, expected) in
             [(256, 4, 512, 4, 4_108_032), (512, 8, 1024, 8, 24_741_376), (832, 16, 2048, 12, 102_310_592)]
         {
-            let config =
-                PredictorConfig { d_model, n_heads, ff_dim, n_layers, s1_bits: 10, s2_bits: 10, learn_te: true };
+            let config = PredictorConfig {
+                d_model,
+                n_heads,
+                ff_dim,
+                n_layers,
+                s1_bits: 10,
+                s2_bits: 10,
+                learn_te: true,
+            };
             assert_eq!(parameters(&config.tensors().unwrap()), expected);
         }
     }
 
     #[test]
     fn absurd_configurations_are_refused() {
-        let good =
-            PredictorConfig { d_model: 48, n_heads: 6, ff_dim: 96, n_layers: 3, s1_bits: 5, s2_bits: 5, learn_te: true };
+        let good = PredictorConfig {
+            d_model: 48,
+            n_heads: 6,
+            ff_dim: 96,
+            n_layers: 3,
+            s1_bits: 5,
+            s2_bits: 5,
+            learn_te: true,
+        };
         assert!(good.validate().is_ok());
         for bad in [
             PredictorConfig { n_heads: 0, ..good.clone() },

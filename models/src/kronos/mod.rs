@@ -66,8 +66,14 @@ impl Kronos {
         let tokenizer_specs = specs(&files.tokenizer, tokenizer.tensors())?;
         let predictor_specs = specs(&files.predictor, predictor.tensors())?;
         Self::from_parts(
-            Tokenizer::new(&tokenizer, &read_tensors(&files.tokenizer.join(weights), &tokenizer_specs, device)?)?,
-            Predictor::new(&predictor, &read_tensors(&files.predictor.join(weights), &predictor_specs, device)?)?,
+            Tokenizer::new(
+                &tokenizer,
+                &read_tensors(&files.tokenizer.join(weights), &tokenizer_specs, device)?,
+            )?,
+            Predictor::new(
+                &predictor,
+                &read_tensors(&files.predictor.join(weights), &predictor_specs, device)?,
+            )?,
             files.max_context,
         )
     }

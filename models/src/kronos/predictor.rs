@@ -70,12 +70,15 @@ impl Predictor {
     pub fn new(config: &PredictorConfig, tensors: &Tensors) -> Result<Self> {
         config.validate()?;
         let d = config.d_model;
-        let (emb_s1, emb_s2) = (tensor(tensors, "embedding.emb_s1.weight")?, tensor(tensors, "embedding.emb_s2.weight")?);
+        let (emb_s1, emb_s2) =
+            (tensor(tensors, "embedding.emb_s1.weight")?, tensor(tensors, "embedding.emb_s2.weight")?);
         let fusion = tensor(tensors, "embedding.fusion_proj.weight")?;
         let fusion_bias = tensor(tensors, "embedding.fusion_proj.bias")?;
         let scale = f64::from((d as f32).sqrt());
         let half = |from: usize| fusion.i((.., from..from + d))?.contiguous();
-        let table = |map: &Linear, rows: &Tensor| Ok::<_, crate::ModelError>(with_values(&map.forward(rows)?, <[f32]>::to_vec)?);
+        let table = |map: &Linear, rows: &Tensor| {
+            Ok::<_, crate::ModelError>(with_values(&map.forward(rows)?, <[f32]>::to_vec)?)
+        };
         let attn = |name: &str| format!("dep_layer.cross_attn.{name}_proj");
         let part = |name: &str, part: &str| tensor(tensors, &format!("{}.{part}", attn(name)));
         Ok(Self {
@@ -85,7 +88,9 @@ impl Predictor {
             dependency_query: table(&linear(tensors, &attn("q"))?, emb_s1)?,
             calendar: CALENDAR_TABLES
                 .iter()
-                .map(|(name, _)| Ok(with_values(tensor(tensors, &config.calendar_key(name))?, <[f32]>::to_vec)?))
+                .map(|(name, _)| {
+                    Ok(with_values(tensor(tensors, &config.calendar_key(name))?, <[f32]>::to_vec)?)
+                })
                 .collect::<Result<_>>()?,
             stack: Stack::new(config.stack(), tensors, "transformer")?,
             norm: RmsNorm::new(tensor(tensors, "norm.weight")?, 1e-5)?,
@@ -158,7 +163,12 @@ impl Predictor {
         Ok(hidden)
     }
 
-    fn embed(&self, tokens: &[Token], stamps: &[Stamp], observe: &mut Option<&mut Observer>) -> Result<Tensor> {
+    fn embed(
+        &self,
+        tokens: &[Token],
+        stamps: &[Stamp],
+        observe: &mut Option<&mut Observer>,
+    ) -> Result<Tensor> {
         let d = self.config.d_model;
         let row = |table: &'_ [f32], i: usize| -> std::ops::Range<usize> {
             debug_assert!((i + 1) * d <= table.len());
@@ -223,10 +233,17 @@ impl Predictor {
     /// One whole window of one sequence, showing every stage of the reference's inference path by its golden name.
     ///
     /// The coarse token is the most likely one at the last position.
-    pub fn forward_observed(&self, tokens: &[Token], stamps: &[Stamp], interrupt: &dyn Interrupt, see: &mut Observer) -> Result<()> {
+    pub fn forward_observed(
+        &self,
+        tokens: &[Token],
+        stamps: &[Stamp],
+        interrupt: &dyn Interrupt,
+        see: &mut Observer,
+    ) -> Result<()> {
         let mut state = self.sequence();
         let n = tokens.len();
-        let hidden = self.hidden_observed(tokens, stamps, &mut [&mut state], &[n], interrupt, Some(&mut *see))?;
+        let hidden =
+            self.hidden_observed(tokens, stamps, &mut [&mut state], &[n], interrupt, Some(&mut *see))?;
         see("pred.norm", &hidden);
         let s1_logits = self.s1_logits(&hidden)?;
         see("pred.s1_logits", &s1_logits);
@@ -234,7 +251,12 @@ impl Predictor {
         see("pred.s1_pick", &Tensor::new(&[i64::from(pick)], hidden.device())?);
         // The reference adds the one attention output to every row of H; so does this, to show the same tensors.
         let caches = vec![&state.dependency; n];
-        let last = self.s2_logits_observed(&hidden.i(n - 1..)?.contiguous()?, &[pick], &caches[..1], Some(&mut *see))?;
+        let last = self.s2_logits_observed(
+            &hidden.i(n - 1..)?.contiguous()?,
+            &[pick],
+            &caches[..1],
+            Some(&mut *see),
+        )?;
         let d = self.config.d_model;
         let query: Vec<f32> = self.dependency_query[usize::from(pick) * d..][..d].to_vec();
         let attended = matrix(attend(&query, &caches[..1], &[1], self.dependency_shape()), d)?;
@@ -250,7 +272,8 @@ impl Predictor {
     /// Bytes of the packed weights and tables.
     pub fn bytes(&self) -> usize {
         let tables = [&self.fused_s1, &self.fused_s2, &self.dependency_query];
-        let floats = tables.iter().map(|t| t.len()).sum::<usize>() + self.calendar.iter().map(Vec::len).sum::<usize>();
+        let floats =
+            tables.iter().map(|t| t.len()).sum::<usize>() + self.calendar.iter().map(Vec::len).sum::<usize>();
         let linears = [&self.dependency_kv, &self.dependency_out, &self.head_s1, &self.head_s2];
         floats * size_of::<f32>()
             + linears.iter().map(|l| l.bytes()).sum::<usize>()

@@ -1,9 +1,9 @@
 //! One series step by step with everything visible: what parity tests compare with the reference.
 
+use super::Kronos;
 use super::batch::{Batch, Finished, Part, Series};
 use super::normalise::Stats;
 use super::tokenizer::Token;
-use super::Kronos;
 use crate::bars::{BarOptions, BarRequest, CHANNELS};
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
@@ -44,7 +44,8 @@ impl Kronos {
         forced: Option<&[Vec<Token>]>,
         interrupt: &dyn Interrupt,
     ) -> Result<Replay> {
-        let logits: Mutex<[Recorded; 2]> = Mutex::new(std::array::from_fn(|_| vec![Vec::new(); options.samples]));
+        let logits: Mutex<[Recorded; 2]> =
+            Mutex::new(std::array::from_fn(|_| vec![Vec::new(); options.samples]));
         let mut batch = Batch::new(self);
         batch.admit(request, options, interrupt)?;
         let finished = loop {
@@ -55,7 +56,9 @@ impl Kronos {
                 recorded.push(row.to_vec());
                 match forced {
                     None => series.draw(path, step, part, row),
-                    Some(forced) => forced.get(path)?.get(step).map(|t| if part == Part::S1 { t.s1 } else { t.s2 }),
+                    Some(forced) => {
+                        forced.get(path)?.get(step).map(|t| if part == Part::S1 { t.s1 } else { t.s2 })
+                    }
                 }
             })?;
             if let Some((_, finished)) = batch.take_finished(interrupt)?.pop() {

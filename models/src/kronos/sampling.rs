@@ -22,19 +22,53 @@ pub fn draw(logits: &[f32], sampling: &Sampling, uniform: f64) -> Option<u16> {
     if !(total.is_finite() && total > 0.0) {
         return None;
     }
+    // Whole chunks are skipped by their sums, the very ones `total` is made of.
     let target = uniform * total;
-    let mut sum = 0.0;
+    let mut before = 0.0;
     let mut last = None;
-    for (i, &w) in weights.iter().enumerate() {
+    for (index, chunk) in weights.chunks(CHUNK).enumerate() {
+        let mass = chunk_mass(chunk);
+        if mass > 0.0 {
+            last = Some((index, chunk));
+            if before + mass > target {
+                break;
+            }
+        }
+        before += mass;
+    }
+    let (index, chunk) = last?;
+    let mut token = None;
+    for (i, &w) in chunk.iter().enumerate() {
         if w > 0.0 {
-            sum += f64::from(w);
-            last = Some(i as u16);
-            if sum > target {
+            token = Some((index * CHUNK + i) as u16);
+            before += f64::from(w);
+            if before > target {
                 break;
             }
         }
     }
-    last
+    token
+}
+
+/// Weights summed side by side.
+const CHUNK: usize = 16;
+
+/// Sum of up to sixteen weights as a tree, which a processor adds in parallel.
+fn chunk_mass(chunk: &[f32]) -> f64 {
+    let mut v = [0f32; CHUNK];
+    v[..chunk.len()].copy_from_slice(chunk);
+    let mut half = CHUNK / 2;
+    while half > 0 {
+        for i in 0..half {
+            v[i] += v[i + half];
+        }
+        half /= 2;
+    }
+    f64::from(v[0])
+}
+
+fn mass(weights: &[f32]) -> f64 {
+    weights.chunks(CHUNK).map(chunk_mass).sum()
 }
 
 /// Unnormalised probabilities after the filter, and their sum.
@@ -53,19 +87,22 @@ fn filtered_weights(logits: &[f32], sampling: &Sampling) -> (Vec<f32>, f64) {
                 }
             });
         }
-        let total = exp_shifted(&mut weights, sampling.temperature());
+        exp_shifted(&mut weights, sampling.temperature());
+        let total = mass(&weights);
         return (weights, total);
     }
-    let total = exp_shifted(&mut weights, sampling.temperature());
+    exp_shifted(&mut weights, sampling.temperature());
+    let total = mass(&weights);
     if sampling.top_p() >= 1.0 || !total.is_finite() {
         return (weights, total);
     }
-    let kept = keep_mass(&mut weights, f64::from(sampling.top_p()) * total);
+    keep_mass(&mut weights, f64::from(sampling.top_p()) * total);
+    let kept = mass(&weights);
     (weights, kept)
 }
 
-/// Zeroes every weight before which, in descending order, more than `mass` has accumulated; returns what is kept.
-fn keep_mass(weights: &mut [f32], mass: f64) -> f64 {
+/// Zeroes every weight before which, in descending order, more than `mass` has accumulated.
+fn keep_mass(weights: &mut [f32], mass: f64) {
     // Weights are not negative, so their bits order as they do; inverted bits and the index give descending order with
     // the lower index first, in one integer sort.
     let mut order: Vec<u64> =
@@ -83,7 +120,6 @@ fn keep_mass(weights: &mut [f32], mass: f64) -> f64 {
     for key in &order[kept..] {
         weights[(key & 0xFFFF_FFFF) as usize] = 0.0;
     }
-    sum
 }
 
 #[cfg(test)]
@@ -103,8 +139,27 @@ mod tests {
     #[test]
     fn the_token_that_crosses_top_p_stays() {
         let logits = [0.5f32.ln(), 0.3f32.ln(), 0.15f32.ln(), 0.05f32.ln()];
-        let kept = |top_p| filter_probabilities(&logits, &sampling(1.0, 0, top_p)).iter().filter(|p| **p > 0.0).count();
+        let kept = |top_p| {
+            filter_probabilities(&logits, &sampling(1.0, 0, top_p)).iter().filter(|p| **p > 0.0).count()
+        };
         assert_eq!([kept(0.01), kept(0.45), kept(0.55), kept(0.85), kept(0.97)], [1, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities_over_many_chunks() {
+        let logits: Vec<f32> = (0..1000).map(|i| ((i * 37 % 101) as f32 - 50.0) / 20.0).collect();
+        let sampling = sampling(1.3, 0, 0.9);
+        let probabilities = filter_probabilities(&logits, &sampling);
+        let n = 200_000;
+        let mut counts = vec![0u32; logits.len()];
+        for i in 0..n {
+            let uniform = (f64::from(i) + 0.5) / f64::from(n);
+            counts[usize::from(draw(&logits, &sampling, uniform).unwrap())] += 1;
+        }
+        for (count, p) in counts.iter().zip(probabilities) {
+            // A grid of draws hits an interval to within one at either end.
+            assert!((f64::from(*count) - f64::from(p) * f64::from(n)).abs() < 2.0);
+        }
     }
 
     #[test]

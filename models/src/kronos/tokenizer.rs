@@ -104,7 +104,11 @@ impl Tokenizer {
     /// Starts decoding with tokens that several continuations share.
     ///
     /// Returns the decoded rows too, [tokens · channels], for those who want the whole window.
-    pub fn decode_context(&self, tokens: &[Token], interrupt: &dyn Interrupt) -> Result<(SequenceContext, Vec<f32>)> {
+    pub fn decode_context(
+        &self,
+        tokens: &[Token],
+        interrupt: &dyn Interrupt,
+    ) -> Result<(SequenceContext, Vec<f32>)> {
         let mut sequence = self.decoder.sequence();
         let rows = self.decode(tokens, &mut [&mut sequence], &[tokens.len()], interrupt, None)?;
         Ok((sequence.freeze(), rows))
@@ -124,7 +128,12 @@ impl Tokenizer {
     }
 
     /// Decodes one whole window, showing every stage: `tok.bits`, `tok.post_quant_embed`, `tok.decoder.{i}`, `tok.recon`.
-    pub fn decode_observed(&self, tokens: &[Token], interrupt: &dyn Interrupt, see: &mut Observer) -> Result<Vec<f32>> {
+    pub fn decode_observed(
+        &self,
+        tokens: &[Token],
+        interrupt: &dyn Interrupt,
+        see: &mut Observer,
+    ) -> Result<Vec<f32>> {
         self.decode(tokens, &mut [&mut self.decoder.sequence()], &[tokens.len()], interrupt, Some(see))
     }
 

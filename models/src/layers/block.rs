@@ -116,8 +116,9 @@ pub struct Stack {
 impl Stack {
     /// Packs the blocks `{prefix}.0` … of the given shape; rotary base 10000, norm epsilon 1e-5.
     pub fn new(shape: StackShape, tensors: &Tensors, prefix: &str) -> Result<Self> {
-        let blocks =
-            (0..shape.layers).map(|i| Block::new(tensors, &format!("{prefix}.{i}"))).collect::<Result<_>>()?;
+        let blocks = (0..shape.layers)
+            .map(|i| Block::new(tensors, &format!("{prefix}.{i}")))
+            .collect::<Result<_>>()?;
         Ok(Self { shape, rope: Rope::new(shape.head().dim, 10_000.0), blocks })
     }
 
@@ -152,7 +153,10 @@ impl Stack {
             interrupt.check()?;
             let mut caches: Vec<&mut KvCache> = sequences.iter_mut().map(|s| &mut s.layers[layer]).collect();
             let prefix = observe.as_ref().map(|(prefix, _)| format!("{prefix}.{layer}"));
-            let mut inner = observe.as_mut().zip(prefix.as_deref()).map(|((_, observer), prefix)| (prefix, &mut **observer));
+            let mut inner = observe
+                .as_mut()
+                .zip(prefix.as_deref())
+                .map(|((_, observer), prefix)| (prefix, &mut **observer));
             x = block.forward(x, self.shape.head(), &mut caches, rows, &rope, inner.as_mut())?;
             if let Some((prefix, observer)) = inner {
                 observer(prefix, &x);
@@ -180,7 +184,8 @@ struct Block {
 impl Block {
     fn new(tensors: &Tensors, prefix: &str) -> Result<Self> {
         let get = |name: &str| tensor(tensors, &format!("{prefix}.{name}"));
-        let attn = |name: &str, part: &str| tensor(tensors, &format!("{prefix}.self_attn.{name}_proj.{part}"));
+        let attn =
+            |name: &str, part: &str| tensor(tensors, &format!("{prefix}.self_attn.{name}_proj.{part}"));
         Ok(Self {
             norm1: RmsNorm::new(get("norm1.weight")?, 1e-5)?,
             qkv: Linear::stacked(
@@ -205,7 +210,8 @@ impl Block {
     ) -> Result<Tensor> {
         let normed = self.norm1.forward(&x)?;
         let qkv = self.qkv.forward(&normed)?;
-        let (q, k) = with_values(&qkv, |qkv| rotate_and_cache(qkv, shape, caches, rows, rope, observe.is_some()))?;
+        let (q, k) =
+            with_values(&qkv, |qkv| rotate_and_cache(qkv, shape, caches, rows, rope, observe.is_some()))?;
         let shared: Vec<&KvCache> = caches.iter().map(|cache| &**cache).collect();
         let attended = matrix(attend(&q, &shared, rows, shape), shape.width())?;
         let Some((prefix, observer)) = observe else {
@@ -217,7 +223,8 @@ impl Block {
         let mut see = |name: &str, x: &Tensor| observer(&format!("{prefix}.{name}"), x);
         see("norm1", &normed);
         for (name, values) in [("q_rot", q), ("k_rot", k)] {
-            let by_head = matrix(values, shape.width())?.reshape(((), shape.heads, shape.dim))?.transpose(0, 1)?;
+            let by_head =
+                matrix(values, shape.width())?.reshape(((), shape.heads, shape.dim))?.transpose(0, 1)?;
             see(name, &by_head.contiguous()?);
         }
         let attn = self.out.forward(&attended)?;
@@ -231,7 +238,12 @@ impl Block {
     }
 
     fn bytes(&self) -> usize {
-        self.norm1.bytes() + self.qkv.bytes() + self.out.bytes() + self.norm2.bytes() + self.gate_up.bytes() + self.down.bytes()
+        self.norm1.bytes()
+            + self.qkv.bytes()
+            + self.out.bytes()
+            + self.norm2.bytes()
+            + self.gate_up.bytes()
+            + self.down.bytes()
     }
 }
 

@@ -90,7 +90,9 @@ impl GatedLinear {
 
 /// The tensor of that name, which the loader has checked to be there.
 pub fn tensor<'t>(tensors: &'t Tensors, name: &str) -> Result<&'t Tensor> {
-    tensors.get(name).ok_or_else(|| ModelError::Backend(candle_core::Error::CannotFindTensor { path: name.into() }.bt()))
+    tensors
+        .get(name)
+        .ok_or_else(|| ModelError::Backend(candle_core::Error::CannotFindTensor { path: name.into() }.bt()))
 }
 
 /// The linear map stored as `{prefix}.weight` and, when present, `{prefix}.bias`.

@@ -227,7 +227,15 @@ unsafe fn kernel<L: Lanes, const Q: usize>(job: &Job<'_>, scores: &mut [f32], ou
             score::<L, Q>(q, width, dim, job.scoring.scale, segment, scores.as_mut_ptr(), stride);
         }
         for (r, segment) in alone.iter().enumerate() {
-            score::<L, 1>(q.add(r * width), width, dim, job.scoring.scale, segment, scores.as_mut_ptr().add(r * stride), stride);
+            score::<L, 1>(
+                q.add(r * width),
+                width,
+                dim,
+                job.scoring.scale,
+                segment,
+                scores.as_mut_ptr().add(r * stride),
+                stride,
+            );
         }
         let mut inverse = [0f32; Q];
         for (r, inverse) in inverse.iter_mut().enumerate() {
@@ -246,9 +254,13 @@ unsafe fn kernel<L: Lanes, const Q: usize>(job: &Job<'_>, scores: &mut [f32], ou
             let vectors = if Q > 4 { 2 } else { 4 };
             if padded - column >= vectors * WIDTH {
                 if Q > 4 {
-                    weigh::<L, Q, 2>(&shared, &alone, padded, column, dim, scores, stride, &inverse, out, width);
+                    weigh::<L, Q, 2>(
+                        &shared, &alone, padded, column, dim, scores, stride, &inverse, out, width,
+                    );
                 } else {
-                    weigh::<L, Q, 4>(&shared, &alone, padded, column, dim, scores, stride, &inverse, out, width);
+                    weigh::<L, Q, 4>(
+                        &shared, &alone, padded, column, dim, scores, stride, &inverse, out, width,
+                    );
                 }
                 column += vectors * WIDTH;
             } else {
@@ -470,15 +482,23 @@ mod tests {
             let y = attend(&queries(1, 0..n), &[&cache], &[n], SHAPE);
             for i in 0..n {
                 for head in 0..SHAPE.heads {
-                    let part = |v: Vec<f32>| -> Vec<f64> { v[head * 20..head * 20 + 20].iter().map(|&x| f64::from(x)).collect() };
+                    let part = |v: Vec<f32>| -> Vec<f64> {
+                        v[head * 20..head * 20 + 20].iter().map(|&x| f64::from(x)).collect()
+                    };
                     let q = part(row(2001, i));
                     let weights: Vec<f64> = (0..=i)
-                        .map(|j| (q.iter().zip(part(row(1, j))).map(|(a, b)| a * b).sum::<f64>() / 20f64.sqrt()).exp())
+                        .map(|j| {
+                            (q.iter().zip(part(row(1, j))).map(|(a, b)| a * b).sum::<f64>() / 20f64.sqrt())
+                                .exp()
+                        })
                         .collect();
                     let total: f64 = weights.iter().sum();
                     for c in 0..20 {
                         let truth = (0..=i).map(|j| weights[j] / total * part(row(1001, j))[c]).sum::<f64>();
-                        assert!((f64::from(y[i * 60 + head * 20 + c]) - truth).abs() < 2e-6, "n {n}, row {i}");
+                        assert!(
+                            (f64::from(y[i * 60 + head * 20 + c]) - truth).abs() < 2e-6,
+                            "n {n}, row {i}"
+                        );
                     }
                 }
             }
@@ -492,9 +512,13 @@ mod tests {
         caches.iter_mut().zip([1, 2]).for_each(|(cache, seed)| extend(cache, seed, 0..n));
         let q: Vec<f32> = [queries(1, 0..2), queries(2, 5..16)].concat().iter().map(|q| q / 4.0).collect();
         // The bias of a query, a head and a position, from nothing but their numbers.
-        let bias_of = |query: usize, head: usize, position: usize| ((query * 7 + head * 3 + position) % 5) as f32 / 4.0;
+        let bias_of =
+            |query: usize, head: usize, position: usize| ((query * 7 + head * 3 + position) % 5) as f32 / 4.0;
         let add = |query: usize, head: usize, scores: &mut [f32]| {
-            scores.iter_mut().enumerate().for_each(|(position, score)| *score += bias_of(query, head, position));
+            scores
+                .iter_mut()
+                .enumerate()
+                .for_each(|(position, score)| *score += bias_of(query, head, position));
         };
         let y = attend_all(&q, &caches.iter().collect::<Vec<_>>(), &[2, 11], SHAPE, Some(&add));
         for query in 0..13 {
@@ -545,7 +569,11 @@ mod tests {
                     for path in [0, 7, 8, 10] {
                         let q = &q[path * SHAPE.width()..(path + 1) * SHAPE.width()];
                         let alone = attend_on(isa, q, &[&whole[path]], &[1], SHAPE, &Scores::causal(SHAPE));
-                        assert_eq!(alone, together[path * SHAPE.width()..(path + 1) * SHAPE.width()], "{isa:?} {context}+{step}");
+                        assert_eq!(
+                            alone,
+                            together[path * SHAPE.width()..(path + 1) * SHAPE.width()],
+                            "{isa:?} {context}+{step}"
+                        );
                     }
                 }
             }

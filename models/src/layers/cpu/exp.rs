@@ -72,7 +72,8 @@ mod tests {
     fn exp_agrees_with_f64_and_between_instruction_sets() {
         let mut worst = 0f64;
         for i in 0..20_000 {
-            let x: [f32; WIDTH] = std::array::from_fn(|j| -87.0 + 175.0 * (i * WIDTH + j) as f32 / (20_000.0 * 16.0));
+            let x: [f32; WIDTH] =
+                std::array::from_fn(|j| -87.0 + 175.0 * (i * WIDTH + j) as f32 / (20_000.0 * 16.0));
             let y = exp_of(Isa::Portable, x);
             for isa in Isa::available() {
                 assert_eq!(exp_of(isa, x).map(f32::to_bits), y.map(f32::to_bits), "{isa:?}");

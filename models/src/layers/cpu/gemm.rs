@@ -128,7 +128,11 @@ impl Packed {
                     let tile = Tile {
                         x: packed_rows[row * self.depth..].as_ptr(),
                         weights: weights.as_ptr(),
-                        bias: if self.bias.is_empty() { std::ptr::null() } else { self.bias[column..].as_ptr() },
+                        bias: if self.bias.is_empty() {
+                            std::ptr::null()
+                        } else {
+                            self.bias[column..].as_ptr()
+                        },
                         depth: self.depth,
                         row,
                         column,
@@ -279,7 +283,12 @@ unsafe fn kernel<L: Lanes, const ROWS: usize>(tile: &Tile, target: &Target) {
                     let at = (tile.row + r) * target.columns + tile.column;
                     store(finish(left[r].add(b0)), at, target.columns - tile.column, target);
                     if target.columns - tile.column > WIDTH {
-                        store(finish(right[r].add(b1)), at + WIDTH, target.columns - tile.column - WIDTH, target);
+                        store(
+                            finish(right[r].add(b1)),
+                            at + WIDTH,
+                            target.columns - tile.column - WIDTH,
+                            target,
+                        );
                     }
                 }
             }
@@ -336,9 +345,14 @@ mod tests {
                 let y = packed.multiply(&x, rows, Some(&residual));
                 for (i, &y) in y.iter().enumerate() {
                     let (row, column) = (i / columns, i % columns);
-                    let dot: f64 = (0..depth).map(|k| f64::from(x[row * depth + k]) * f64::from(w[column * depth + k])).sum();
+                    let dot: f64 = (0..depth)
+                        .map(|k| f64::from(x[row * depth + k]) * f64::from(w[column * depth + k]))
+                        .sum();
                     let truth = dot + f64::from(b[column]) + f64::from(residual[i]);
-                    assert!((f64::from(y) - truth).abs() < 1e-5, "{columns}x{depth}, {rows} rows: {y} {truth}");
+                    assert!(
+                        (f64::from(y) - truth).abs() < 1e-5,
+                        "{columns}x{depth}, {rows} rows: {y} {truth}"
+                    );
                 }
             }
         }
@@ -366,7 +380,9 @@ mod tests {
         let y = Packed::gated(&g, &u, columns, depth).multiply(&x, rows, None);
         for (i, &y) in y.iter().enumerate() {
             let dot = |m: &[f32]| -> f64 {
-                (0..depth).map(|k| f64::from(x[i / columns * depth + k]) * f64::from(m[i % columns * depth + k])).sum()
+                (0..depth)
+                    .map(|k| f64::from(x[i / columns * depth + k]) * f64::from(m[i % columns * depth + k]))
+                    .sum()
             };
             let (gate, up) = (dot(&g), dot(&u));
             assert!((f64::from(y) - gate / (1.0 + (-gate).exp()) * up).abs() < 1e-5);

@@ -12,7 +12,14 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     for row in 0..x.len() / width {
         // SAFETY: `isa` is available; row `row` of x and of out holds `width` values, as does weight.
         unsafe {
-            rms_norm_row(isa, x[row * width..].as_ptr(), weight.as_ptr(), out.as_mut_ptr().add(row * width), width, eps);
+            rms_norm_row(
+                isa,
+                x[row * width..].as_ptr(),
+                weight.as_ptr(),
+                out.as_mut_ptr().add(row * width),
+                width,
+                eps,
+            );
         }
     }
     // SAFETY: every row was written.
@@ -28,7 +35,13 @@ dispatch! {
 /// # Safety
 /// `x`, `weight` and `out` hold `width` values.
 #[inline(always)]
-unsafe fn rms_norm_kernel<L: Lanes>(x: *const f32, weight: *const f32, out: *mut f32, width: usize, eps: f32) {
+unsafe fn rms_norm_kernel<L: Lanes>(
+    x: *const f32,
+    weight: *const f32,
+    out: *mut f32,
+    width: usize,
+    eps: f32,
+) {
     // SAFETY: all accesses stay below `width`.
     unsafe {
         let whole = width - width % WIDTH;
@@ -52,39 +65,42 @@ unsafe fn rms_norm_kernel<L: Lanes>(x: *const f32, weight: *const f32, out: *mut
     }
 }
 
-/// Replaces `x` by exp(x / temperature − max) in place and returns their sum in f64: a softmax before its division.
+/// Replaces `x` by exp((x − max) / temperature) in place: a softmax before its division.
 ///
-/// −∞ becomes exactly 0.
-pub fn exp_shifted(x: &mut [f32], temperature: f32) -> f64 {
-    let mut largest = f32::NEG_INFINITY;
-    for v in x.iter_mut() {
-        *v /= temperature;
-        largest = largest.max(*v);
-    }
+/// −∞ becomes exactly 0; with a NaN among the values some results are NaN.
+pub fn exp_shifted(x: &mut [f32], temperature: f32) {
     // SAFETY: the instruction set is available; the slice is what the kernel walks.
-    unsafe { exp_minus(Isa::detect(), x, largest) };
-    x.iter().map(|&v| f64::from(v)).sum()
+    unsafe { exp_shifted_lanes(Isa::detect(), x, temperature) };
 }
 
 dispatch! {
-    /// x ← exp(x − shift).
-    fn exp_minus(x: &mut [f32], shift: f32) = exp_minus_kernel
+    /// [`exp_shifted`] on one instruction set.
+    fn exp_shifted_lanes(x: &mut [f32], temperature: f32) = exp_shifted_kernel
 }
 
 #[inline(always)]
-unsafe fn exp_minus_kernel<L: Lanes>(x: &mut [f32], shift: f32) {
+unsafe fn exp_shifted_kernel<L: Lanes>(x: &mut [f32], temperature: f32) {
     // SAFETY: whole chunks hold sixteen values; the rest goes through a buffer of sixteen.
     unsafe {
-        let shift = L::splat(shift);
+        let divisor = L::splat(temperature);
+        let mut largest = L::splat(f32::NEG_INFINITY);
         let mut chunks = x.chunks_exact_mut(WIDTH);
         for chunk in &mut chunks {
-            exp(L::load(chunk.as_ptr()).sub(shift)).store(chunk.as_mut_ptr());
+            // Divided first, as the reference does: the order of equal logits must not depend on rounding.
+            let scaled = L::load(chunk.as_ptr()).div(divisor);
+            scaled.store(chunk.as_mut_ptr());
+            largest = largest.max(scaled);
         }
         let rest = chunks.into_remainder();
-        let mut lanes = [0f32; WIDTH];
+        let mut lanes = [f32::NEG_INFINITY; WIDTH];
         lanes[..rest.len()].copy_from_slice(rest);
-        exp(L::load(lanes.as_ptr()).sub(shift)).store(lanes.as_mut_ptr());
+        let last = L::load(lanes.as_ptr()).div(divisor);
+        let shift = L::splat(largest.max(last).largest());
+        exp(last.sub(shift)).store(lanes.as_mut_ptr());
         rest.copy_from_slice(&lanes[..rest.len()]);
+        for chunk in x.chunks_exact_mut(WIDTH) {
+            exp(L::load(chunk.as_ptr()).sub(shift)).store(chunk.as_mut_ptr());
+        }
     }
 }
 
@@ -109,11 +125,18 @@ mod tests {
     }
 
     #[test]
-    fn shifted_exponentials_sum_to_the_softmax_denominator() {
-        let mut x = vec![1.0, f32::NEG_INFINITY, 3.0, 2.0];
-        let sum = exp_shifted(&mut x, 2.0);
-        assert_eq!(x[1], 0.0);
-        assert_eq!(x[2], 1.0);
-        assert!((sum - ((-1.0f64).exp() + 1.0 + (-0.5f64).exp())).abs() < 1e-6);
+    fn shifted_exponentials_match_their_formula() {
+        for n in [1, 4, 16, 37, 1024] {
+            let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) / 13.0).collect();
+            let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut y = x.clone();
+            exp_shifted(&mut y, 2.0);
+            for (x, y) in x.iter().zip(y) {
+                assert!((f64::from(y) - ((f64::from(*x) - f64::from(largest)) / 2.0).exp()).abs() < 1e-6);
+            }
+        }
+        let mut masked = [1.0, f32::NEG_INFINITY, 3.0];
+        exp_shifted(&mut masked, 1.0);
+        assert_eq!(masked[1..], [0.0, 1.0]);
     }
 }
