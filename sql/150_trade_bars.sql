@@ -48,6 +48,28 @@ $$;
 comment on function market_internal.trade_bars_query(text) is
   'The one definition of a bar built from trades; bucket is the SQL expression of its start.';
 
+create or replace procedure market_internal.add_refresh_policy(
+  suffix text, start_offset interval, end_offset interval, every interval)
+language plpgsql
+as $$
+declare
+  ts  constant name := market.timescale_schema();
+begin
+  execute format(
+    'select %I.add_continuous_aggregate_policy(%L::regclass, start_offset => %L::interval, end_offset => %L::interval,
+                                               schedule_interval => %L::interval, if_not_exists => true %s)',
+    ts, 'market_internal.trade_bars_' || suffix, start_offset, end_offset, every,
+    -- Newest first would show the bars of the past as missing until the policy has caught up with them.
+    case when exists (select from pg_catalog.pg_proc
+                      where proname = 'add_continuous_aggregate_policy'
+                        and pronamespace = (select oid from pg_catalog.pg_namespace where nspname = ts)
+                        and 'refresh_newest_first' = any (proargnames))
+         then ', refresh_newest_first => false' else '' end);
+end
+$$;
+comment on procedure market_internal.add_refresh_policy(text, interval, interval, interval) is
+  'Schedules the refresh of one continuous aggregate from start_offset (NULL: the beginning) to end_offset before now.';
+
 do $$
 declare
   ts       constant name := market.timescale_schema();
@@ -72,10 +94,7 @@ begin
           market_internal.trade_bars_query(format('%I.time_bucket(%L::interval, event_time)', ts, width.bar_width)));
       end if;
       -- No lower bound: a trade that arrives years late still reaches its bar with the next refresh.
-      execute format(
-        'select %I.add_continuous_aggregate_policy(%L::regclass, start_offset => null, end_offset => %L::interval,
-                                                   schedule_interval => %L::interval, if_not_exists => true)',
-        ts, source, width.bar_width, width.every);
+      call market_internal.add_refresh_policy(width.suffix, null, width.bar_width, width.every);
       source := format('select * from %s', source);
     else
       source := market_internal.trade_bars_query(
@@ -119,24 +138,18 @@ begin
 end
 $$;
 
--- After a bulk load of old trades the policies would catch up by themselves; this does it now.
-create or replace procedure market.refresh_trade_bars(since timestamptz default null)
-language plpgsql
+-- After a bulk load of old trades the policies catch up by themselves; these statements do it now. They are handed out
+-- instead of executed because TimescaleDB refreshes outside of functions only: in psql, end the query with \gexec.
+create or replace function market.refresh_trade_bars_statements(since timestamptz default null) returns setof text
+language sql stable
 as $$
-declare
-  suffix text;
-begin
-  if market.timescale_edition() <> 'community' then
-    return;
-  end if;
-  foreach suffix in array array['1m', '5m', '1h', '1d'] loop
-    execute format('call %I.refresh_continuous_aggregate(%L, %L::timestamptz, null)',
-                   market.timescale_schema(), 'market_internal.trade_bars_' || suffix, since);
-  end loop;
-end
+  select format('call %I.refresh_continuous_aggregate(%L, %L::timestamptz, null)',
+                market.timescale_schema(), 'market_internal.trade_bars_' || suffix, since)
+  from unnest(array['1m', '5m', '1h', '1d']) as suffix
+  where market.timescale_edition() = 'community'
 $$;
-comment on procedure market.refresh_trade_bars(timestamptz) is
-  'Brings the continuous aggregates up to date now; does nothing where bars are computed when read.';
+comment on function market.refresh_trade_bars_statements(timestamptz) is
+  'Statements that bring the continuous aggregates up to date; none where bars are computed when read.';
 
 create or replace function market.set_trade_retention(keep interval) returns void
 language plpgsql
@@ -160,11 +173,11 @@ begin
   foreach suffix in array array['1m', '5m', '1h', '1d'] loop
     execute format('select %I.remove_continuous_aggregate_policy(%L, if_exists => true)',
                    ts, 'market_internal.trade_bars_' || suffix);
-    execute format(
-      'select %I.add_continuous_aggregate_policy(%L, start_offset => %L::interval, end_offset => %L::interval,
-                                                 schedule_interval => interval ''30 minutes'')',
-      ts, 'market_internal.trade_bars_' || suffix, keep - interval '2 days',
-      case suffix when '1m' then '1 minute' when '5m' then '5 minutes' when '1h' then '1 hour' else '1 day' end);
+    call market_internal.add_refresh_policy(
+      suffix, keep - interval '2 days',
+      case suffix when '1m' then interval '1 minute' when '5m' then interval '5 minutes'
+                  when '1h' then interval '1 hour' else interval '1 day' end,
+      interval '30 minutes');
   end loop;
   if keep is not null then
     execute format('select %I.add_retention_policy(%L, drop_after => %L::interval)', ts, 'market.trades', keep);

@@ -54,8 +54,9 @@ comment on materialized view market.mv_liquidity_60d is
   'market.liquidity() as of the last refresh (market.refresh_liquidity, run by the maintenance job).';
 create unique index if not exists mv_liquidity_60d_symbol_idx on market.mv_liquidity_60d (symbol);
 
+-- Only the owner of a materialized view may refresh it, and the job may run as another role.
 create or replace procedure market.refresh_liquidity()
-language plpgsql
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if (select relispopulated from pg_catalog.pg_class where oid = 'market.mv_liquidity_60d'::regclass) then
@@ -65,6 +66,7 @@ begin
   end if;
 end
 $$;
+revoke execute on procedure market.refresh_liquidity() from public;
 comment on procedure market.refresh_liquidity() is 'Recomputes market.mv_liquidity_60d without blocking its readers.';
 
 -- A first, cheap filling, so that the relation can be read at once after the set-up.

@@ -15,10 +15,12 @@ begin
   grant insert on market.trades, market.quotes, market.trade_cancels, market.bars, market.feed_sessions,
     market.feed_gaps, market.feed_cursors, market.rejected_rows, market.instruments, market.instrument_symbols,
     market.validation_findings to market_ingestor, market_operator;
-  grant update on market.bars, market.feed_sessions, market.feed_gaps, market.feed_cursors,
+  -- The whole of trades, for cancelled_at: TimescaleDB cannot grant single columns of a compressed hypertable.
+  grant update on market.trades, market.bars, market.feed_sessions, market.feed_gaps, market.feed_cursors,
     market.validation_findings to market_ingestor, market_operator;
-  grant update (cancelled_at, corrects) on market.trades to market_ingestor, market_operator;
   grant delete on market.validation_findings to market_ingestor, market_operator;
+
+  grant execute on procedure market.refresh_liquidity() to market_ingestor, market_operator;
 
   grant insert, update, delete on market.sources, market.instruments, market.instrument_symbols, market.sessions
     to market_operator;
