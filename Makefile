@@ -1,7 +1,7 @@
 # `make demo` shows a forecast, `make test` proves the project; both set up and build what they need.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check golden bench up down psql uri install
+.PHONY: help setup build demo test check golden frames bench up down psql uri install
 
 # One profile and one selection of features for everything, so that each dependency is compiled once.
 cargo = . .ci/env.sh && require_postgres && cargo $(1) --profile release --locked --workspace --features "kronos/pg$$pg_version"
@@ -27,8 +27,13 @@ check: setup ## formatting, lints, and the arrows between the crates
 golden: setup ## parity with the published model, on every set found; KRONOS_GOLDEN=folder adds one
 	@.ci/golden
 
-bench: setup ## time per forecast and per decode step
+frames: setup ## recorded frames of venues decode to the expected trades; KRONOS_FRAMES=folder takes others
+	@export KRONOS_FRAMES=$(if $(KRONOS_FRAMES),"$(abspath $(KRONOS_FRAMES))") && $(call cargo,test) --test frames
+
+bench: build ## time per forecast and per decode step, rows per second into market.trades beside \copy
 	@$(call cargo,bench) --bench kronos --bench layers
+	@.ci/cluster up bench-cluster && export KRONOS_DATABASE_URL="$$(.ci/cluster uri bench-cluster)" && \
+		$(call cargo,bench) --bench throughput; status=$$?; .ci/cluster down bench-cluster; exit $$status
 
 up: build ## starts a private cluster with everything installed
 	@.ci/cluster up && echo "psql '$$(.ci/cluster uri)'"

@@ -107,6 +107,7 @@ pub async fn run(
         if feed.plan().is_none() {
             continue;
         }
+        register_symbols(&client, feed.name(), &section.symbols.mapping()).await?;
         let (anchors, gaps) = resume_state(&client, feed.name()).await?;
         let open = gaps.iter().map(|gap| gap.row.clone()).collect();
         let tracker = Tracker::new(feed.name(), feed.trade_ids(), anchors, gaps);
@@ -134,6 +135,22 @@ pub async fn run(
         }
     }
     if *shutdown.borrow() { Ok(()) } else { last_failure.map_or(Ok(()), Err) }
+}
+
+/// Writes down which spelling of the feed means which symbol.
+async fn register_symbols(client: &Client, feed: &str, mapping: &BTreeMap<String, String>) -> Result<()> {
+    let native: Vec<&String> = mapping.keys().collect();
+    let ours: Vec<&String> = mapping.values().collect();
+    client
+        .execute(
+            "insert into market.instruments (symbol) select unnest($1::text[]) on conflict do nothing",
+            &[&ours],
+        )
+        .await?;
+    let statement = "insert into market.instrument_symbols (feed, native_symbol, symbol) \
+                     select $1, n, s from unnest($2::text[], $3::text[]) as m (n, s) on conflict do nothing";
+    client.execute(statement, &[&feed, &native, &ours]).await?;
+    Ok(())
 }
 
 /// A worker may start before its database does.

@@ -2,6 +2,10 @@
 //!
 //! Rows are copied in binary into temporary staging tables and inserted from there with `ON CONFLICT`, in one
 //! transaction with the cursors and gaps they prove. Whatever is delivered twice, or again after a crash, is one row.
+//!
+//! Large sets of trades, which are nearly always new, are first tried without the staging table: `COPY` writes pages
+//! where `INSERT … ON CONFLICT` writes rows. One known key refuses the whole copy, the savepoint takes it back, and the
+//! set goes the long way.
 
 use std::{collections::HashSet, pin::pin};
 
@@ -9,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::{
     Client, Transaction,
     binary_copy::BinaryCopyInWriter,
+    error::SqlState,
     types::{ToSql, Type},
 };
 
@@ -98,7 +103,14 @@ pub struct Store {
     client: Client,
     /// Symbols and sources this connection has seen in `market.instruments` and `market.sources`.
     known: HashSet<String>,
+    /// Sets of trades that go the long way because one before them held known keys.
+    detour: u32,
 }
+
+/// Trades from which a copy without staging is tried.
+const DIRECT_FROM: usize = 64;
+/// Sets that go the long way after a refused copy: repeated data seldom comes alone.
+const DETOUR: u32 = 32;
 
 const STAGING: &str = "
 create temp table if not exists staging_trades on commit delete rows as
@@ -120,6 +132,10 @@ insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, 
 select symbol, feed, event_time, trade_id, sequence, price, size, side, aggressor, venue,
        conditions, received_at, known_at, corrects from staging_trades
 on conflict do nothing";
+
+/// The columns of a trade in the order they are copied.
+const TRADE_COLUMNS: &str = "symbol, feed, event_time, trade_id, sequence, price, size, side, aggressor, venue, \
+                             conditions, received_at, known_at, corrects";
 
 /// A notice may come before its trade (reordered frames) or after it: both ends look for the other.
 const CANCEL_NEW_TRADES: &str = "
@@ -239,7 +255,7 @@ impl Store {
     /// The server's error, for example `42P01` before the first `migrate`.
     pub async fn new(client: Client) -> Result<Self, tokio_postgres::Error> {
         client.batch_execute(STAGING).await?;
-        Ok(Store { client, known: HashSet::new() })
+        Ok(Store { client, known: HashSet::new(), detour: 0 })
     }
 
     /// Whether the connection is gone.
@@ -265,7 +281,7 @@ impl Store {
             .map(|(feed, _)| *feed)
             .filter(|s| !self.known.contains(&source_key(s)))
             .collect();
-        let transaction = self.client.transaction().await?;
+        let mut transaction = self.client.transaction().await?;
         if !new_symbols.is_empty() {
             let symbols: Vec<&str> = new_symbols.iter().copied().collect();
             transaction
@@ -280,7 +296,15 @@ impl Store {
                              select $1, 'file', 50 where not exists (select from market.sources where source = $1)";
             transaction.execute(statement, &[source]).await?;
         }
-        rows.store(&transaction).await?;
+        self.detour = self.detour.saturating_sub(1);
+        let mut is_stored = rows.trades.is_empty();
+        if self.detour == 0 && rows.may_go_direct() {
+            is_stored = rows.copy_directly(&mut transaction).await?;
+            if !is_stored {
+                self.detour = DETOUR;
+            }
+        }
+        rows.store(&transaction, is_stored).await?;
         store_bookkeeping(&transaction, batches).await?;
         transaction.commit().await?;
         let learned =
@@ -291,14 +315,41 @@ impl Store {
     }
 }
 
+/// Whether the feed takes trades back.
+fn is_cancelling(feed: &str) -> bool {
+    feed.starts_with("alpaca")
+}
+
 fn source_key(source: &str) -> String {
     format!("source {source}")
 }
 
 impl Rows<'_> {
-    async fn store(&self, transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
-        if !self.trades.is_empty() {
-            self.copy_trades(transaction).await?;
+    /// Trades that can be taken back need the staging table to look for their notices.
+    fn may_go_direct(&self) -> bool {
+        self.trades.len() >= DIRECT_FROM && !self.trades.iter().any(|(feed, _)| is_cancelling(feed))
+    }
+
+    /// Copies the trades into their table; `false`, and nothing changed, when one of them is there already.
+    async fn copy_directly(&self, transaction: &mut Transaction<'_>) -> Result<bool, tokio_postgres::Error> {
+        let savepoint = transaction.savepoint("direct").await?;
+        match self.copy_trades(&savepoint, "market.trades").await {
+            Ok(()) => savepoint.commit().await.map(|()| true),
+            Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+                savepoint.rollback().await.map(|()| false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stores all rows but the trades that are stored already.
+    async fn store(
+        &self,
+        transaction: &Transaction<'_>,
+        trades_are_stored: bool,
+    ) -> Result<(), tokio_postgres::Error> {
+        if !trades_are_stored {
+            self.copy_trades(transaction, "staging_trades").await?;
             transaction.execute_raw(TRADES, NONE).await?;
         }
         if !self.cancels.is_empty() {
@@ -307,7 +358,7 @@ impl Rows<'_> {
             transaction.execute_raw(APPLY_CANCELS, NONE).await?;
         }
         // Only the feed that takes trades back pays for looking.
-        if self.trades.iter().any(|(feed, _)| feed.starts_with("alpaca")) {
+        if self.trades.iter().any(|(feed, _)| is_cancelling(feed)) {
             transaction.execute_raw(CANCEL_NEW_TRADES, NONE).await?;
         }
         if !self.quotes.is_empty() {
@@ -331,8 +382,13 @@ impl Rows<'_> {
         Ok(())
     }
 
-    async fn copy_trades(&self, transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
-        let sink = transaction.copy_in("copy staging_trades from stdin (format binary)").await?;
+    async fn copy_trades(
+        &self,
+        transaction: &Transaction<'_>,
+        table: &str,
+    ) -> Result<(), tokio_postgres::Error> {
+        let statement = format!("copy {table} ({TRADE_COLUMNS}) from stdin (format binary)");
+        let sink = transaction.copy_in(&statement).await?;
         let mut writer = pin!(BinaryCopyInWriter::new(
             sink,
             &[

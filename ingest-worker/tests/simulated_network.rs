@@ -3,6 +3,9 @@
 //! Network and time are simulated: hours pass in milliseconds, nothing is left to chance but proptest's choices, and a
 //! failing case is shrunk to the faults that matter.
 
+// This file is tests alone, where a panic is how a failure is told.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex},
@@ -208,10 +211,16 @@ impl Connection for Line {
     }
 }
 
+/// Symbol, event time and id of a trade: the key of its table.
+type Key = (String, Timestamp, String);
+
+/// Price, size and aggressor.
+type Row = (String, String, Option<String>);
+
 /// The tables, with the keys and conflict rules of `sql/`.
 #[derive(Default)]
 struct Tables {
-    trades: BTreeMap<(String, Timestamp, String), (String, String, Option<String>)>,
+    trades: BTreeMap<Key, Row>,
     gaps: BTreeMap<(String, String, String, i64, i64), GapStatus>,
     cursors: BTreeMap<String, i64>,
 }

@@ -114,18 +114,19 @@ impl Feed for KrakenV1 {
         let [_, data, .., channel, pair] = &frame[..] else {
             return Err(FeedError::Rejected(format!("frame of {} items", frame.len())));
         };
-        let (channel, pair): (&str, &str) =
+        // The venue escapes the slash of a pair in some messages, so these are no slices of the frame.
+        let (channel, pair): (String, String) =
             (from_json(channel.get().as_bytes())?, from_json(pair.get().as_bytes())?);
         let mut records = Vec::new();
-        match channel {
+        match channel.as_str() {
             "trade" => {
                 let items: Vec<&RawValue> = from_json(data.get().as_bytes())?;
-                Self::trades(&items, pair, received_at, &mut records);
+                Self::trades(&items, &pair, received_at, &mut records);
             }
             "ticker" => {
                 let ticker: Ticker = from_json(data.get().as_bytes())?;
                 let mut quote = Quote {
-                    symbol: pair.to_owned(),
+                    symbol: pair,
                     // The frame has no time of its own.
                     event_time: received_at,
                     sequence: 0,

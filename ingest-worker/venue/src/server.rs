@@ -155,7 +155,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared, begin: &watch::Sender<boo
         let number = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let out = *shared.published.borrow();
         let (status, extra, body) = match is_due(number, shared.faults.refuse_every) {
-            true if number % 2 == 0 => (429, "Retry-After: 1\r\n", "slow down".to_owned()),
+            true if number.is_multiple_of(2) => (429, "Retry-After: 1\r\n", "slow down".to_owned()),
             true => (503, "", "<html>busy</html>".to_owned()),
             false => {
                 let (status, body) = shared.venue.answer(&target, out);
