@@ -193,7 +193,7 @@ impl Query {
         let Some(column) = self.columns.iter().find(|column| column.name == wanted.name) else {
             return Ok(format!("null::{cast}"));
         };
-        if types.is_some_and(|types| types.iter().all(|t| Oid::from(t.value()) != column.base)) {
+        if types.is_some_and(|types| types.iter().all(|t| t.value() != column.base)) {
             return Err(Error::QueryColumnType {
                 argument: self.argument,
                 column: wanted.name.clone(),
