@@ -37,6 +37,8 @@ pub enum Error {
     LimitExceeded { what: &'static str, got: u64, limit: u64, guc: &'static str },
     /// A series that cannot be forecast, with `on_error => 'error'`.
     Series { series: String, status: &'static str, detail: String },
+    /// A covariate whose future is not known to the horizon.
+    FutureCovariateMissing { series: String, column: String, ts: String },
     /// A model nobody registered.
     UndefinedModel { name: String, known: Vec<String> },
     /// A model name that several versions bear.
@@ -199,6 +201,8 @@ fn report(error: Error) -> Report {
         .hint(match role {
             "time" => "Pass time_col => '...'.".to_owned(),
             "series" => "Pass series_col => '...'.".to_owned(),
+            "target" => "Name columns of the relation in targets => '{...}'.".to_owned(),
+            "covariate" => "Name columns of the relation in past_covariates, future_covariates and static.".to_owned(),
             "known_at" => "Name a timestamptz column in options => '{\"known_at_col\":\"...\"}'.".to_owned(),
             role => format!("Map names with options => '{{\"columns\":{{\"{role}\":\"px_last\"}}}}'."),
         }),
@@ -230,6 +234,12 @@ fn report(error: Error) -> Report {
         )
         .detail(detail)
         .hint("Use options => '{\"on_error\":\"status\"}' to get a status row for such series."),
+        Error::FutureCovariateMissing { series, column, ts } => Report::new(
+            Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            format!("future covariate \"{column}\" of series \"{series}\" has no value at {ts}"),
+        )
+        .detail("A future covariate must be known for every row of the horizon, in rows whose targets are NULL.")
+        .hint("Insert the rows that follow the last target, shorten the horizon, or pass it in past_covariates."),
         Error::UndefinedModel { name, known } => {
             let near = did_you_mean(&name, &known);
             Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("model \"{name}\" does not exist"))

@@ -53,6 +53,7 @@ pub struct Call {
     pub as_of: Instant,
     entry: ModelEntry,
     model: ModelSource,
+    max_context: usize,
     reach: Reach,
     samples: usize,
     seed: i64,
@@ -99,6 +100,7 @@ impl Call {
             calendar: calendar::load(&name)?,
             as_of: arguments.as_of.map_or(i64::MAX, i64::from).min(now()),
             model: entry.source()?,
+            max_context: entry.max_context()?,
             seed: arguments.seed.map_or_else(fresh_seed, Ok)?,
             options,
             entry,
@@ -128,7 +130,7 @@ impl Call {
             include_partial: self.options.include_partial,
             reach: self.reach,
             max_horizon: guc::max_horizon(),
-            max_context: self.model.files.max_context,
+            max_context: self.max_context,
             context: self.options.context,
             slide: self.options.slide,
             max_gap: self.options.max_gap,
@@ -140,7 +142,7 @@ impl Call {
     /// Refuses a horizon that leaves no room for a context, and a context that would be cut in silence.
     fn check_window(&self) -> Result<()> {
         let Reach::Bars(horizon) = self.reach else { return Ok(()) };
-        let max_context = self.model.files.max_context;
+        let max_context = self.max_context;
         let Some(window) = self.rules().window(horizon) else {
             return Err(ModelError::HorizonTooLong { horizon, max_context }.into());
         };
@@ -338,7 +340,7 @@ impl Notes {
     }
 }
 
-fn without_key() -> Fault {
+pub fn without_key() -> Fault {
     Fault {
         key: None,
         status: "null_series",
@@ -348,7 +350,7 @@ fn without_key() -> Fault {
     }
 }
 
-fn no_rows(name: &str) -> Fault {
+pub fn no_rows(name: &str) -> Fault {
     Fault {
         key: Some(name.to_owned()),
         status: "no_rows",
@@ -369,7 +371,7 @@ fn non_finite(prepared: Prepared, step: usize) -> Fault {
 }
 
 /// `horizon` or `until`, exactly one of them.
-fn reach(horizon: Option<i32>, until: Option<TimestampWithTimeZone>) -> Result<Reach> {
+pub fn reach(horizon: Option<i32>, until: Option<TimestampWithTimeZone>) -> Result<Reach> {
     match (horizon, until) {
         (Some(horizon), None) => {
             let horizon = positive("horizon", horizon)?;
@@ -411,7 +413,7 @@ pub fn quantile_levels(levels: Option<Vec<Option<f64>>>) -> Result<QuantileLevel
     Ok(QuantileLevels::new(levels)?)
 }
 
-fn positive(name: &str, value: i32) -> Result<usize> {
+pub fn positive(name: &str, value: i32) -> Result<usize> {
     usize::try_from(value).ok().filter(|&value| value > 0).ok_or_else(|| Error::InvalidArgument {
         name: name.to_owned(),
         expected: "at least 1".into(),
@@ -420,7 +422,7 @@ fn positive(name: &str, value: i32) -> Result<usize> {
     })
 }
 
-fn bounded(what: &'static str, got: usize, limit: usize, guc: &'static str) -> Result<()> {
+pub fn bounded(what: &'static str, got: usize, limit: usize, guc: &'static str) -> Result<()> {
     if got > limit {
         Err(Error::LimitExceeded { what, got: got as u64, limit: limit as u64, guc })
     } else {
@@ -430,7 +432,7 @@ fn bounded(what: &'static str, got: usize, limit: usize, guc: &'static str) -> R
 
 /// `now()`: the start of the transaction.
 #[allow(unsafe_code)]
-fn now() -> Instant {
+pub fn now() -> Instant {
     // SAFETY: reads a variable of the current transaction.
     unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
 }
@@ -449,7 +451,7 @@ fn fresh_seed() -> Result<i64> {
 
 /// An instant as the session writes it.
 #[allow(unsafe_code)]
-fn instant_text(at: Instant) -> String {
+pub fn instant_text(at: Instant) -> String {
     // SAFETY: timestamptz_out takes a timestamptz by value and returns a C string in the current context.
     let text =
         unsafe { pgrx::direct_function_call::<&std::ffi::CStr>(pg_sys::timestamptz_out, &[Some(at.into())]) };

@@ -17,6 +17,7 @@ mod options;
 mod query;
 mod relation;
 mod result_set;
+mod series;
 mod service;
 mod simulate;
 

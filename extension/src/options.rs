@@ -116,17 +116,7 @@ impl Options {
             sampling: sampling(&given)?,
             include_partial: given.boolean("include_partial")?.unwrap_or(false),
             max_gap: given.integer("max_gap", 0, LONGEST_GAP)?.unwrap_or(0),
-            on_error: match given.text("on_error")? {
-                None | Some("status") => OnError::Status,
-                Some("error") => OnError::Error,
-                Some(other) => {
-                    return Err(invalid(
-                        "option \"on_error\"",
-                        "\"status\" or \"error\"",
-                        &Value::from(other),
-                    ));
-                }
-            },
+            on_error: on_error(&given)?,
             slide: given.boolean("slide")?.unwrap_or(false),
         })
     }
@@ -173,6 +163,15 @@ impl Given {
             Some(Value::String(text)) => Ok(Some(text)),
             Some(other) => Err(self.reject(key, "a string", other)),
         }
+    }
+
+    /// A list of strings; empty when absent.
+    pub fn names(&self, key: &str) -> Result<Vec<String>> {
+        let Some(value) = self.get(key) else { return Ok(Vec::new()) };
+        let names = || -> Option<Vec<String>> {
+            value.as_array()?.iter().map(|name| Some(name.as_str()?.to_owned())).collect()
+        };
+        names().ok_or_else(|| self.reject(key, "an array of strings", value))
     }
 
     /// True or false.
@@ -248,8 +247,17 @@ fn columns(given: &Given) -> Result<ColumnNames> {
     })
 }
 
+/// The option `on_error`.
+pub fn on_error(given: &Given) -> Result<OnError> {
+    match given.text("on_error")? {
+        None | Some("status") => Ok(OnError::Status),
+        Some("error") => Ok(OnError::Error),
+        Some(other) => Err(invalid("option \"on_error\"", "\"status\" or \"error\"", &Value::from(other))),
+    }
+}
+
 /// An interval as the width of a bar: either months, or days, or a time.
-fn width(text: &str) -> Result<Width> {
+pub fn width(text: &str) -> Result<Width> {
     let reject = |expected: &str| {
         Err(Error::InvalidArgument {
             name: "option \"bucket_width\"".into(),

@@ -108,14 +108,14 @@ fn kronos_paths(
 }
 
 /// The bars of a relation, and which of its series are asked for.
-struct Input {
+pub(super) struct Input {
     columns: Columns,
     scan: Scan,
     only_series: Option<Vec<String>>,
 }
 
 impl Input {
-    fn new(
+    pub(super) fn new(
         call: &Call,
         relation: Option<Oid>,
         series_col: Option<&CStr>,
@@ -153,7 +153,7 @@ impl Input {
         Ok(Self { columns, scan, only_series })
     }
 
-    fn run(&self, call: &Call, emit: impl FnMut(Outcome) -> Result<()>) -> Result<()> {
+    pub(super) fn run(&self, call: &Call, emit: impl FnMut(Outcome) -> Result<()>) -> Result<()> {
         if self.columns.series.is_none() {
             return call.run_single(&self.scan, emit);
         }
@@ -161,7 +161,7 @@ impl Input {
     }
 }
 
-fn utf8(name: &CStr) -> Result<&str> {
+pub(super) fn utf8(name: &CStr) -> Result<&str> {
     name.to_str().map_err(|_| Error::Internal { what: "a column name is not valid UTF-8".into() })
 }
 

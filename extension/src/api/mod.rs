@@ -5,5 +5,6 @@ mod allocation;
 mod forecast;
 mod models;
 mod ops;
+mod series;
 mod service;
 mod simulate;

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::options::Given;
 use kronos_models::artifact::read_config;
+use kronos_models::{chronos_bolt, chronos2};
 use serde_json::{Value, json};
 use std::path::{Component, Path, PathBuf};
 
@@ -29,7 +30,17 @@ pub struct Family {
 }
 
 /// Every family this library can load.
-pub const FAMILIES: &[Family] = &[Family { name: "kronos", recognises: is_kronos, layout: kronos_layout }];
+pub const FAMILIES: &[Family] = &[
+    Family { name: "kronos", recognises: is_kronos, layout: kronos_layout },
+    Family { name: CHRONOS2, recognises: is_chronos2, layout: chronos2_layout },
+    Family { name: CHRONOS_BOLT, recognises: is_chronos_bolt, layout: chronos_bolt_layout },
+];
+
+/// Quantiles of any columns, with covariates.
+pub const CHRONOS2: &str = "chronos2";
+
+/// Quantiles of one column.
+pub const CHRONOS_BOLT: &str = "chronos_bolt";
 
 /// Longest window a model can be registered with; far above any published one, it bounds what inference allocates.
 const MAX_CONTEXT: usize = 65_536;
@@ -40,7 +51,7 @@ pub fn max_context(settings: &Value) -> Option<usize> {
 }
 
 /// Keys of the options of `kronos.register_model()`.
-pub const OPTIONS: &[&str] = &["max_context", "tokenizer", "tokenizer_sha256"];
+pub const OPTIONS: &[&str] = &["max_context", "tokenizer", "tokenizer_sha256", "adapter"];
 
 /// A digest as it is compared and stored: 64 lower-case hexadecimal digits.
 pub fn digest(name: &str, text: &str) -> Result<String> {
@@ -130,6 +141,54 @@ fn kronos_layout(uri: &Path, options: &Given) -> Result<Layout> {
             (tokenizer.join("config.json"), None),
             (tokenizer.join("model.safetensors"), tokenizer_digest),
         ],
+        weights,
+    })
+}
+
+/// Whether the first class name of a configuration is `name`.
+fn is_architecture(config: &Value, name: &str) -> bool {
+    config.pointer("/architectures/0").and_then(Value::as_str) == Some(name)
+}
+
+fn is_chronos2(config: &Value) -> bool {
+    is_architecture(config, "Chronos2Model")
+        || config.get("model_type").and_then(Value::as_str) == Some(CHRONOS2)
+}
+
+fn is_chronos_bolt(config: &Value) -> bool {
+    is_architecture(config, "ChronosBoltModelForForecasting")
+}
+
+fn chronos2_layout(uri: &Path, options: &Given) -> Result<Layout> {
+    let config: chronos2::config::Config = read_config(&guc::model_dir().join(uri).join("config.json"))?;
+    let chronos = &config.chronos_config;
+    let mut layout = quantile_layout(uri, options, chronos.context_length, &chronos.quantiles)?;
+    if let Some(adapter) = options.text("adapter")? {
+        let adapter = relative(adapter)?;
+        layout.settings["adapter"] = json!(adapter.to_string_lossy());
+        let files = ["adapter_config.json", "adapter_model.safetensors"];
+        layout.files.extend(files.map(|file| (adapter.join(file), None)));
+    }
+    Ok(layout)
+}
+
+fn chronos_bolt_layout(uri: &Path, options: &Given) -> Result<Layout> {
+    let config: chronos_bolt::config::Config = read_config(&guc::model_dir().join(uri).join("config.json"))?;
+    let chronos = &config.chronos_config;
+    quantile_layout(uri, options, chronos.context_length, &chronos.quantiles)
+}
+
+/// A directory with `config.json` and `model.safetensors`; what a call must know of the model is kept in the catalogue.
+fn quantile_layout(uri: &Path, options: &Given, context: usize, quantiles: &[f64]) -> Result<Layout> {
+    let max_context = options.integer("max_context", 1, context)?.unwrap_or(context);
+    let weights = uri.join("model.safetensors");
+    Ok(Layout {
+        settings: json!({
+            "model": uri.to_string_lossy(),
+            "max_context": max_context,
+            "quantiles": quantiles,
+        }),
+        files: vec![(uri.join("config.json"), None), (weights.clone(), None)],
         weights,
     })
 }

@@ -9,7 +9,7 @@ mod register;
 
 pub use register::{Registration, drop_model, register, set_alias};
 
-use crate::engine::{FilePath, ModelSource};
+use crate::engine::{FilePath, ModelFiles, ModelSource};
 use crate::error::{Error, Result};
 use crate::guc;
 use kronos_models::ModelError;
@@ -54,15 +54,38 @@ impl ModelEntry {
                 ))
             })
             .collect::<Result<_>>()?;
-        Ok(ModelSource {
-            version: self.version.clone(),
-            files: KronosFiles {
+        let files = match self.family.as_str() {
+            family::CHRONOS2 => ModelFiles::Chronos2 {
+                model: FilePath(directory.join(setting("model")?)),
+                adapter: match self.settings.get("adapter") {
+                    None | Some(Value::Null) => None,
+                    Some(_) => Some(FilePath(directory.join(setting("adapter")?))),
+                },
+            },
+            family::CHRONOS_BOLT => ModelFiles::ChronosBolt(FilePath(directory.join(setting("model")?))),
+            _ => ModelFiles::Kronos(KronosFiles {
                 predictor: directory.join(setting("predictor")?),
                 tokenizer: directory.join(setting("tokenizer")?),
                 max_context: self.max_context()?,
-            },
-            checksums,
-        })
+            }),
+        };
+        Ok(ModelSource { version: self.version.clone(), files, checksums })
+    }
+
+    /// Longest history in rows and quantile levels of a model of numbers; `None` for a model of bars.
+    pub fn quantile_model(&self) -> Result<Option<(usize, Vec<f64>)>> {
+        if !matches!(self.family.as_str(), family::CHRONOS2 | family::CHRONOS_BOLT) {
+            return Ok(None);
+        }
+        let levels = || -> Option<Vec<f64>> {
+            self.settings.get("quantiles")?.as_array()?.iter().map(Value::as_f64).collect()
+        };
+        Ok(Some((self.max_context()?, levels().ok_or_else(|| self.damaged())?)))
+    }
+
+    /// Whether it takes several targets and covariates.
+    pub fn is_multivariate(&self) -> bool {
+        self.family == family::CHRONOS2
     }
 
     /// Adds to a missing file what the catalogue knows of it: the digest that the right file has.

@@ -93,7 +93,7 @@ impl Engine {
             self.settings = settings.clone();
             self.submit(Request::Configure(settings));
         }
-        let mut assembly = Assembly::new(super::series_of(&request));
+        let mut assembly = Assembly::new(request.series_count());
         let asked = Asked { core: self.core.clone(), id: self.submit(request) };
         loop {
             // Fails when there was nothing to clear.

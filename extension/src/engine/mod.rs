@@ -11,13 +11,14 @@ pub mod wait;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::service::client;
-use kronos_engine::answer::Answer;
-use kronos_engine::message::{Drawing, Refusal, Request, Status};
+use kronos_engine::answer::{Answer, Forecast};
+use kronos_engine::message::{Drawing, Reading, Refusal, Request, Status};
 use kronos_models::bars::{BarOptions, BarPaths, BarRequest};
 use kronos_models::error::ModelError;
+use kronos_models::series::{QuantileForecast, SeriesRequest};
 use pgrx::pg_sys;
 
-pub use kronos_engine::message::{FilePath, ModelSource};
+pub use kronos_engine::message::{FilePath, ModelFiles, ModelSource};
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
@@ -51,8 +52,39 @@ pub fn bars(
 ) -> Result<Vec<Result<BarPaths, ModelError>>> {
     let asked = series.len();
     let series = series.into_iter().map(Into::into).collect();
-    match call(Request::Bars { model: model.clone(), series, drawing: Drawing::of(&options) })? {
-        Answer::Bars(paths) if paths.len() == asked => Ok(paths),
+    forecasts(Request::Bars { model: model.clone(), series, drawing: Drawing::of(&options) }, asked)?
+        .into_iter()
+        .map(|series| match series {
+            Ok(Forecast::Paths(paths)) => Ok(Ok(paths)),
+            Ok(Forecast::Quantiles(_)) => Err(mismatch()),
+            Err(error) => Ok(Err(error)),
+        })
+        .collect()
+}
+
+/// Forecasts quantiles, read as `reading` says.
+///
+/// # Errors
+/// As for [`bars`].
+pub fn quantiles(
+    model: &ModelSource,
+    series: Vec<SeriesRequest>,
+    reading: Reading,
+) -> Result<Vec<Result<QuantileForecast, ModelError>>> {
+    let asked = series.len();
+    forecasts(Request::Quantiles { model: model.clone(), series, reading }, asked)?
+        .into_iter()
+        .map(|series| match series {
+            Ok(Forecast::Quantiles(quantiles)) => Ok(Ok(quantiles)),
+            Ok(Forecast::Paths(_)) => Err(mismatch()),
+            Err(error) => Ok(Err(error)),
+        })
+        .collect()
+}
+
+fn forecasts(request: Request, asked: usize) -> Result<Vec<Result<Forecast, ModelError>>> {
+    match call(request)? {
+        Answer::Series(series) if series.len() == asked => Ok(series),
         _ => Err(mismatch()),
     }
 }
@@ -93,11 +125,6 @@ pub fn reset_statistics() -> Result<()> {
         Answer::Acknowledged => Ok(()),
         _ => Err(mismatch()),
     }
-}
-
-/// How many series the answer to a request has.
-pub fn series_of(request: &Request) -> usize {
-    if let Request::Bars { series, .. } = request { series.len() } else { 0 }
 }
 
 fn mismatch() -> Error {

@@ -32,6 +32,41 @@ pub struct Columns {
     pub known_at: Option<String>,
 }
 
+/// The columns of a relation that hold numbers to forecast and what informs them.
+#[derive(Debug, Clone)]
+pub struct ValueColumns {
+    /// Key of a series with its type as SQL text; `None` for one single series.
+    pub series: Option<(String, String)>,
+    /// Start of what a row tells of.
+    pub time: (String, TimeKind),
+    /// When a row could be known.
+    pub known_at: Option<String>,
+    /// The columns asked for, in their order.
+    pub values: Vec<ValueColumn>,
+}
+
+/// A column as a model reads it.
+#[derive(Debug, Clone)]
+pub struct ValueColumn {
+    /// Its name.
+    pub name: String,
+    /// Whether it holds categories rather than numbers.
+    pub categorical: bool,
+}
+
+/// A column that a call names.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// The column.
+    pub name: &'a str,
+    /// What it is to the call.
+    pub role: &'static str,
+    /// Whether only a number will do.
+    pub numeric: bool,
+    /// Whether numbers in it are names of categories.
+    pub categorical: bool,
+}
+
 /// What the caller said about columns.
 #[derive(Debug)]
 pub struct Wanted<'a> {
@@ -94,6 +129,39 @@ pub fn resolve(relation: &Relation, wanted: &Wanted<'_>) -> Result<Columns> {
     Spi::connect(|client| Resolver { relation, columns: describe(client, relation)? }.resolve(client, wanted))
 }
 
+/// Finds the columns of `relation` that `named` lists, beside key and time.
+///
+/// Numbers are numbers; any other type is a category, as is a number that the caller says is one.
+///
+/// # Errors
+/// As for [`resolve`].
+pub fn resolve_values(relation: &Relation, wanted: &Wanted<'_>, named: &[Named<'_>]) -> Result<ValueColumns> {
+    Spi::connect(|client| {
+        let resolver = Resolver { relation, columns: describe(client, relation)? };
+        let known_at = resolver.known_at(wanted)?;
+        let time = resolver.time(client, wanted)?;
+        let value = |named: &Named<'_>| {
+            let column = if named.numeric {
+                resolver.number(named.name, named.role)?
+            } else {
+                resolver.named(named.name, named.role)?
+            };
+            let categorical = named.categorical || !column.is(&NUMBERS);
+            Ok(ValueColumn { name: column.name.clone(), categorical })
+        };
+        let values = named.iter().map(value).collect::<Result<Vec<_>>>()?;
+        let mut taken: Vec<&str> = values.iter().map(|column| column.name.as_str()).collect();
+        taken.extend([Some(time.name.as_str()), wanted.known_at].into_iter().flatten());
+        let series = resolver.key(client, wanted, &time.name, &taken)?;
+        Ok(ValueColumns {
+            series: series.map(|column| (column.name.clone(), type_name(column.base))),
+            time: (time.name.clone(), time.time_kind().unwrap_or(TimeKind::Instant)),
+            known_at: known_at.map(|column| column.name.clone()),
+            values,
+        })
+    })
+}
+
 fn describe(client: &SpiClient<'_>, relation: &Relation) -> Result<Vec<Column>> {
     let rows = client.select(
         "select attname::text, atttypid, pg_catalog.format_type(atttypid, atttypmod) from pg_catalog.pg_attribute
@@ -134,15 +202,7 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn resolve(&self, client: &SpiClient<'_>, wanted: &Wanted<'_>) -> Result<Columns> {
         let names = wanted.names;
-        let known_at = match wanted.known_at {
-            Some(name) => Some(self.typed(
-                name,
-                "known_at",
-                &[BuiltinOid::TIMESTAMPTZOID],
-                "timestamp with time zone",
-            )?),
-            None => None,
-        };
+        let known_at = self.known_at(wanted)?;
         let time = self.time(client, wanted)?;
         let price = |mapped: &Option<String>, role: &'static str| {
             self.number(mapped.as_deref().unwrap_or(role), role).map(|column| column.name.clone())
@@ -168,16 +228,7 @@ impl Resolver<'_> {
         taken.extend(
             [volume.as_deref(), amount.as_deref(), Some(&time.name), wanted.known_at].into_iter().flatten(),
         );
-        let series = match wanted.series {
-            Some(name) => {
-                let column = self.named(name, "series")?;
-                if !column.is_key() {
-                    return Err(self.wrong_type(column, "text, integer or uuid"));
-                }
-                Some(column)
-            }
-            None => self.series(client, &time.name, &taken)?,
-        };
+        let series = self.key(client, wanted, &time.name, &taken)?;
         Ok(Columns {
             series: series.map(|column| (column.name.clone(), type_name(column.base))),
             time: (time.name.clone(), time.time_kind().unwrap_or(TimeKind::Instant)),
@@ -186,6 +237,26 @@ impl Resolver<'_> {
             amount,
             known_at: known_at.map(|column| column.name.clone()),
         })
+    }
+
+    /// The column that says when a row could be known, where the caller names one.
+    fn known_at(&self, wanted: &Wanted<'_>) -> Result<Option<&Column>> {
+        let typed =
+            |name| self.typed(name, "known_at", &[BuiltinOid::TIMESTAMPTZOID], "timestamp with time zone");
+        wanted.known_at.map(typed).transpose()
+    }
+
+    /// The key of a series: the column named, else the one that [`Resolver::series`] finds.
+    fn key(
+        &self,
+        client: &SpiClient<'_>,
+        wanted: &Wanted<'_>,
+        time: &str,
+        taken: &[&str],
+    ) -> Result<Option<&Column>> {
+        let Some(name) = wanted.series else { return self.series(client, time, taken) };
+        let column = self.named(name, "series")?;
+        if column.is_key() { Ok(Some(column)) } else { Err(self.wrong_type(column, "text, integer or uuid")) }
     }
 
     fn find(&self, name: &str) -> Option<&Column> {

@@ -6,10 +6,12 @@
 mod columns;
 mod context;
 mod scan;
+mod values;
 
-pub use columns::{Columns, Wanted, resolve};
+pub use columns::{Columns, Named, ValueColumns, Wanted, resolve, resolve_values};
 pub use context::{Fault, MIN_CONTEXT, Prepared, Reach, Rules, prepare};
 pub use scan::{Fetched, Group, Row, Scan, ScanLimits, text_of};
+pub use values::{Cell, ValueGroup, ValueLimits, ValueRow, ValueScan};
 
 use crate::error::{Error, Result};
 use pgrx::pg_sys;

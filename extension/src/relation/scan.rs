@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{IntoDatum, check_for_interrupts, spi::Spi, varlena};
 use std::collections::VecDeque;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 /// Rows fetched at once; a few hundred kilobytes.
 const FETCH: std::ffi::c_long = 2000;
@@ -72,16 +72,8 @@ impl Scan {
     /// Rows without a time are not bars and are not read. With a `known_at` column the last version of a bar known at
     /// `as_of` counts.
     pub fn of_relation(relation: &Relation, columns: &Columns, limits: ScanLimits<'_>) -> Result<Self> {
-        let zone = limits.zone.name();
-        let (time, kind) = &columns.time;
-        let time = format!("t.{}", quote(time));
-        let (start, bound) = match kind {
-            TimeKind::Instant => (time.clone(), "$1".to_owned()),
-            TimeKind::Local => (
-                format!("pg_catalog.timezone('{zone}', {time}::pg_catalog.timestamp)"),
-                format!("pg_catalog.timezone('{zone}', $1)"),
-            ),
-        };
+        let time = format!("t.{}", quote(&columns.time.0));
+        let (start, bound) = start_of(&columns.time, limits.zone);
         let number = |column: Option<&String>| match column {
             Some(name) => format!("t.{}::pg_catalog.float8", quote(name)),
             None => "null::pg_catalog.float8".to_owned(),
@@ -165,7 +157,7 @@ impl Scan {
     /// What `each` returns ends the scan; errors of the query itself are raised by the server.
     pub fn run(&self, mut each: impl FnMut(Group) -> Result<()>) -> Result<()> {
         Spi::connect(|_| {
-            let cursor = self.open();
+            let cursor = open(&self.text, &self.arguments);
             let mut group: Option<(Option<String>, VecDeque<Row>)> = None;
             loop {
                 check_for_interrupts!();
@@ -205,26 +197,39 @@ impl Scan {
         }
         rows.push_back(row);
     }
+}
 
-    fn open(&self) -> pg_sys::Portal {
-        let mut types: Vec<Oid> = self.arguments.iter().map(|&(type_of, _)| type_of).collect();
-        let mut values: Vec<Datum> =
-            self.arguments.iter().map(|&(_, value)| value.unwrap_or_else(|| Datum::from(0))).collect();
-        let nulls: Vec<std::ffi::c_char> =
-            self.arguments.iter().map(|(_, value)| if value.is_some() { b' ' } else { b'n' } as _).collect();
-        // SAFETY: connected to SPI; the three arrays have one entry per parameter; the text is NUL-terminated.
-        unsafe {
-            pg_sys::SPI_cursor_open_with_args(
-                std::ptr::null(),
-                self.text.as_ptr(),
-                types.len() as i32,
-                types.as_mut_ptr(),
-                values.as_mut_ptr(),
-                nulls.as_ptr(),
-                true,
-                pg_sys::CURSOR_OPT_NO_SCROLL as i32,
-            )
-        }
+/// Opens a cursor on a query in the SPI session that the caller is connected to.
+pub(super) fn open(text: &CStr, arguments: &[(Oid, Option<Datum>)]) -> pg_sys::Portal {
+    let mut types: Vec<Oid> = arguments.iter().map(|&(type_of, _)| type_of).collect();
+    let mut values: Vec<Datum> =
+        arguments.iter().map(|&(_, value)| value.unwrap_or_else(|| Datum::from(0))).collect();
+    let nulls: Vec<std::ffi::c_char> =
+        arguments.iter().map(|(_, value)| if value.is_some() { b' ' } else { b'n' } as _).collect();
+    // SAFETY: connected to SPI; the three arrays have one entry per parameter; the text is NUL-terminated.
+    unsafe {
+        pg_sys::SPI_cursor_open_with_args(
+            std::ptr::null(),
+            text.as_ptr(),
+            types.len() as i32,
+            types.as_mut_ptr(),
+            values.as_mut_ptr(),
+            nulls.as_ptr(),
+            true,
+            pg_sys::CURSOR_OPT_NO_SCROLL as i32,
+        )
+    }
+}
+
+/// The time column as an instant, and the parameter `$1` as its column compares with it.
+pub(super) fn start_of((time, kind): &(String, TimeKind), zone: Tz) -> (String, String) {
+    let (time, zone) = (format!("t.{}", quote(time)), zone.name());
+    match kind {
+        TimeKind::Instant => (time, "$1".to_owned()),
+        TimeKind::Local => (
+            format!("pg_catalog.timezone('{zone}', {time}::pg_catalog.timestamp)"),
+            format!("pg_catalog.timezone('{zone}', $1)"),
+        ),
     }
 }
 

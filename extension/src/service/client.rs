@@ -5,7 +5,6 @@
 //! answer, so no stale reply can be read later.
 
 use super::{SOCKET, supervisor};
-use crate::engine::series_of;
 use crate::engine::wait::{Patience, Readiness, wait};
 use crate::error::{Error, Result};
 use crate::guc;
@@ -89,7 +88,7 @@ pub fn call(request: &Request) -> Result<Answer> {
     let mut attempts = 0;
     loop {
         attempts += 1;
-        match attempt(&message, series_of(request), patience) {
+        match attempt(&message, request.series_count(), patience) {
             Ok(answer) => return Ok(answer),
             Err(Failed::Final(error)) => return Err(error),
             // Once only: a request that brings engines down must not do so for ever.

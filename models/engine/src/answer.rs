@@ -3,12 +3,13 @@
 use crate::message::{LoadedModel, Progress, Refusal, Reply, Status};
 use kronos_models::bars::BarPaths;
 use kronos_models::error::ModelError;
+use kronos_models::series::QuantileForecast;
 
 /// A whole answer.
 #[derive(Debug)]
 pub enum Answer {
-    /// Paths, or the reason there are none, in the order of the request's series.
-    Bars(Vec<Result<BarPaths, ModelError>>),
+    /// A forecast, or the reason there is none, in the order of the request's series.
+    Series(Vec<Result<Forecast, ModelError>>),
     /// The model is loaded.
     Loaded(LoadedModel),
     /// Whether the version had been loaded.
@@ -19,10 +20,19 @@ pub enum Answer {
     Acknowledged,
 }
 
+/// What a model forecasts of one series.
+#[derive(Debug)]
+pub enum Forecast {
+    /// Sample paths.
+    Paths(BarPaths),
+    /// Quantiles at the levels asked for.
+    Quantiles(QuantileForecast),
+}
+
 /// Puts the replies to one request together.
 #[derive(Debug)]
 pub struct Assembly {
-    series: Vec<Option<Result<BarPaths, ModelError>>>,
+    series: Vec<Option<Result<Forecast, ModelError>>>,
     progress: Progress,
 }
 
@@ -47,15 +57,15 @@ impl Assembly {
             Reply::Paths { index, horizon, samples, context_used, bars } => {
                 let place = self.place(index)?;
                 let paths = place.get_or_insert_with(|| {
-                    Ok(BarPaths {
+                    Ok(Forecast::Paths(BarPaths {
                         horizon: horizon as usize,
                         bars: Vec::new(),
                         context_used: context_used as usize,
-                    })
+                    }))
                 });
                 let expected = u64::from(horizon) * u64::from(samples);
                 match paths {
-                    Ok(paths) if (paths.bars.len() + bars.len()) as u64 <= expected => {
+                    Ok(Forecast::Paths(paths)) if (paths.bars.len() + bars.len()) as u64 <= expected => {
                         if paths.bars.is_empty() && bars.len() as u64 == expected {
                             paths.bars = bars;
                         } else {
@@ -65,15 +75,13 @@ impl Assembly {
                     _ => return Err(broken("more bars than were asked for")),
                 }
             }
-            Reply::Fault { index, fault } => match self.place(index)? {
-                place @ None => *place = Some(Err(fault.into())),
-                Some(_) => return Err(broken("a series twice")),
-            },
+            Reply::Quantiles { index, forecast } => self.put(index, Ok(Forecast::Quantiles(forecast)))?,
+            Reply::Fault { index, fault } => self.put(index, Err(fault.into()))?,
             Reply::Done => {
                 let series = std::mem::take(&mut self.series);
                 let whole: Option<Vec<_>> = series.into_iter().collect();
                 return whole
-                    .map(|series| Some(Answer::Bars(series)))
+                    .map(|series| Some(Answer::Series(series)))
                     .ok_or_else(|| broken("too few series"));
             }
             Reply::Loaded(model) => return Ok(Some(Answer::Loaded(model))),
@@ -85,7 +93,15 @@ impl Assembly {
         Ok(None)
     }
 
-    fn place(&mut self, index: u32) -> Result<&mut Option<Result<BarPaths, ModelError>>, Refusal> {
+    fn put(&mut self, index: u32, forecast: Result<Forecast, ModelError>) -> Result<(), Refusal> {
+        match self.place(index)? {
+            place @ None => *place = Some(forecast),
+            Some(_) => return Err(broken("a series twice")),
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, index: u32) -> Result<&mut Option<Result<Forecast, ModelError>>, Refusal> {
         self.series.get_mut(index as usize).ok_or_else(|| broken("a series nobody asked for"))
     }
 }

@@ -1,7 +1,7 @@
 //! The engine itself: models by version, each with its runner, and the requests they work on.
 
 use crate::device::Device;
-use crate::job::{Bars, CallerId, Delivery, Job, RequestId, Sink, Ticket, Work};
+use crate::job::{Bars, CallerId, Delivery, Job, Quantiles, RequestId, Sink, Ticket, Work};
 use crate::message::{
     DeviceStatus, EngineStatus, ModelSource, ModelState, ModelStatus, Progress, Refusal, Reply, Request,
     Settings, Status, UnixMicros,
@@ -103,6 +103,14 @@ impl Core {
                 let ticket = Ticket::new(id, from, model.version.clone(), &horizons);
                 shared.enqueue(&mut state, model, ticket, Work::Bars(bars))
             }
+            Request::Quantiles { model, series, reading } => {
+                let horizons: Vec<u32> =
+                    series.iter().map(|series| u32::try_from(series.horizon).unwrap_or(u32::MAX)).collect();
+                let waiting = (0..).zip(series).collect();
+                let quantiles = Quantiles { waiting, reading, steps_answered: 0, rows: 0 };
+                let ticket = Ticket::new(id, from, model.version.clone(), &horizons);
+                shared.enqueue(&mut state, model, ticket, Work::Quantiles(quantiles))
+            }
             Request::Load(model) => {
                 let ticket = Ticket::new(id, from, model.version.clone(), &[]);
                 shared.enqueue(&mut state, model, ticket, Work::Load)
@@ -193,6 +201,15 @@ impl Shared {
             let reason = format!("\"{}\" is not in the directory of models", path.display());
             return Err(Refusal::Protocol { reason });
         }
+        let suits = match work {
+            Work::Bars(_) => model.files.forecast_bars(),
+            Work::Quantiles(_) => !model.files.forecast_bars(),
+            Work::Load | Work::Unload => true,
+        };
+        if !suits {
+            let reason = format!("model \"{}\" makes forecasts of another kind", model.version);
+            return Err(Refusal::Protocol { reason });
+        }
         let limit = state.settings.max_queue;
         if state.tickets.values().filter(|ticket| ticket.is_queued()).count() >= limit {
             return Err(Refusal::QueueFull { limit });
@@ -260,11 +277,16 @@ impl Shared {
             if let Reply::Refused(refusal) = last {
                 counters.fail(reason(refusal));
             }
-            if let Work::Bars(bars) = work {
+            let rows = match work {
+                Work::Bars(bars) => Some(bars.rows),
+                Work::Quantiles(quantiles) => Some(quantiles.rows),
+                Work::Load | Work::Unload => None,
+            };
+            if let Some(rows) = rows {
                 let (total, queued) = ticket.times();
                 counters.calls += 1;
                 counters.series += ticket.status().series;
-                counters.rows += bars.rows;
+                counters.rows += rows;
                 counters.total += total;
                 counters.queued += queued;
             }

@@ -2,10 +2,11 @@
 
 use crate::core::Shared;
 use crate::ledger::Reservation;
-use crate::message::{Drawing, Progress, Refusal, Reply, RequestStatus, UnixMicros};
+use crate::message::{Drawing, Progress, Reading, Refusal, Reply, RequestStatus, UnixMicros};
 use crate::statistics::now;
 use kronos_models::bars::{BarPaths, BarRequest};
 use kronos_models::kronos::batch::SeriesId;
+use kronos_models::series::SeriesRequest;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -173,6 +174,7 @@ pub(crate) struct Job {
 
 pub(crate) enum Work {
     Bars(Bars),
+    Quantiles(Quantiles),
     Load,
     Unload,
 }
@@ -185,6 +187,15 @@ pub(crate) struct Bars {
     /// Steps of the series already answered.
     pub(crate) steps_answered: u64,
     pub(crate) errors: u64,
+    pub(crate) rows: u64,
+}
+
+/// Series that wait for their turn.
+pub(crate) struct Quantiles {
+    pub(crate) waiting: VecDeque<(u32, SeriesRequest)>,
+    pub(crate) reading: Reading,
+    /// Steps of the series already answered.
+    pub(crate) steps_answered: u64,
     pub(crate) rows: u64,
 }
 
@@ -225,7 +236,8 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        if self.finished {
+        // A cancelled one has no caller, and may be dropped by somebody who holds the lock that its end would take.
+        if self.finished || self.ticket.is_cancelled() {
             return;
         }
         let reason = "the thread of the model ended early".into();

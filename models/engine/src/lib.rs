@@ -21,6 +21,7 @@ pub mod frame;
 pub mod job;
 pub mod ledger;
 pub mod message;
+mod quantiles;
 mod runner;
 pub mod server;
 pub mod statistics;

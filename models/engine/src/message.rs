@@ -5,6 +5,7 @@ use kronos_models::bars::{Bar, BarOptions, BarRequest, Sampling, Stamp, Window};
 use kronos_models::error::{ModelError, Result};
 use kronos_models::kronos::KronosFiles;
 use kronos_models::random::Stream;
+use kronos_models::series::{QuantileForecast, SeriesRequest};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +22,15 @@ pub enum Request {
         /// Shared by all of them.
         drawing: Drawing,
     },
+    /// Forecast quantiles of each series.
+    Quantiles {
+        /// The model.
+        model: ModelSource,
+        /// One entry per series.
+        series: Vec<SeriesRequest>,
+        /// Shared by all of them.
+        reading: Reading,
+    },
     /// Load a model ahead of its first use.
     Load(ModelSource),
     /// Give the memory of a model version back, once its requests are answered.
@@ -33,14 +43,24 @@ pub enum Request {
     Configure(Settings),
 }
 
+impl Request {
+    /// How many series the answer has.
+    pub fn series_count(&self) -> usize {
+        match self {
+            Self::Bars { series, .. } => series.len(),
+            Self::Quantiles { series, .. } => series.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// A model as an engine finds it: the files of one registered version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelSource {
     /// `name@digest`, the key of every cache.
     pub version: String,
     /// Where the weights lie.
-    #[serde(with = "Files")]
-    pub files: KronosFiles,
+    pub files: ModelFiles,
     /// Files with their registered SHA-256 in hexadecimal, checked when the model is loaded.
     pub checksums: Vec<(FilePath, String)>,
 }
@@ -48,8 +68,37 @@ pub struct ModelSource {
 impl ModelSource {
     /// Every path the engine is asked to read.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        let directories = [self.files.predictor.as_path(), self.files.tokenizer.as_path()];
+        let directories = match &self.files {
+            ModelFiles::Kronos(files) => vec![files.predictor.as_path(), files.tokenizer.as_path()],
+            ModelFiles::Chronos2 { model, adapter } => {
+                adapter.iter().chain([model]).map(|FilePath(path)| path.as_path()).collect()
+            }
+            ModelFiles::ChronosBolt(FilePath(model)) => vec![model.as_path()],
+        };
         directories.into_iter().chain(self.checksums.iter().map(|(FilePath(path), _)| path.as_path()))
+    }
+}
+
+/// The files of a model, by its family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ModelFiles {
+    /// Sample paths of bars.
+    Kronos(#[serde(with = "Files")] KronosFiles),
+    /// Quantiles of any columns.
+    Chronos2 {
+        /// Directory of the model.
+        model: FilePath,
+        /// Directory of an adapter to merge.
+        adapter: Option<FilePath>,
+    },
+    /// Quantiles of one column.
+    ChronosBolt(FilePath),
+}
+
+impl ModelFiles {
+    /// Whether the model answers [`Request::Bars`]; the others answer [`Request::Quantiles`].
+    pub fn forecast_bars(&self) -> bool {
+        matches!(self, Self::Kronos(_))
     }
 }
 
@@ -164,6 +213,17 @@ impl Drawing {
     }
 }
 
+/// How quantiles are forecast and read off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Longest history used, in points; at most the model's.
+    pub context: usize,
+    /// Variates that inform each other across series; `None`: every series by itself.
+    pub cross_learning: Option<usize>,
+    /// Levels to read, within the model's own.
+    pub levels: Vec<f64>,
+}
+
 /// How an engine works; all of it may change while requests are in work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -200,7 +260,14 @@ pub enum Reply {
         /// Bars that follow those sent before, path after path.
         bars: Vec<Bar>,
     },
-    /// One series has no paths.
+    /// The quantiles of one series, at the levels asked for.
+    Quantiles {
+        /// Which series of the request.
+        index: u32,
+        /// The quantiles.
+        forecast: QuantileForecast,
+    },
+    /// One series has no forecast.
     Fault {
         /// Which series of the request.
         index: u32,
@@ -224,7 +291,7 @@ pub enum Reply {
 impl Reply {
     /// Whether nothing follows to the same request.
     pub fn is_last(&self) -> bool {
-        !matches!(self, Self::Progress(_) | Self::Paths { .. } | Self::Fault { .. })
+        !matches!(self, Self::Progress(_) | Self::Paths { .. } | Self::Quantiles { .. } | Self::Fault { .. })
     }
 }
 

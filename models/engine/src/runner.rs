@@ -4,7 +4,8 @@ use crate::core::Shared;
 use crate::fault::Fault;
 use crate::job::{Bars, CallerId, Delivery, Job, Running, Work};
 use crate::ledger::Reservation;
-use crate::message::{LoadedModel, ModelSource, ModelState, Refusal, Reply};
+use crate::message::{LoadedModel, ModelFiles, ModelSource, ModelState, Refusal, Reply};
+use crate::quantiles::{self, QuantileModel};
 use candle_core::Device;
 use kronos_models::artifact::verify;
 use kronos_models::bars::Bar;
@@ -28,8 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often progress is worked out.
 const PROGRESS: Duration = Duration::from_millis(100);
 
+/// After how long without work free memory goes back to the system.
+const LULL: Duration = Duration::from_secs(1);
+
 /// How often waiting for memory looks at what else has happened.
-const GLANCE: Duration = Duration::from_millis(20);
+pub(crate) const GLANCE: Duration = Duration::from_millis(20);
 
 /// Runs a model until it has been told to go and nothing asks for it any more.
 pub(crate) fn run(shared: &Arc<Shared>, source: &ModelSource) {
@@ -68,13 +72,28 @@ pub(crate) fn run(shared: &Arc<Shared>, source: &ModelSource) {
     }
 }
 
-struct Runner<'a> {
-    shared: &'a Arc<Shared>,
-    source: &'a ModelSource,
+pub(crate) struct Runner<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) source: &'a ModelSource,
+}
+
+/// A model in memory, by what it forecasts.
+enum Model {
+    Bars(Box<Kronos>),
+    Quantiles(QuantileModel),
+}
+
+impl Model {
+    fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Bars(model) => model.memory_bytes(),
+            Self::Quantiles(model) => model.memory_bytes(),
+        }
+    }
 }
 
 /// How the life of a model ended.
-enum End {
+pub(crate) enum End {
     /// It could not be loaded; its slot is gone.
     Refused,
     /// A request asked for its end.
@@ -84,7 +103,7 @@ enum End {
 }
 
 /// What the inbox asks for.
-enum Call {
+pub(crate) enum Call {
     Work,
     Unload(Job),
     Evict,
@@ -103,14 +122,15 @@ impl Runner<'_> {
             }
         };
         self.shared.note(version, ModelState::Loaded, weights.bytes());
-        let end = Service {
-            runner: self,
-            model: &model,
-            weights: weights.bytes(),
-            batch: Batch::new(&model),
-            jobs: Vec::new(),
-        }
-        .run();
+        let (weights_bytes, jobs) = (weights.bytes(), Vec::new());
+        let end = match &model {
+            Model::Bars(model) => {
+                Service { runner: self, model, weights: weights_bytes, batch: Batch::new(model), jobs }.run()
+            }
+            Model::Quantiles(model) => {
+                quantiles::Service { runner: self, model, weights: weights_bytes, jobs }.run()
+            }
+        };
         drop(model);
         drop(weights);
         self.shared.note(version, ModelState::Idle, 0);
@@ -136,7 +156,7 @@ impl Runner<'_> {
         }
     }
 
-    fn load(&self) -> Result<(Kronos, Reservation)> {
+    fn load(&self) -> Result<(Model, Reservation)> {
         // The files are about as large as the tensors they become; what they become is known exactly only afterwards.
         let sizes = self
             .source
@@ -149,7 +169,10 @@ impl Runner<'_> {
             verify(&path.0, expected)?;
         }
         self.check_wanted()?;
-        let model = Kronos::load(&self.source.files, &Device::Cpu)?;
+        let model = match &self.source.files {
+            ModelFiles::Kronos(files) => Model::Bars(Box::new(Kronos::load(files, &Device::Cpu)?)),
+            files => Model::Quantiles(QuantileModel::load(files)?),
+        };
         weights.correct(model.memory_bytes());
         while weights.is_over() && self.shared.state().evict_one(&self.source.version) {}
         let limit = self.shared.device.memory.limit();
@@ -173,6 +196,70 @@ impl Runner<'_> {
             self.check_wanted()?;
             self.shared.state().evict_one(&self.source.version);
             memory.wait_for_change(GLANCE);
+        }
+    }
+
+    /// Takes what is in the inbox, waiting for it when there is nothing else to do.
+    pub(crate) fn collect(&self, jobs: &mut Vec<Job>, lately: &mut Vec<(CallerId, Instant)>) -> Call {
+        let version = &self.source.version;
+        let mut state = self.shared.state();
+        let window = state.settings.batch_window;
+        let was_idle = jobs.is_empty();
+        let shared = self.shared;
+        let mut trimmed = false;
+        let mut deadline = None;
+        loop {
+            // This thread alone removes its slot, and only after it has left this function.
+            let Some(slot) = state.slots.get_mut(version) else { return Call::Evict };
+            while let Some(job) = slot.inbox.pop_front() {
+                if job.ticket.is_cancelled() {
+                    drop(state);
+                    drop(job);
+                    return Call::Work;
+                }
+                match job.work {
+                    Work::Unload if jobs.is_empty() => return Call::Unload(job),
+                    Work::Unload => {
+                        // Everything that came before it is answered first.
+                        slot.inbox.push_front(job);
+                        return Call::Work;
+                    }
+                    _ => jobs.push(job),
+                }
+            }
+            slot.idle = jobs.is_empty();
+            if slot.idle && slot.evict {
+                return Call::Evict;
+            }
+            let wake = slot.wake.clone();
+            if slot.idle && trimmed {
+                state = wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if slot.idle {
+                let (kept, waited) = wake.wait_timeout(state, LULL).unwrap_or_else(PoisonError::into_inner);
+                state = kept;
+                if waited.timed_out() {
+                    drop(state);
+                    shared.trim();
+                    trimmed = true;
+                    state = shared.state();
+                }
+                continue;
+            }
+            if !was_idle {
+                return Call::Work;
+            }
+            // Callers served a moment ago are about to ask again: those few milliseconds make one batch of them.
+            lately.retain(|(_, at)| at.elapsed() < 4 * window);
+            let awaited =
+                lately.iter().filter(|(caller, _)| jobs.iter().all(|job| job.ticket.caller != *caller));
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + window);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if awaited.count() == 0 || left.is_zero() {
+                return Call::Work;
+            }
+            state = wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -201,7 +288,7 @@ impl Service<'_> {
         let mut lately: Vec<(CallerId, Instant)> = Vec::new();
         let mut reported = Instant::now();
         loop {
-            match self.collect(&mut lately) {
+            match self.runner.collect(&mut self.jobs, &mut lately) {
                 Call::Work => {}
                 Call::Unload(job) => return End::Unload(job),
                 Call::Evict => return End::Evicted,
@@ -216,57 +303,6 @@ impl Service<'_> {
                 reported = Instant::now();
                 self.report();
             }
-        }
-    }
-
-    /// Takes what is in the inbox, waiting for it when there is nothing else to do.
-    fn collect(&mut self, lately: &mut Vec<(CallerId, Instant)>) -> Call {
-        let version = &self.runner.source.version;
-        let mut state = self.runner.shared.state();
-        let window = state.settings.batch_window;
-        let was_idle = self.jobs.is_empty();
-        let mut deadline = None;
-        loop {
-            // This thread alone removes its slot, and only after it has left this function.
-            let Some(slot) = state.slots.get_mut(version) else { return Call::Evict };
-            while let Some(job) = slot.inbox.pop_front() {
-                if job.ticket.is_cancelled() {
-                    drop(state);
-                    drop(job);
-                    return Call::Work;
-                }
-                match job.work {
-                    Work::Unload if self.jobs.is_empty() => return Call::Unload(job),
-                    Work::Unload => {
-                        // Everything that came before it is answered first.
-                        slot.inbox.push_front(job);
-                        return Call::Work;
-                    }
-                    _ => self.jobs.push(job),
-                }
-            }
-            slot.idle = self.jobs.is_empty();
-            if slot.idle && slot.evict {
-                return Call::Evict;
-            }
-            let wake = slot.wake.clone();
-            if slot.idle {
-                state = wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            if !was_idle {
-                return Call::Work;
-            }
-            // Callers served a moment ago are about to ask again: those few milliseconds make one batch of them.
-            lately.retain(|(_, at)| at.elapsed() < 4 * window);
-            let awaited =
-                lately.iter().filter(|(caller, _)| self.jobs.iter().all(|job| job.ticket.caller != *caller));
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + window);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if awaited.count() == 0 || left.is_zero() {
-                return Call::Work;
-            }
-            state = wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -421,7 +457,7 @@ impl Service<'_> {
         let (version, memory_bytes) = (&self.runner.source.version, self.weights);
         let over = |job: &mut Job| match &job.work {
             Work::Bars(bars) => bars.waiting.is_empty() && bars.running.is_empty(),
-            Work::Load | Work::Unload => true,
+            Work::Quantiles(_) | Work::Load | Work::Unload => true,
         };
         for job in self.jobs.extract_if(.., over) {
             let last = match job.work {
@@ -429,6 +465,9 @@ impl Service<'_> {
                     lately.retain(|(caller, _)| *caller != job.ticket.caller);
                     lately.push((job.ticket.caller, Instant::now()));
                     Reply::Done
+                }
+                Work::Quantiles(_) => {
+                    Reply::Refused(Refusal::Protocol { reason: "the model forecasts bars".into() })
                 }
                 _ => Reply::Loaded(LoadedModel { version: version.clone(), memory_bytes }),
             };
@@ -463,6 +502,6 @@ fn fail_series(
     shared.deliver(ticket, Delivery::Reply(Reply::Fault { index, fault: error.into() }));
 }
 
-fn threads(error: rayon::ThreadPoolBuildError) -> ModelError {
+pub(crate) fn threads(error: rayon::ThreadPoolBuildError) -> ModelError {
     ModelError::Backend(candle_core::Error::Msg(format!("could not start threads: {error}")))
 }

@@ -4,11 +4,11 @@
 mod support;
 
 use candle_core::Device;
-use kronos_engine::answer::Answer;
+use kronos_engine::answer::{Answer, Forecast};
 use kronos_engine::core::Core;
 use kronos_engine::fault::Fault;
 use kronos_engine::job::{CallerId, Delivery, RequestId, Sink};
-use kronos_engine::message::{ModelState, Refusal, Reply, Request, Settings};
+use kronos_engine::message::{ModelFiles, ModelState, Refusal, Reply, Request, Settings};
 use kronos_models::bars::BarPaths;
 use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::kronos::Kronos;
@@ -18,7 +18,13 @@ use support::{Engine, ORIGIN, bars, model, model_bytes, options, series, setting
 
 fn paths(answer: Answer) -> Vec<BarPaths> {
     match answer {
-        Answer::Bars(series) => series.into_iter().map(|series| series.unwrap()).collect(),
+        Answer::Series(series) => series
+            .into_iter()
+            .map(|series| match series.unwrap() {
+                Forecast::Paths(paths) => paths,
+                other => panic!("{other:?}"),
+            })
+            .collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -26,7 +32,8 @@ fn paths(answer: Answer) -> Vec<BarPaths> {
 #[test]
 fn a_batch_of_many_callers_gives_the_numbers_of_each_alone() {
     let engine = Engine::start(settings());
-    let kronos = Kronos::load(&model("a").files, &Device::Cpu).unwrap();
+    let ModelFiles::Kronos(files) = model("a").files else { panic!("the fixture draws paths of bars") };
+    let kronos = Kronos::load(&files, &Device::Cpu).unwrap();
     let callers: Vec<_> = (0..8)
         .map(|caller| {
             let requests: Vec<_> =
@@ -142,7 +149,7 @@ fn one_series_that_exceeds_the_memory_leaves_the_others_alone() {
     let engine = Engine::start(Settings { memory: model_bytes() + 300_000, ..settings() });
     let requests = [series(1, 10, 5), series(2, 100, 20), series(3, 10, 5)];
     let answer = engine.ask(&bars("a", &requests, 400)).unwrap();
-    let Answer::Bars(answers) = answer else { panic!("{answer:?}") };
+    let Answer::Series(answers) = answer else { panic!("{answer:?}") };
     assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
     assert!(matches!(answers[1], Err(kronos_models::ModelError::MemoryLimit { .. })), "{:?}", answers[1]);
 }
@@ -152,7 +159,8 @@ fn files_outside_the_directory_of_models_are_not_read() {
     let engine = Engine::start(settings());
     for path in ["/etc", &format!("{}/../../..", support::fixtures().display())] {
         let mut source = model("a");
-        source.files.tokenizer = path.into();
+        let ModelFiles::Kronos(files) = &mut source.files else { panic!("the fixture draws paths of bars") };
+        files.tokenizer = path.into();
         let refused = engine.ask(&Request::Load(source)).unwrap_err();
         assert!(
             matches!(&refused, Refusal::Protocol { reason } if reason.contains("directory of models")),

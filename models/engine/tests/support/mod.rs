@@ -5,7 +5,7 @@ use kronos_engine::answer::{Answer, Assembly};
 use kronos_engine::core::Origin;
 use kronos_engine::frame::{FrameReader, write};
 use kronos_engine::message::{
-    Drawing, FilePath, ModelSource, Refusal, Reply, Request, Series, Settings, Status,
+    Drawing, FilePath, ModelFiles, ModelSource, Refusal, Reply, Request, Series, Settings, Status,
 };
 use kronos_engine::server;
 use kronos_models::artifact::sha256_file;
@@ -31,7 +31,7 @@ pub fn model(version: &str) -> ModelSource {
     let checksums = [&files.predictor, &files.tokenizer]
         .map(|directory| directory.join("model.safetensors"))
         .map(|path| (FilePath(path.clone()), sha256_file(&path).unwrap()));
-    ModelSource { version: version.into(), files, checksums: checksums.into() }
+    ModelSource { version: version.into(), files: ModelFiles::Kronos(files), checksums: checksums.into() }
 }
 
 pub fn settings() -> Settings {
@@ -161,8 +161,7 @@ impl Caller {
     }
 
     pub fn answer(&mut self, request: &Request) -> Result<Answer, Refusal> {
-        let count = if let Request::Bars { series, .. } = request { series.len() } else { 0 };
-        let mut assembly = Assembly::new(count);
+        let mut assembly = Assembly::new(request.series_count());
         loop {
             let reply = self.receive().expect("the engine hung up");
             if let Some(answer) = assembly.take(reply)? {

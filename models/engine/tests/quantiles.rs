@@ -1,0 +1,141 @@
+//! Models of quantiles behind the socket: equal numbers, shared turns, cancelled work, requests of the wrong kind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use candle_core::Device;
+use kronos_engine::answer::{Answer, Forecast};
+use kronos_engine::message::{FilePath, ModelFiles, ModelSource, Reading, Refusal, Request, Settings};
+use kronos_models::artifact::sha256_file;
+use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
+use kronos_models::interrupt::NeverInterrupt;
+use kronos_models::series::{QuantileForecast, SeriesRequest};
+use std::path::{Path, PathBuf};
+use support::{Engine, bars, model};
+
+fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/fixtures/chronos2/models").join(name)
+}
+
+fn source(name: &str) -> ModelSource {
+    let weights = directory(name).join("model.safetensors");
+    let path = FilePath(directory(name));
+    ModelSource {
+        version: format!("{name}@1"),
+        files: if name.contains("bolt") {
+            ModelFiles::ChronosBolt(path)
+        } else {
+            ModelFiles::Chronos2 { model: path, adapter: None }
+        },
+        checksums: vec![(FilePath(weights.clone()), sha256_file(&weights).unwrap())],
+    }
+}
+
+fn settings() -> Settings {
+    Settings { model_dir: directory("").parent().unwrap().parent().unwrap().into(), ..support::settings() }
+}
+
+fn series(key: u64, length: usize, horizon: usize) -> SeriesRequest {
+    let value = |i: usize| 50.0 + key as f64 + (i as f64 * 0.7 + key as f64).sin();
+    SeriesRequest::univariate((0..length).map(value).collect(), horizon)
+}
+
+const LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
+
+fn ask(name: &str, series: Vec<SeriesRequest>, cross_learning: Option<usize>) -> Request {
+    let reading = Reading { context: 96, cross_learning, levels: LEVELS.to_vec() };
+    Request::Quantiles { model: source(name), series, reading }
+}
+
+fn quantiles(answer: Answer) -> Vec<QuantileForecast> {
+    let Answer::Series(series) = answer else { panic!("{answer:?}") };
+    let quantiles = |series| match series {
+        Ok(Forecast::Quantiles(quantiles)) => quantiles,
+        other => panic!("{other:?}"),
+    };
+    series.into_iter().map(quantiles).collect()
+}
+
+#[test]
+fn many_callers_get_the_numbers_each_would_get_alone() {
+    let engine = Engine::start(settings());
+    let files = Chronos2Files { model: directory("tiny-b"), adapter: None };
+    let model = Chronos2::load(&files, &Device::Cpu).unwrap();
+    let callers: Vec<_> = (0..6u64)
+        .map(|caller| {
+            let mut connection = engine.connect();
+            let requests: Vec<_> =
+                (0..20).map(|i| series(100 * caller + i, 30 + caller as usize, 10 + i as usize)).collect();
+            std::thread::spawn(move || {
+                let answer = connection.ask(&ask("tiny-b", requests.clone(), None)).unwrap();
+                (requests, quantiles(answer))
+            })
+        })
+        .collect();
+    for caller in callers {
+        let (requests, answers) = caller.join().unwrap();
+        for (request, answer) in requests.iter().zip(answers) {
+            let alone =
+                model.forecast(std::slice::from_ref(request), &Chronos2Options::default(), &NeverInterrupt);
+            assert_eq!(alone.unwrap().remove(0).unwrap().at(&LEVELS).unwrap(), answer);
+        }
+    }
+    let status = engine.status();
+    assert_eq!((status.models[0].counters.calls, status.models[0].counters.series), (6, 120));
+    assert_eq!(status.models[0].counters.step_rows, 120);
+    assert_eq!(status.devices[0].used_bytes, status.models[0].memory_bytes, "a turn gives its memory back");
+}
+
+#[test]
+fn cross_learning_sees_the_request_and_nothing_else() {
+    let engine = Engine::start(settings());
+    let requests: Vec<_> = (0..4).map(|key| series(key, 40, 8)).collect();
+    let apart = quantiles(engine.ask(&ask("tiny-b", requests.clone(), None)).unwrap());
+    let together = quantiles(engine.ask(&ask("tiny-b", requests.clone(), Some(100))).unwrap());
+    assert_ne!(apart, together);
+    assert_eq!(together, quantiles(engine.ask(&ask("tiny-b", requests, Some(100))).unwrap()));
+}
+
+#[test]
+fn what_is_wrong_with_one_series_stays_with_it() {
+    let engine = Engine::start(settings());
+    let mut infinite = series(1, 30, 4);
+    infinite.targets[0][7] = f64::NEG_INFINITY;
+    let mut two = series(2, 30, 4);
+    two.targets.push(two.targets[0].clone());
+    let answer = engine.ask(&ask("tiny-bolt", vec![infinite, series(3, 30, 4), two], None)).unwrap();
+    let Answer::Series(series) = answer else { panic!("{answer:?}") };
+    assert!(series[0].as_ref().unwrap_err().to_string().contains("position 7"));
+    assert!(series[1].is_ok());
+    assert!(series[2].as_ref().unwrap_err().to_string().contains("more than one target"));
+}
+
+#[test]
+fn a_request_of_the_other_kind_is_refused() {
+    let engine = Engine::start(settings());
+    let Request::Bars { series: none, drawing, .. } = bars("a", &[], 1) else { unreachable!() };
+    let wrong = Request::Bars { model: source("tiny-b"), series: none, drawing };
+    assert!(
+        matches!(engine.ask(&wrong), Err(Refusal::Protocol { reason }) if reason.contains("another kind"))
+    );
+    let reading = Reading { context: 96, cross_learning: None, levels: LEVELS.to_vec() };
+    let engine = Engine::start(support::settings());
+    let wrong = Request::Quantiles { model: model("a"), series: vec![series(1, 30, 4)], reading };
+    assert!(
+        matches!(engine.ask(&wrong), Err(Refusal::Protocol { reason }) if reason.contains("another kind"))
+    );
+}
+
+#[test]
+fn a_caller_who_hangs_up_frees_the_model() {
+    let engine = Engine::start(settings());
+    engine.ask(&Request::Load(source("tiny-b"))).unwrap();
+    let mut leaving = engine.connect();
+    leaving.send(&ask("tiny-b", vec![series(1, 96, 2000); 200], None));
+    engine.until("the request runs", |status| {
+        status.requests.iter().any(|request| request.started_at.is_some())
+    });
+    drop(leaving);
+    engine.until("the request is gone", |status| status.requests.is_empty());
+    assert_eq!(quantiles(engine.ask(&ask("tiny-b", vec![series(1, 30, 4)], None)).unwrap()).len(), 1);
+}
