@@ -309,23 +309,39 @@ async fn backfill(config: &Config, database: Database, arguments: Backfill) -> R
     Ok(())
 }
 
+/// Brings continuous aggregates up to date after old trades came in; only their owner may, others leave it to the policy.
+async fn refresh_trade_bars(database: &Database) {
+    let refresh = async {
+        let client = database.connect().await?;
+        for row in client.query("select market.refresh_trade_bars_statements()", &[]).await? {
+            client.batch_execute(row.get(0)).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    if let Err(error) = refresh.await {
+        tracing::info!(%error, "bars built from trades are left to the refresh policy");
+    }
+}
+
 async fn load_files(config: &Config, database: Database, load: Load) -> Result<()> {
     let columns: BTreeMap<_, _> = load.columns.into_iter().collect();
     let (symbol, width_seconds, zone) = (load.symbol, load.width, load.timezone);
     let options = table::Options { columns, symbol, width_seconds, zone };
-    with_writer(config, database, async |sink: Sink| {
+    with_writer(config, database.clone(), async |sink: Sink| {
         for file in &load.files {
             let loaded = load::load_table(file, &load.source, options.clone(), &sink).await?;
             println!("{}: {} rows, {} rejected", file.display(), loaded.rows, loaded.rejected);
         }
         Ok(())
     })
-    .await
+    .await?;
+    refresh_trade_bars(&database).await;
+    Ok(())
 }
 
 async fn replay_files(config: &Config, database: Database, replay: Replay) -> Result<()> {
     let reader = database.connect().await?;
-    with_writer(config, database, async |sink: Sink| {
+    with_writer(config, database.clone(), async |sink: Sink| {
         for file in &replay.files {
             let loaded = if is_csv(file) {
                 load::load_table(file, "file", table::Options::default(), &sink).await?
@@ -342,7 +358,9 @@ async fn replay_files(config: &Config, database: Database, replay: Replay) -> Re
         }
         Ok(())
     })
-    .await
+    .await?;
+    refresh_trade_bars(&database).await;
+    Ok(())
 }
 
 fn is_csv(path: &Path) -> bool {

@@ -42,7 +42,7 @@ pub struct DatabaseConfig {
 pub struct SinkConfig {
     pub max_rows: usize,
     pub max_delay_ms: u64,
-    pub channel: usize,
+    pub queued_rows: usize,
     pub spill_dir: Option<PathBuf>,
     pub spill_max_mb: u64,
 }
@@ -53,7 +53,7 @@ impl Default for SinkConfig {
         SinkConfig {
             max_rows: limits.max_rows,
             max_delay_ms: limits.max_delay.as_millis() as u64,
-            channel: limits.channel,
+            queued_rows: limits.queued_rows,
             spill_dir: None,
             spill_max_mb: 4_096,
         }
@@ -158,8 +158,8 @@ impl Config {
     /// What is wrong, with its place where TOML has one.
     pub fn parse(text: &str) -> Result<Self, String> {
         let config: Config = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
-        if config.sink.max_rows == 0 || config.sink.channel == 0 {
-            return Err("sink.max_rows and sink.channel must be at least 1".to_owned());
+        if config.sink.max_rows == 0 || config.sink.queued_rows == 0 {
+            return Err("sink.max_rows and sink.queued_rows must be at least 1".to_owned());
         }
         if let Some(url) = &config.database.url
             && url.parse::<tokio_postgres::Config>().is_ok_and(|parsed| parsed.get_password().is_some())
@@ -183,7 +183,7 @@ impl Config {
         Limits {
             max_rows: self.sink.max_rows,
             max_delay: Duration::from_millis(self.sink.max_delay_ms),
-            channel: self.sink.channel,
+            queued_rows: self.sink.queued_rows,
         }
     }
 }

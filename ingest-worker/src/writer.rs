@@ -1,9 +1,9 @@
 //! The task between the feeds and the database: gathers batches, writes them, survives the database.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, timeout_at},
 };
 use tokio_postgres::error::SqlState;
@@ -24,28 +24,48 @@ pub struct Limits {
     pub max_rows: usize,
     /// Longest wait of a row for company.
     pub max_delay: Duration,
-    /// Batches between the feeds and the writer.
-    pub channel: usize,
+    /// Rows between the feeds and the writer: what memory may hold while the database is slow.
+    pub queued_rows: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         // 250 ms keeps a row visible within half a second; 5,000 rows take about 30 ms to store.
-        Limits { max_rows: 5_000, max_delay: Duration::from_millis(250), channel: 4_096 }
+        Limits { max_rows: 5_000, max_delay: Duration::from_millis(250), queued_rows: 200_000 }
     }
 }
 
 /// The sending side: feeds put batches here and wait when it is full.
+///
+/// The bound counts rows, not batches: a batch has one row of a quiet feed or a thousand of a file.
 #[derive(Clone)]
 pub struct Sink {
-    sender: mpsc::Sender<Batch>,
+    sender: mpsc::Sender<(Batch, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+    queued_rows: usize,
+}
+
+/// The receiving side, for [`Writer::run`].
+pub struct Queue {
+    receiver: mpsc::Receiver<(Batch, OwnedSemaphorePermit)>,
+}
+
+impl Queue {
+    /// The next batch; `None` when every [`Sink`] is gone.
+    pub async fn recv(&mut self) -> Option<Batch> {
+        let (batch, permit) = self.receiver.recv().await?;
+        drop(permit);
+        Some(batch)
+    }
 }
 
 impl Sink {
-    /// A channel for `limits`, and its receiving side for [`Writer::run`].
-    pub fn channel(limits: Limits) -> (Self, mpsc::Receiver<Batch>) {
-        let (sender, receiver) = mpsc::channel(limits.channel);
-        (Sink { sender }, receiver)
+    /// A queue for `limits`.
+    pub fn channel(limits: Limits) -> (Self, Queue) {
+        let queued_rows = limits.queued_rows.clamp(1, 1 << 24);
+        // A batch takes at least one permit, so the channel itself is never the tighter bound.
+        let (sender, receiver) = mpsc::channel(queued_rows);
+        (Sink { sender, room: Arc::new(Semaphore::new(queued_rows)), queued_rows }, Queue { receiver })
     }
 
     /// Hands over a batch; waits while the writer is behind.
@@ -56,7 +76,15 @@ impl Sink {
         if batch.is_empty() {
             return Ok(());
         }
-        self.sender.send(batch).await.map_err(|_| Error::Usage("the writer has stopped".to_owned()))
+        let stopped = || Error::Usage("the writer has stopped".to_owned());
+        let rows = u32::try_from(batch.records.len().clamp(1, self.queued_rows)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(rows);
+        let permit = tokio::select! {
+            permit = room => permit.map_err(|_| stopped())?,
+            // Nobody will make room any more.
+            () = self.sender.closed() => return Err(stopped()),
+        };
+        self.sender.send((batch, permit)).await.map_err(|_| stopped())
     }
 }
 
@@ -120,7 +148,7 @@ impl Writer {
     ///
     /// # Errors
     /// What makes storing impossible; a database that is only away is waited for.
-    pub async fn run(mut self, mut receiver: mpsc::Receiver<Batch>) -> Result<()> {
+    pub async fn run(mut self, mut receiver: Queue) -> Result<()> {
         loop {
             let waiting = self.spill.as_ref().is_some_and(|spill| !spill.is_empty());
             let (batches, is_open) = if waiting {
@@ -141,11 +169,7 @@ impl Writer {
     }
 
     /// Waits for a first batch (until `deadline`, where there is one), then for company within the limits.
-    async fn gather(
-        &self,
-        receiver: &mut mpsc::Receiver<Batch>,
-        deadline: Option<Instant>,
-    ) -> (Vec<Batch>, bool) {
+    async fn gather(&self, receiver: &mut Queue, deadline: Option<Instant>) -> (Vec<Batch>, bool) {
         let first = match deadline {
             Some(deadline) => match timeout_at(deadline, receiver.recv()).await {
                 Ok(first) => first,
@@ -302,4 +326,28 @@ fn quarantined(record: &Record, reason: &str) -> Record {
         Record::Signal(_) => crate::record::Timestamp::UNIX_EPOCH,
     };
     Record::Rejected(Rejected::new(text.as_bytes(), reason, received_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Timestamp;
+
+    fn batch(rows: usize) -> Batch {
+        let rejected = Record::Rejected(Rejected::new(b"x", "test", Timestamp::UNIX_EPOCH));
+        Batch { records: vec![rejected; rows], ..Batch::new("test") }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_bounded_by_rows_and_a_stopped_writer_is_no_wait() {
+        let (sink, mut queue) = Sink::channel(Limits { queued_rows: 10, ..Limits::default() });
+        sink.send(batch(8)).await.unwrap();
+        let waits = tokio::time::timeout(Duration::from_secs(60), sink.send(batch(3))).await;
+        assert!(waits.is_err(), "11 rows do not fit");
+        sink.send(batch(2)).await.unwrap();
+        assert_eq!(queue.recv().await.unwrap().records.len(), 8);
+        sink.send(batch(8)).await.unwrap();
+        let (blocked, _) = tokio::join!(sink.send(batch(1_000)), async { drop(queue) });
+        assert!(blocked.is_err());
+    }
 }
