@@ -71,6 +71,10 @@ fn readers_read_ingestors_write_and_neither_deletes() {
     let (mut reads, mut writes) = (db.connect_as(&reader), db.connect_as(&ingestor));
     writes.batch_execute(insert).unwrap();
     assert_eq!(kronos_tests::rows(&mut reads, "select symbol from market.bars_1d").len(), 1);
+    writes.batch_execute("call market.maintenance()").unwrap();
+    assert_eq!(kronos_tests::rows(&mut reads, "select symbol from market.mv_liquidity_60d").len(), 0);
+    db.error_in(&mut reads, "call market.refresh_liquidity()")
+        .is("42501", "permission denied for procedure refresh_liquidity");
     db.error_in(&mut reads, insert).is("42501", "permission denied for table bars");
     db.error_in(&mut writes, "delete from market.trades").is("42501", "permission denied for table trades");
 }
@@ -352,4 +356,65 @@ fn forecasts_read_what_the_worker_stored() {
     }
     db.run("call market.refresh_liquidity()");
     assert_eq!(db.value("select count(*) from market.mv_liquidity_60d where sessions_used = 60"), "2");
+}
+
+#[test]
+fn timescaledb_added_later_converts_in_place_and_bars_stay_equal() {
+    let db = Database::empty("storage_timescale");
+    if !db.value("show shared_preload_libraries").contains("timescaledb") {
+        writeln!(std::io::stderr(), "skipped: the server does not preload timescaledb").ok();
+        return;
+    }
+    succeed(worker::of(&db).arg("migrate"));
+    db.run(
+        "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+         select 'S' || i % 3, 'file', t, i::text, i, 100 + sin(i)::numeric(8, 4), 1 + i % 7, t, t
+         from (select i, timestamptz '2024-01-01 00:00+00' + i * interval '47 seconds' as t
+               from generate_series(1, 20000) as i) as made;
+         create view mine as select * from market.bars_1h;
+         create table expected as
+           select 'm' as width, b.* from market.trade_bars_1m b union all select '5', b.* from market.trade_bars_5m b
+           union all select 'h', b.* from market.trade_bars_1h b union all select 'd', b.* from market.trade_bars_1d b",
+    );
+    let differences = "
+        with found as (
+          select 'm' as width, b.* from market.trade_bars_1m b union all select '5', b.* from market.trade_bars_5m b
+          union all select 'h', b.* from market.trade_bars_1h b union all select 'd', b.* from market.trade_bars_1d b)
+        select (select count(*) from (table found except table expected) as a)
+             + (select count(*) from (table expected except table found) as b)";
+    db.run("create extension timescaledb");
+    for _ in 0..2 {
+        succeed(worker::of(&db).arg("migrate"));
+        assert_eq!(db.value(differences), "0");
+    }
+    assert_eq!(db.value("select count(*) from timescaledb_information.hypertables"), "3");
+    let is_community = db.value("select market.timescale_edition()") == "community";
+    assert_eq!(
+        db.value("select count(*) from timescaledb_information.continuous_aggregates"),
+        if is_community { "4" } else { "0" }
+    );
+    // The view of a user on top reads the new relations.
+    assert_eq!(
+        db.value("select count(*) from mine"),
+        db.value("select count(*) from expected where width = 'h'")
+    );
+    for statement in db.rows("select market.refresh_trade_bars_statements()") {
+        db.run(statement[0].as_deref().unwrap());
+        assert_eq!(db.value(differences), "0");
+    }
+    // A late trade inside of what is materialised appears with the next refresh, exactly.
+    db.run(
+        "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+         values ('S0', 'file', '2024-01-02 00:00:01+00', 'late', 0, 999, 5, now(), '2024-01-02 00:00:02+00')",
+    );
+    for statement in db.rows("select market.refresh_trade_bars_statements()") {
+        db.run(statement[0].as_deref().unwrap());
+    }
+    assert_eq!(
+        db.value(
+            "select format('%s %s', high, open) from market.trade_bars_1d
+                  where symbol = 'S0' and time = '2024-01-02 00:00+00'"
+        ),
+        "999 999"
+    );
 }
