@@ -80,7 +80,7 @@ impl SeriesRequest {
 /// Quantiles of the targets, step by step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuantileForecast {
-    /// Ascending levels.
+    /// The levels: a model's own ascend, others are as they were asked for.
     pub levels: Vec<f64>,
     /// [target][level][step], in the unit of the target.
     pub values: Vec<Vec<Vec<f64>>>,

@@ -23,6 +23,21 @@ pub enum Reach {
     Until(Instant),
 }
 
+impl Reach {
+    /// The starts after the one that is last, one more than `max_horizon` at most, and how many were asked for.
+    pub fn starts(self, grid: &Grid<'_>, last: Instant, max_horizon: usize) -> (Vec<Instant>, usize) {
+        match self {
+            Self::Bars(horizon) => (grid.after(last).take(horizon).collect(), horizon),
+            Self::Until(until) => {
+                let starts = grid.after(last).take_while(|&start| start <= until).take(max_horizon + 1);
+                let starts: Vec<Instant> = starts.collect();
+                let asked = starts.len();
+                (starts, asked)
+            }
+        }
+    }
+}
+
 /// What all series of a call have in common.
 #[derive(Debug)]
 pub struct Rules<'a> {
@@ -131,16 +146,7 @@ pub fn prepare(group: Group, rules: &Rules<'_>) -> Result<Prepared, Fault> {
     let last = starts[starts.len() - 1];
     let cutoff = grid.end(last);
 
-    let future: Vec<Instant> = match rules.reach {
-        Reach::Bars(horizon) => grid.after(last).take(horizon).collect(),
-        Reach::Until(until) => {
-            grid.after(last).take_while(|&start| start <= until).take(rules.max_horizon + 1).collect()
-        }
-    };
-    let asked = match rules.reach {
-        Reach::Bars(horizon) => horizon,
-        Reach::Until(_) => future.len(),
-    };
+    let (future, asked) = rules.reach.starts(&grid, last, rules.max_horizon);
     if asked == 0 {
         return fault(
             "past_until",

@@ -8,7 +8,7 @@ pub use model::SeriesModel;
 pub use options::SeriesOptions;
 pub use prepare::Variates;
 
-use crate::calendar::{self, Calendar, Instant};
+use crate::calendar::{self, Calendar, Instant, Width};
 use crate::error::{Error, Result};
 use crate::forecast::{bounded, instant_text, no_rows, now, reach, without_key};
 use crate::guc;
@@ -162,8 +162,16 @@ impl Call {
         let limit = guc::max_series_per_call();
         let check = |series| bounded("number of series", series, limit, "kronos.max_series_per_call");
         check(input.only_series.map_or(0, <[String]>::len))?;
-        let mut portion =
-            Portion { call: self, rules: self.rules(), emit, pending: Vec::new(), count: 0, values: 0 };
+        let mut portion = Portion {
+            call: self,
+            rules: self.rules(),
+            emit,
+            pending: Vec::new(),
+            count: 0,
+            ready: 0,
+            values: 0,
+            ensemble: None,
+        };
         let mut seen: HashSet<String> = HashSet::new();
         scan.run(|group| {
             check(portion.count + 1)?;
@@ -268,26 +276,34 @@ struct Portion<'a, E> {
     pending: Vec<Result<Prepared, Fault>>,
     /// Series of the whole call so far.
     count: usize,
+    /// Series that a model can be asked.
+    ready: usize,
+    /// Their values and those of their forecasts.
     values: usize,
+    /// Horizon and variates of the series that learn from each other and may be joined by the next.
+    ensemble: Option<(usize, usize)>,
 }
 
 impl<E: FnMut(Outcome) -> Result<()>> Portion<'_, E> {
     fn add(&mut self, series: Result<Prepared, Fault>) -> Result<()> {
         self.count += 1;
         if let Ok(Prepared { request, .. }) = &series {
-            let rows = request.targets.len() + request.past_covariates.len() + request.known_covariates.len();
-            self.values += rows * (request.context_len() + request.horizon)
+            let variates =
+                request.targets.len() + request.past_covariates.len() + request.known_covariates.len();
+            self.values += variates * (request.context_len() + request.horizon)
                 + request.targets.len() * request.horizon * self.call.levels.len();
+            self.ready += 1;
+            // Series of different horizons do not learn from each other.
+            let before = self.ensemble.filter(|(horizon, _)| *horizon == request.horizon);
+            self.ensemble = Some((request.horizon, before.map_or(0, |(_, before)| before) + variates));
         }
         self.pending.push(series);
-        let ready = self.pending.iter().filter(|series| series.is_ok()).count();
-        // Under cross-learning a portion would decide who informs whom; the model alone does.
-        let apart = self.call.options.cross_learning.is_none();
-        if apart && (ready >= PORTION_SERIES || self.values >= PORTION_VALUES) {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        let full = match self.call.options.cross_learning {
+            None => self.ready >= PORTION_SERIES || self.values >= PORTION_VALUES,
+            // A portion must not decide who learns from whom: it ends where the model would begin anew.
+            Some(limit) => self.ensemble.is_some_and(|(_, variates)| variates >= limit),
+        };
+        if full { self.flush() } else { Ok(()) }
     }
 
     fn finish(mut self) -> Result<()> {
@@ -298,14 +314,15 @@ impl<E: FnMut(Outcome) -> Result<()>> Portion<'_, E> {
 
     fn flush(&mut self) -> Result<()> {
         let mut pending = std::mem::take(&mut self.pending);
-        self.values = 0;
-        let width = pending.iter().flatten().map(|prepared| prepared.width).next();
-        let requests: Vec<SeriesRequest> =
-            pending.iter_mut().flatten().map(|prepared| std::mem::take(&mut prepared.request)).collect();
-        let widths = pending.iter().flatten().map(|prepared| prepared.width).collect::<Vec<_>>();
-        let forecasts = match width {
-            Some(_) => self.call.model.forecast(requests, &widths, self.call)?,
-            None => Vec::new(),
+        (self.ready, self.values, self.ensemble) = (0, 0, None);
+        let (widths, requests): (Vec<Width>, Vec<SeriesRequest>) = pending
+            .iter_mut()
+            .flatten()
+            .map(|prepared| (prepared.width, std::mem::take(&mut prepared.request)))
+            .unzip();
+        let forecasts = match requests.is_empty() {
+            true => Vec::new(),
+            false => self.call.model.forecast(requests, &widths, self.call)?,
         };
         let mut forecasts = forecasts.into_iter();
         for series in pending {

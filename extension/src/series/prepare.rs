@@ -97,16 +97,7 @@ pub fn prepare(group: ValueGroup, rules: &Rules<'_>) -> Result<Result<Prepared, 
     let grid = Grid::fit(rules.calendar, width, &starts);
     let cutoff = grid.end(last);
 
-    let future: Vec<Instant> = match rules.reach {
-        Reach::Bars(horizon) => grid.after(last).take(horizon).collect(),
-        Reach::Until(until) => {
-            grid.after(last).take_while(|&start| start <= until).take(rules.max_horizon + 1).collect()
-        }
-    };
-    let asked = match rules.reach {
-        Reach::Bars(horizon) => horizon,
-        Reach::Until(_) => future.len(),
-    };
+    let (future, asked) = rules.reach.starts(&grid, last, rules.max_horizon);
     if asked == 0 {
         let detail = format!("No row of series \"{name}\" starts up to until.");
         return fault("past_until", None, Some(cutoff), detail);

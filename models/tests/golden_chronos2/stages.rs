@@ -200,9 +200,9 @@ fn compare_weights(shown: &Shown, order: &Order, golden: &Golden, noted: &mut re
             } else {
                 shown.tokens.iter().filter(|(other, _)| *other == row).map(|(_, at)| *at).collect()
             };
-            for head in 0..heads {
-                for (index, &key) in seen.iter().enumerate() {
-                    ours.push(got[token][head][index]);
+            for (head, weights) in got[token].iter().enumerate() {
+                for (&key, &ours_of_key) in seen.iter().zip(weights) {
+                    ours.push(ours_of_key);
                     theirs.push(if across { weight(at, head, row, key) } else { weight(row, head, at, key) });
                 }
             }
