@@ -204,6 +204,43 @@ fn a_series_gives_the_same_numbers_alone_and_among_others_unless_they_shall_lear
 }
 
 #[test]
+fn cross_learning_groups_series_by_the_model_and_not_by_how_they_are_read() {
+    let db = Database::new("cross_learning_groups");
+    let _models = Models::register(&db, &["tiny-b"]);
+    db.run(
+        "create table t as select lpad(s::text, 3, '0') as symbol, timestamptz '2024-01-01 00:00+00' + i * interval '1 hour' as ts,
+                sin(i * 0.3 + s) as y, cos(i * 0.1 * s) as z
+         from generate_series(1, 300) s, generate_series(0, 23) i",
+    );
+    let got = numbers(
+        &db,
+        "select forecast from kronos.chronos_predict('t', '{y}', 2, past_covariates => '{z}',
+            options => '{\"cross_learning\": true}')",
+    );
+    let model =
+        Chronos2::load(&Chronos2Files { model: fixture("tiny-b"), adapter: None }, &Device::Cpu).unwrap();
+    let (y, z) = (
+        numbers(&db, "select y from t order by symbol, ts"),
+        numbers(&db, "select z from t order by symbol, ts"),
+    );
+    let requests: Vec<SeriesRequest> = y
+        .chunks(24)
+        .zip(z.chunks(24))
+        .map(|(y, z)| SeriesRequest {
+            past_covariates: vec![z.to_vec()],
+            ..SeriesRequest::univariate(y.to_vec(), 2)
+        })
+        .collect();
+    let options = Chronos2Options { cross_learning: Some(256), ..Chronos2Options::default() };
+    let forecasts = model.forecast(&requests, &options, &NeverInterrupt).unwrap();
+    let expected: Vec<f64> = forecasts
+        .into_iter()
+        .flat_map(|forecast| forecast.unwrap().at(&[0.5]).unwrap().values[0][0].clone())
+        .collect();
+    assert_eq!(got, expected);
+}
+
+#[test]
 fn frequencies_and_keys_of_all_kinds() {
     let db = Database::new("frequencies_and_keys");
     let _models = Models::register(&db, &["tiny-b"]);
