@@ -15,9 +15,16 @@ fn a_quickstart_from_a_csv_file_ends_in_a_forecast() {
     let db = migrated("ingest_quickstart");
     let text = succeed(worker::of(&db).arg("load").arg(folder.join("leaders_daily.csv.gz")));
     assert!(text.contains("58449 rows, 0 rejected"), "{text}");
-    let rows =
-        db.rows("select series, close from kronos_predict('market.bars_1d', 5, only_series => '{SPY}')");
-    assert_eq!(rows.len(), 5);
+    let forecast = |options: &str, symbol: &str| -> Vec<String> {
+        let rows = db.rows(&format!(
+            "select (ts at time zone 'UTC')::date || coalesce(' ' || status, '')
+             from kronos_predict('market.bars_1d', 3, only_series => '{{{symbol}}}', options => '{options}') order by step"
+        ));
+        rows.into_iter().map(|row| row[0].clone().unwrap()).collect()
+    };
+    assert_eq!(forecast("{}", "BTCUSD"), ["2023-03-02", "2023-03-03", "2023-03-04"]);
+    // 2 April 2021 was Good Friday.
+    assert_eq!(forecast(r#"{"calendar": "XNYS"}"#, "SPY"), ["2021-04-01", "2021-04-05", "2021-04-06"]);
     // Loading again changes nothing.
     succeed(worker::of(&db).arg("load").arg(folder.join("leaders_daily.csv.gz")));
     assert_eq!(db.value("select count(*) from market.bars"), "58449");
