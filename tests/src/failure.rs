@@ -14,7 +14,9 @@ pub struct SqlFailure {
 }
 
 impl SqlFailure {
-    pub(crate) fn new(error: &postgres::Error) -> Self {
+    /// What the server said; fails when the error is not the server's.
+    #[track_caller]
+    pub fn new(error: &postgres::Error) -> Self {
         let Some(error) = error.as_db_error() else { panic!("the server did not raise this error: {error}") };
         Self {
             code: error.code().code().to_owned(),

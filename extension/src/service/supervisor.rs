@@ -8,7 +8,7 @@ use super::child::{Child, End};
 use super::{LOCK, SOCKET, settings};
 use crate::guc;
 use kronos_engine::frame::{FrameReader, write};
-use kronos_engine::message::{Refusal, Reply, Request};
+use kronos_engine::message::{Reply, Request};
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
 use pgrx::{log, pg_sys, warning};
 use rustix::fs::{FlockOperation, flock};
@@ -27,18 +27,15 @@ const HEALTHY: Duration = Duration::from_secs(10);
 /// Early deaths in a row that are answered by an engine at once.
 const FREE_RESTARTS: u32 = 3;
 
-/// Longest pause between early deaths.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Longest pause between early deaths: sessions wait for it rather than fail, and a fork a second harms nobody.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a supervisor waits for one that is leaving to let go of the socket.
 const HANDOVER: Duration = Duration::from_secs(5);
 
-/// Callers are turned away rather than kept waiting when the next engine is further away than this.
-const SHORT_PAUSE: Duration = Duration::from_secs(1);
-
 /// Has the server start a supervisor: at its own start when called from there, else now, at a session's request.
 ///
-/// `Ok(false)` when the server has no place for another background worker.
+/// `false` when the server has no place for another background worker.
 pub fn register(at_start: bool) -> bool {
     let worker = BackgroundWorkerBuilder::new("kronos supervisor")
         .set_type("kronos supervisor")
@@ -145,9 +142,6 @@ impl Supervisor {
             }
             self.bury();
             self.watch();
-            if self.child.is_none() && self.due.saturating_duration_since(Instant::now()) > SHORT_PAUSE {
-                self.turn_away();
-            }
         }
         if let Some((child, _)) = self.child.take() {
             child.destroy();
@@ -219,21 +213,6 @@ impl Supervisor {
                 child.kill();
             }
             Err(_) => self.contact = None,
-        }
-    }
-
-    /// Tells callers that wait for an engine that none will come soon.
-    fn turn_away(&self) {
-        let reason = "the engine keeps ending early".into();
-        let mut message = Vec::new();
-        if self.listener.set_nonblocking(true).is_err()
-            || write(&Reply::Refused(Refusal::Broken { reason }), &mut message).is_err()
-        {
-            return;
-        }
-        while let Ok((mut caller, _)) = self.listener.accept() {
-            // A message this short fits the buffer of a new socket; whoever has gone needs none.
-            let _ = caller.set_nonblocking(true).and_then(|()| caller.write_all(&message));
         }
     }
 }
