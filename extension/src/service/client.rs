@@ -132,7 +132,7 @@ fn attempt(message: &[u8], series: usize, patience: Patience) -> Result<Answer, 
             Ok(count) => {
                 heard = Instant::now();
                 reader.push(&piece[..count]);
-                while let Some(reply) = reader.next()? {
+                while let Some(reply) = reader.next_message()? {
                     let last = assembly.take(reply).map_err(|refusal| {
                         if !matches!(refusal, Refusal::Protocol { .. } | Refusal::Broken { .. }) {
                             KEPT.set(stream.try_clone().ok());

@@ -254,7 +254,7 @@ impl Contact {
                 Err(error) => return Err(error),
             }
         }
-        while self.reader.next::<Reply>().map_err(io::Error::other)?.is_some() {
+        while self.reader.next_message::<Reply>().map_err(io::Error::other)?.is_some() {
             (self.sent, self.heard) = (None, Instant::now());
         }
         match self.sent {

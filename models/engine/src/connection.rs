@@ -64,7 +64,7 @@ impl Connection {
                 Ok(0) => return Err(Ended::Gone),
                 Ok(count) => {
                     self.reader.push(&scratch[..count]);
-                    if let Some(request) = self.reader.next()? {
+                    if let Some(request) = self.reader.next_message()? {
                         return Ok(Some(request));
                     }
                 }

@@ -8,6 +8,7 @@ use crate::message::{
 };
 use crate::runner;
 use crate::statistics::{Counters, now, resident_bytes};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Component;
 use std::sync::atomic::Ordering;
@@ -214,8 +215,7 @@ impl Shared {
         if state.tickets.values().filter(|ticket| ticket.is_queued()).count() >= limit {
             return Err(Refusal::QueueFull { limit });
         }
-        let version = model.version.clone();
-        if !state.slots.contains_key(&version) {
+        if let Entry::Vacant(place) = state.slots.entry(model.version.clone()) {
             let thread = std::thread::Builder::new().name("kronos-model".into());
             let shared = self.clone();
             thread
@@ -228,7 +228,7 @@ impl Shared {
                 evict: false,
                 used: 0,
             };
-            state.slots.insert(version, slot);
+            place.insert(slot);
         }
         self.put(state, Arc::new(ticket), work);
         Ok(None)

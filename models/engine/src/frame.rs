@@ -84,7 +84,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// Any [`FrameError`]; the stream is then of no use.
-    pub fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, FrameError> {
+    pub fn next_message<M: DeserializeOwned>(&mut self) -> Result<Option<M>, FrameError> {
         let Some((header, rest)) = self.bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
         let [a, b, c, version, length @ ..] = *header;
         if [a, b, c] != MAGIC {

@@ -95,8 +95,8 @@ fn decode(bytes: &[u8], as_request: bool) -> usize {
         reader.push(piece);
         loop {
             let more = match as_request {
-                true => reader.next::<Request>().map(|message| message.is_some()),
-                false => reader.next::<Reply>().map(|message| message.is_some()),
+                true => reader.next_message::<Request>().map(|message| message.is_some()),
+                false => reader.next_message::<Reply>().map(|message| message.is_some()),
             };
             match more {
                 Ok(true) => {}
@@ -156,7 +156,7 @@ fn messages_survive_the_journey_in_pieces_of_any_size() {
         let mut got: Vec<Request> = Vec::new();
         for piece in bytes.chunks(size) {
             reader.push(piece);
-            while let Some(message) = reader.next().unwrap() {
+            while let Some(message) = reader.next_message().unwrap() {
                 got.push(message);
             }
         }
@@ -188,7 +188,7 @@ fn every_error_of_a_model_is_the_same_after_the_journey() {
         write(&kronos_engine::fault::Fault::from(error), &mut bytes).unwrap();
         let mut reader = FrameReader::default();
         reader.push(&bytes);
-        let fault: kronos_engine::fault::Fault = reader.next().unwrap().unwrap();
+        let fault: kronos_engine::fault::Fault = reader.next_message().unwrap().unwrap();
         assert_eq!(E::from(fault).to_string(), text);
     }
 }

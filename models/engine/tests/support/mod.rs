@@ -145,7 +145,7 @@ impl Caller {
     pub fn receive(&mut self) -> Option<Reply> {
         let mut piece = [0; 4096];
         loop {
-            if let Some(reply) = self.reader.next().unwrap() {
+            if let Some(reply) = self.reader.next_message().unwrap() {
                 return Some(reply);
             }
             match self.stream.read(&mut piece).unwrap() {
