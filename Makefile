@@ -27,11 +27,15 @@ check: setup ## formatting, lints, and the arrows between the crates
 golden: setup ## parity with the published model, on every set found; KRONOS_GOLDEN=folder adds one
 	@.ci/golden
 
+fuzz: setup ## 100,000 damaged model files and as many damaged messages
+	@export PROPTEST_CASES=100000 && $(call cargo,test) --test artifact_fuzz --test protocol_fuzz
+
 frames: setup ## recorded frames of venues decode to the expected trades; KRONOS_FRAMES=folder takes others
 	@export KRONOS_FRAMES=$(if $(KRONOS_FRAMES),"$(abspath $(KRONOS_FRAMES))") && $(call cargo,test) --test frames
 
 bench: build ## time per forecast and per decode step, rows per second into market.trades beside \copy
 	@$(call cargo,bench) --bench kronos --bench layers --bench allocation
+	@export KRONOS_BENCH=1 && $(call cargo,test) --test service throughput -- --nocapture
 	@.ci/cluster up bench-cluster && export KRONOS_DATABASE_URL="$$(.ci/cluster uri bench-cluster)" && \
 		$(call cargo,bench) --bench throughput; status=$$?; .ci/cluster down bench-cluster; exit $$status
 

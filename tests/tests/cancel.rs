@@ -111,7 +111,10 @@ fn threads_are_as_many_as_set_and_leave_signals_to_the_backend() {
     assert!(masks().is_empty(), "threads before the first call");
     if db.value("show kronos.service") == "on" {
         rows(&mut client, "select * from kronos_predict('bars', 2, samples => 2)");
-        assert!(masks().is_empty(), "the engine is another process, so a session has no thread beside its own");
+        assert!(
+            masks().is_empty(),
+            "the engine is another process, so a session has no thread beside its own"
+        );
         return;
     }
     for threads in [1, 3] {
