@@ -1,7 +1,7 @@
 # `make demo` shows a forecast, `make test` proves the project; both set up and build what they need.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check golden frames bench up down psql uri install
+.PHONY: help setup build demo test check golden fuzz frames bench up down psql uri install
 
 # One profile and one selection of features for everything, so that each dependency is compiled once.
 cargo = . .ci/env.sh && require_postgres && cargo $(1) --profile release --locked --workspace --features "kronos/pg$$pg_version"
