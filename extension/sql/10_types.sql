@@ -9,7 +9,8 @@ create type kronos.bar_forecast as (
   series text, ts timestamptz, step int,
   open float8, high float8, low float8, close float8, volume float8, amount float8,
   lower float8, upper float8, quantiles float8[], prob_up float8,
-  cutoff timestamptz, model_version text, status text);
+  cutoff timestamptz, model_version text, status text,
+  raw_forecast float8, raw_lower float8, raw_upper float8, calibration text, calibration_version bigint);
 comment on type kronos.bar_forecast is
   'One step of a forecast of bars. status NULL is a good row; otherwise the series could not be forecast and the row has no numbers.';
 comment on column kronos.bar_forecast.ts is 'Start of the forecast bar; in a row with a status, the start of the first bar at fault.';
@@ -24,12 +25,23 @@ comment on column kronos.bar_forecast.cutoff is 'End of the last bar used.';
 comment on column kronos.bar_forecast.model_version is 'name@digest of the model.';
 comment on column kronos.bar_forecast.status is
   'NULL, or why there is no forecast: short_history, nan, gap, duplicate_ts, irregular, no_rows, null_series, past_until, horizon_limit, no_session, non_finite.';
+comment on column kronos.bar_forecast.raw_forecast is 'Close of the model itself; NULL without a calibration, as are the columns after it.';
+comment on column kronos.bar_forecast.raw_lower is 'Lower end of the model''s own interval.';
+comment on column kronos.bar_forecast.raw_upper is 'Upper end of the model''s own interval.';
+comment on column kronos.bar_forecast.calibration is 'Calibration that made the row what it is.';
+comment on column kronos.bar_forecast.calibration_version is 'Version of its state that was used; NULL where it had learnt nothing yet.';
 
 create type kronos.forecast_point as (
   series text, target text, ts timestamptz, step int,
   forecast float8, lower float8, upper float8, quantiles float8[],
-  cutoff timestamptz, model_version text, status text);
+  cutoff timestamptz, model_version text, status text,
+  raw_forecast float8, raw_lower float8, raw_upper float8, calibration text, calibration_version bigint);
 comment on type kronos.forecast_point is 'One step of a forecast of one value.';
+comment on column kronos.forecast_point.raw_forecast is 'Forecast of the model itself; NULL without a calibration, as are the columns after it.';
+comment on column kronos.forecast_point.raw_lower is 'Lower end of the model''s own interval.';
+comment on column kronos.forecast_point.raw_upper is 'Upper end of the model''s own interval.';
+comment on column kronos.forecast_point.calibration is 'Calibration that made the row what it is.';
+comment on column kronos.forecast_point.calibration_version is 'Version of its state that was used; NULL where it had learnt nothing yet.';
 
 create type kronos.bar_path as (
   series text, path int, ts timestamptz, step int,

@@ -14,6 +14,7 @@ create function kronos.chronos_predict(
   level float8 default 0.9,
   quantile_levels float8[] default null,
   model text default null,
+  calibration text default null,
   options jsonb default '{}')
 returns setof kronos.forecast_point
 language c stable parallel restricted cost 100000 rows 1000
@@ -38,6 +39,7 @@ create function kronos.forecast(
   until timestamptz default null,
   level float8 default 0.9,
   quantile_levels float8[] default null,
+  calibration text default null,
   options jsonb default '{}')
 returns setof kronos.forecast_point
 language c stable parallel restricted cost 100000 rows 1000

@@ -166,7 +166,7 @@ pub(super) fn utf8(name: &CStr) -> Result<&str> {
 }
 
 /// Columns of `kronos.bar_forecast`, in its order.
-const FORECAST_COLUMNS: usize = 16;
+const FORECAST_COLUMNS: usize = 21;
 
 /// Columns of `kronos.bar_path`, in its order.
 const PATH_COLUMNS: usize = 12;

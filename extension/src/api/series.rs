@@ -21,7 +21,7 @@ use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
 /// Columns of `kronos.forecast_point`, in its order.
-const COLUMNS: usize = 11;
+const COLUMNS: usize = 16;
 
 /// What bars are forecast of under the front door.
 const CLOSE: &str = "close";
@@ -41,6 +41,7 @@ fn chronos_predict(
     interval_level: Option<f64>,
     levels: Option<Vec<Option<f64>>>,
     model: Option<&str>,
+    calibration: Option<&str>,
     options: Option<JsonB>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<(), ErrorReport> {
@@ -55,6 +56,7 @@ fn chronos_predict(
         until,
         level: level(interval_level)?,
         levels: quantile_levels(levels)?,
+        calibration,
         fcinfo,
     };
     asked.columns(SeriesModel::chronos(model)?, variates, options)?;
@@ -76,6 +78,7 @@ fn forecast(
     until: Option<TimestampWithTimeZone>,
     interval_level: Option<f64>,
     levels: Option<Vec<Option<f64>>>,
+    calibration: Option<&str>,
     options: Option<JsonB>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<(), ErrorReport> {
@@ -90,6 +93,7 @@ fn forecast(
         until,
         level: level(interval_level)?,
         levels: quantile_levels(levels)?,
+        calibration,
         fcinfo,
     };
     if let Some(baseline) = model.and_then(Baseline::from_name) {
@@ -115,12 +119,16 @@ struct Asked<'a> {
     until: Option<TimestampWithTimeZone>,
     level: f64,
     levels: QuantileLevels,
+    calibration: Option<&'a str>,
     fcinfo: pg_sys::FunctionCallInfo,
 }
 
 impl Asked<'_> {
     /// Forecasts columns.
     fn columns(self, model: SeriesModel, variates: Variates, options: Option<JsonB>) -> Result<()> {
+        if let Some(name) = self.calibration {
+            return Err(Error::UndefinedCalibration { name: name.to_owned() });
+        }
         let relation = Relation::open(self.relation)?;
         let call = Call::new(
             model,
@@ -164,7 +172,7 @@ impl Asked<'_> {
             model: Some(version),
             samples: ("samples", None),
             seed: Some(0),
-            calibration: None,
+            calibration: self.calibration,
             options,
             source: Source::Relation,
         })?;
