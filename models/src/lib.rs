@@ -14,6 +14,7 @@ pub mod forecast;
 pub mod interrupt;
 pub mod kronos;
 pub mod layers;
+pub mod metrics;
 pub mod quantile;
 pub mod random;
 pub mod series;
