@@ -21,6 +21,11 @@ set local client_min_messages = warning;
 \ir 170_validate.sql
 \ir 180_privileges.sql
 \ir 190_jobs.sql
+\ir 200_ledger.sql
+\ir 210_ledger_timescale.sql
+\ir 220_policies.sql
+\ir 225_ledger_views.sql
+\ir 230_ledger_privileges.sql
 \ir 300_trading_schema.sql
 \ir 310_trading_knobs.sql
 \ir 320_trading_positions.sql

@@ -3,26 +3,7 @@
 use crate::{error::Result, postgres::Database};
 
 /// The files in the order of `sql/install.sql`, compiled in so that the worker needs no checkout.
-pub const FILES: &[(&str, &str)] = &[
-    ("000_installation.sql", include_str!("../../sql/000_installation.sql")),
-    ("010_roles.sql", include_str!("../../sql/010_roles.sql")),
-    ("100_instruments.sql", include_str!("../../sql/100_instruments.sql")),
-    ("110_ticks.sql", include_str!("../../sql/110_ticks.sql")),
-    ("120_bars.sql", include_str!("../../sql/120_bars.sql")),
-    ("130_feeds.sql", include_str!("../../sql/130_feeds.sql")),
-    ("140_timescale.sql", include_str!("../../sql/140_timescale.sql")),
-    ("150_trade_bars.sql", include_str!("../../sql/150_trade_bars.sql")),
-    ("160_daily.sql", include_str!("../../sql/160_daily.sql")),
-    ("170_validate.sql", include_str!("../../sql/170_validate.sql")),
-    ("180_privileges.sql", include_str!("../../sql/180_privileges.sql")),
-    ("190_jobs.sql", include_str!("../../sql/190_jobs.sql")),
-    ("300_trading_schema.sql", include_str!("../../sql/300_trading_schema.sql")),
-    ("310_trading_knobs.sql", include_str!("../../sql/310_trading_knobs.sql")),
-    ("320_trading_positions.sql", include_str!("../../sql/320_trading_positions.sql")),
-    ("330_trading_breakers.sql", include_str!("../../sql/330_trading_breakers.sql")),
-    ("340_trading_allocations.sql", include_str!("../../sql/340_trading_allocations.sql")),
-    ("380_trading_privileges.sql", include_str!("../../sql/380_trading_privileges.sql")),
-];
+pub const FILES: &[(&str, &str)] = include!("../../sql/files.rs");
 
 /// Key of the advisory lock that keeps two set-ups of one database apart.
 const LOCK: i64 = 0x6b72_6f6e_6f73;
