@@ -19,5 +19,6 @@ pub mod quantile;
 pub mod random;
 pub mod series;
 pub mod simulate;
+pub mod train;
 
 pub use error::{ModelError, Result};

@@ -38,6 +38,12 @@ impl Stream {
         self.0
     }
 
+    /// Four words of 32 random bits for one place: what a mask of many elements is drawn from.
+    pub fn words(self, path: u32, step: u32, draw: u32) -> [u32; 4] {
+        // The last word of the counter keeps these apart from `uniform`.
+        philox4x32([path, step, draw, 1], [self.0 as u32, (self.0 >> 32) as u32])
+    }
+
     /// A uniform number in [0, 1) with 53 random bits for one draw of one step of one path.
     pub fn uniform(self, path: u32, step: u32, draw: u32) -> f64 {
         let [a, b, ..] = philox4x32([path, step, draw, 0], [self.0 as u32, (self.0 >> 32) as u32]);
