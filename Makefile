@@ -1,13 +1,13 @@
 # `make demo` shows a forecast, `make test` proves the project; both set up and build what they need.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check golden fuzz frames bench up down psql uri install
+.PHONY: help setup build demo test test-timescale check golden fuzz frames bench up down psql uri install
 
 # One profile and one selection of features for everything, so that each dependency is compiled once.
 cargo = . .ci/env.sh && require_postgres && cargo $(1) --profile release --locked --workspace --features "kronos/pg$$pg_version"
 
 help: ## lists the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 setup: ## installs what is missing (PostgreSQL with headers, libclang); needs cargo
 	@.ci/setup
@@ -20,6 +20,9 @@ demo: build ## prints a forecast; BARS=file.csv[.gz] takes your own bars
 
 test: build ## unit, golden and integration tests
 	@.ci/test
+
+test-timescale: setup ## the tests on PostgreSQL 17 with TimescaleDB, in a Debian 13 root made below target/
+	@.ci/test-timescale
 
 check: setup ## formatting, lints, and the arrows between the crates
 	@.ci/check

@@ -9,9 +9,13 @@ readonly supported_versions="17 16 15"
 
 # The caller's own connection settings must never point these scripts at another server.
 for variable in "${!PG@}"; do
-    [[ $variable == PG_CONFIG ]] || unset "$variable"
+    [[ $variable == PG_CONFIG || $variable == PGRX_HOME ]] || unset "$variable"
 done
 unset variable
+
+# Where the scripts put clusters; the tests look there too.
+clusters=${KRONOS_CLUSTERS:-$root/target}
+readonly clusters
 
 say() { printf 'kronos: %s\n' "$*"; }
 
@@ -63,4 +67,32 @@ require_postgres() {
         die "no PostgreSQL ($supported_versions) with server headers found" \
             "Run 'make setup', or set PG_CONFIG to the pg_config of your server."
     pg_version=$(server_version "$pg_config")
+}
+
+# What apt needs before it to act as root: nothing, or sudo where it asks no password; fails where neither helps.
+elevation() {
+    if [[ $(id -u) -eq 0 ]]; then return; fi
+    if ! sudo -n true 2> /dev/null; then return 1; fi
+    printf 'sudo -n\n'
+}
+
+# Where files go that the server's user must read: target/NAME, or below /var/lib with target/NAME a link to it when
+# that user cannot enter the project (a clone in root's home, say). Prints the folder; makes it.
+server_user=$(if [[ $(id -u) -eq 0 ]]; then echo postgres; else id -un; fi)
+readonly server_user
+folder_for_server() {
+    local folder=$1 elsewhere
+    mkdir -p "${folder%/*}"
+    if [[ ! -e $folder ]]; then
+        rm -f "$folder"
+        mkdir "$folder"
+        if [[ $(id -u) -eq 0 ]] && ! runuser -u "$server_user" -- test -r "$folder"; then
+            rmdir "$folder"
+            elsewhere=/var/lib/kronos-dev/$(printf '%s' "$root" | sha256sum | cut -c1-12)/${folder#"$root/target/"}
+            mkdir -p "$elsewhere"
+            ln -sfn "$elsewhere" "$folder"
+            say "user $server_user cannot enter $root: $folder is $elsewhere" >&2
+        fi
+    fi
+    (cd "$folder" && pwd -P)
 }

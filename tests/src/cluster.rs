@@ -19,6 +19,11 @@ pub fn project_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the project")
 }
 
+/// The folder of the cluster that `.ci/cluster up NAME` makes: below `KRONOS_CLUSTERS` as there, else below `target`.
+pub fn cluster_folder(name: &str) -> PathBuf {
+    std::env::var_os("KRONOS_CLUSTERS").map_or_else(|| project_root().join("target"), PathBuf::from).join(name)
+}
+
 /// The folder `../shared/<path>` beside the project, or `None` with one line on stderr where it is absent: the test
 /// that asked then returns. The line goes past the capture of test output, so that `make test` can repeat it.
 pub fn shared_folder(path: &str) -> Option<PathBuf> {
@@ -40,7 +45,7 @@ impl Cluster {
     fn find() -> Self {
         const NAME: &str = "test-cluster";
         let given = std::env::var("KRONOS_TEST_URI").ok();
-        let programs = given.is_none().then(|| project_root().join("target").join(NAME).join("bin"));
+        let programs = given.is_none().then(|| cluster_folder(NAME).join("bin"));
         let uri = given.unwrap_or_else(|| {
             cluster_script("up", NAME);
             cluster_script("uri", NAME)

@@ -24,7 +24,7 @@ mod cluster;
 mod database;
 mod failure;
 
-pub use cluster::{Cluster, project_root, shared_folder};
+pub use cluster::{Cluster, cluster_folder, project_root, shared_folder};
 pub use database::{Database, Row, rows};
 pub use failure::SqlFailure;
 pub use postgres::{Client, NoTls};

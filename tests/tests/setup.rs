@@ -1,6 +1,6 @@
 //! The private cluster of `make up`, and the set-up before it.
 
-use kronos_tests::project_root;
+use kronos_tests::{cluster_folder, project_root};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ impl Private {
     }
 
     fn folder(&self) -> PathBuf {
-        project_root().join("target").join(self.0).canonicalize().expect("the cluster has a folder")
+        cluster_folder(self.0).canonicalize().expect("the cluster has a folder")
     }
 
     /// What psql of the cluster prints for a query through the printed URI.
@@ -37,7 +37,7 @@ impl Private {
 impl Drop for Private {
     fn drop(&mut self) {
         self.call("down");
-        if let Ok(folder) = project_root().join("target").join(self.0).canonicalize() {
+        if let Ok(folder) = cluster_folder(self.0).canonicalize() {
             std::fs::remove_dir_all(folder).ok();
         }
     }

@@ -139,7 +139,7 @@ unsafe fn become_engine(supervisor: libc::pid_t, keep: RawFd) {
             libc::_exit(0);
         }
         // Before IsUnderPostmaster is cleared: it does nothing afterwards.
-        pg_sys::set_ps_display(c"inference".as_ptr());
+        set_ps_display(c"inference");
         // A native library's exit() must not run the server's callbacks.
         pg_sys::on_exit_reset();
         pg_sys::dsm_detach_all();
@@ -158,6 +158,20 @@ unsafe fn become_engine(supervisor: libc::pid_t, keep: RawFd) {
     }
     // Where the system has no such file, it takes whom it takes.
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+}
+
+/// Names the process in `ps`. PostgreSQL 16 made the function an inline one above another.
+///
+/// # Safety
+/// As the function of the server: in the main thread.
+unsafe fn set_ps_display(activity: &std::ffi::CStr) {
+    // SAFETY: as the caller promises; the text is read before the call returns.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        pg_sys::set_ps_display(activity.as_ptr());
+        #[cfg(any(feature = "pg16", feature = "pg17"))]
+        pg_sys::set_ps_display_with_len(activity.as_ptr(), activity.count_bytes());
+    }
 }
 
 extern "C" fn leave(_: i32) {

@@ -1,6 +1,6 @@
 //! A private cluster that these tests may stop, crash and reconfigure, one at a time.
 
-use kronos_tests::{Client, NoTls, Row, SqlFailure, project_root, rows};
+use kronos_tests::{Client, NoTls, Row, SqlFailure, cluster_folder, project_root, rows};
 use postgres::Config;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ impl Cluster {
     pub fn with(settings: &[(&str, &str)]) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let home = project_root().join("target").join(NAME);
+        let home = cluster_folder(NAME);
         script("down");
         std::fs::remove_file(home.join("data/postgresql.auto.conf")).ok();
         script("up");
