@@ -1,5 +1,8 @@
 -- The ledger as people read it: views of schema kronos that show a forecast to whoever may read its input.
 -- They belong to the user, not to the extension, and stay when it is dropped.
+--
+-- Each asks CASE WHEN the whole input may be read THEN true ELSE the run is one's own: the second question, over every run
+-- of the caller, is not even prepared where the first is answered by yes.
 call market.require_not_newer('225_ledger_views.sql', 1);
 
 create or replace view ledger.readable_inputs as
@@ -48,25 +51,35 @@ begin
              then row(f.ts, f.open, f.high, f.low, f.forecast, f.volume, f.amount)::ledger.bar end as bar,
            f.prob_up, f.model_version, f.calibration, f.calibration_version, f.status, f.event_context, f.features
     from ledger.forecasts f
-    where f.relation in (select i.relation from ledger.readable_inputs i)
-       or f.run_id in (select r.run_id from ledger.own_runs r);
+    where case when f.relation in (select i.relation from ledger.readable_inputs i) then true
+               else f.run_id in (select r.run_id from ledger.own_runs r) end;
   comment on view kronos.forecasts is
     'Every forecast in the ledger that the caller may see: those of inputs it may SELECT from. Columns as in ledger.forecasts.';
   comment on column kronos.forecasts.bar is 'The forecast bar; NULL from models that forecast single columns.';
 
+  -- Which rows are the latest is read from the index alone; only those are then fetched from the table.
   create or replace view kronos.latest_forecasts with (security_barrier) as
-    select distinct on (f.series, f.relation, f.target, f.model_version, f.calibration, f.kind, f.ts)
-           f.run_id, f.kind, f.relation, f.series, f.target, f.ts, f.step, f.issued_at, f.cutoff,
+    select f.run_id, k.kind, k.relation, k.series, k.target, k.ts, f.step, f.issued_at, k.cutoff,
            f.forecast, f.lower, f.upper, f.level, f.quantile_levels, f.quantiles,
            f.raw_forecast, f.raw_lower, f.raw_upper,
            case when f.open is not null
-             then row(f.ts, f.open, f.high, f.low, f.forecast, f.volume, f.amount)::ledger.bar end as bar,
-           f.prob_up, f.model_version, f.calibration, f.calibration_version, f.status, f.event_context, f.features
-    from ledger.forecasts f
-    where f.kind <> 'backtest'
-      and (f.relation in (select i.relation from ledger.readable_inputs i)
-           or f.run_id in (select r.run_id from ledger.own_runs r))
-    order by f.series, f.relation, f.target, f.model_version, f.calibration, f.kind, f.ts, f.cutoff desc;
+             then row(k.ts, f.open, f.high, f.low, f.forecast, f.volume, f.amount)::ledger.bar end as bar,
+           f.prob_up, k.model_version, k.calibration, f.calibration_version, f.status, f.event_context, f.features
+    from (
+      select distinct on (n.series, n.relation, n.target, n.model_version, n.calibration, n.kind, n.ts)
+             n.series, n.relation, n.target, n.model_version, n.calibration, n.kind, n.ts, n.cutoff
+      from ledger.forecasts n
+      where n.kind <> 'backtest'
+        and case when n.relation in (select i.relation from ledger.readable_inputs i) then true
+                 else n.run_id in (select r.run_id from ledger.own_runs r) end
+      order by n.series, n.relation, n.target, n.model_version, n.calibration, n.kind, n.ts, n.cutoff desc
+    ) k
+    cross join lateral (
+      select * from ledger.forecasts f
+      where f.series = k.series and f.relation = k.relation and f.target = k.target and f.model_version = k.model_version
+        and f.calibration = k.calibration and f.kind = k.kind and f.ts = k.ts and f.cutoff = k.cutoff
+      limit 1
+    ) f;
   comment on view kronos.latest_forecasts is
     'For each input, series, target, model, calibration and time the forecast with the newest cutoff; backtests are left out.';
 
@@ -76,7 +89,7 @@ begin
            f.lower, f.upper, f.level, f.quantile_levels, f.quantiles, f.prob_up, f.model_version, f.calibration,
            f.calibration_version, f.status, f.event_context, f.features
     from kronos.forecasts f
-    where f.bar is not null;
+    where (f.bar).open is not null;
   comment on view kronos.kronos_forecasts is 'Forecasts of whole bars, one column per price.';
 
   create or replace view kronos.ml_predictions with (security_barrier) as
@@ -90,8 +103,8 @@ begin
            r.horizon, r.args, r.seed, r.scheduled_for, r.as_of, r.cutoff, r.n_series, r.n_ok, r.n_failed, r.duration_ms,
            r.state, r.sqlstate, r.message, r.runner_pid
     from ledger.runs r
-    where r.relation in (select i.relation from ledger.readable_inputs i)
-       or r.run_id in (select o.run_id from ledger.own_runs o);
+    where case when r.relation in (select i.relation from ledger.readable_inputs i) then true
+               else r.run_id in (select o.run_id from ledger.own_runs o) end;
   comment on view kronos.runs is 'Runs of inputs that the caller may read. Columns as in ledger.runs.';
 
   create or replace view kronos.failures with (security_barrier) as

@@ -4,7 +4,7 @@
 --
 -- Safe to run again at any time: each file is idempotent and records its version in market.installed_files.
 -- Run it again after `create extension timescaledb`: plain tables become hypertables in place, with their rows.
--- `kronos-ingest migrate` applies the same files.
+-- `kronos-ingest migrate` and `call kronos.install()` apply the same files, by the list in sql/files.rs.
 \set ON_ERROR_STOP on
 \set QUIET on
 begin;
@@ -24,6 +24,7 @@ set local client_min_messages = warning;
 \ir 200_ledger.sql
 \ir 210_ledger_timescale.sql
 \ir 220_policies.sql
+\ir 222_ledger_runs.sql
 \ir 225_ledger_views.sql
 \ir 230_ledger_privileges.sql
 \ir 300_trading_schema.sql

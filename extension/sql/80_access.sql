@@ -31,7 +31,9 @@ begin
     union all
     select 'SELECT', 'table', format('kronos.%I', a.object), 1
     from _kronos.access a
+    -- Views of the ledger come with the ledger.
     where a.kind = 'view' and array_position(levels, a.level) <= wanted
+      and to_regclass(format('kronos.%I', a.object)) is not null
     order by place, object
   loop
     execute format('grant %s on %s %s to %s', item.privilege, item.kind, item.object, role);
@@ -40,6 +42,9 @@ begin
     object := item.object;
     return next;
   end loop;
+  if to_regprocedure('ledger.grant_to(text,text)') is not null then
+    call ledger.grant_to(role::text, case when wanted = 1 then 'read' else 'write' end);
+  end if;
 end
 $$;
 comment on function kronos.grant_access is

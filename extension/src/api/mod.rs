@@ -7,4 +7,5 @@ mod models;
 mod ops;
 mod series;
 mod service;
+mod setup;
 mod simulate;
