@@ -15,6 +15,7 @@ pub mod interrupt;
 pub mod kronos;
 pub mod layers;
 pub mod metrics;
+pub mod nbeats;
 pub mod quantile;
 pub mod random;
 pub mod series;

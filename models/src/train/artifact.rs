@@ -209,7 +209,8 @@ pub fn open(directory: &Path) -> Result<Option<Manifest>> {
     Ok(Some(manifest))
 }
 
-fn pretty(value: &impl Serialize) -> Result<Vec<u8>> {
+/// JSON as people read it, for a file of an artifact.
+pub fn pretty(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value)
         .map_err(|error| super::error::invalid("metrics", "numbers that JSON can hold", error))?;
     bytes.push(b'\n');
