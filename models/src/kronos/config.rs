@@ -5,10 +5,10 @@ use crate::bars::CHANNELS;
 use crate::error::{ModelError, Result};
 use crate::layers::block::StackShape;
 use crate::layers::linear::linear_specs;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// `config.json` of a tokenizer; keys that matter in training only are not read.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenizerConfig {
     /// Input channels.
     pub d_in: usize,
@@ -29,7 +29,7 @@ pub struct TokenizerConfig {
 }
 
 /// `config.json` of a predictor; keys that matter in training only are not read.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PredictorConfig {
     /// Width of the residual stream.
     pub d_model: usize,

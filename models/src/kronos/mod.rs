@@ -12,6 +12,7 @@ pub mod predictor;
 pub mod replay;
 pub mod sampling;
 pub mod tokenizer;
+pub mod training;
 
 use crate::artifact::{read_config, read_tensors};
 use crate::bars::{BarOptions, BarPaths, BarRequest};

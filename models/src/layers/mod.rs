@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod cpu;
+pub mod differentiable;
 pub mod linear;
 pub mod norm;
 pub mod rope;

@@ -61,14 +61,30 @@ impl RopeTable {
         self.values.len().checked_div(2 * self.half).unwrap_or(0)
     }
 
+    /// Cosines and sines of one position, `dim / 2` of each.
+    pub fn angles(&self, position: usize) -> (&[f32], &[f32]) {
+        let dim = 2 * self.half;
+        self.values[position * dim..(position + 1) * dim].split_at(self.half)
+    }
+
     /// Rotates all heads of one row [heads · dim] at `position`.
     pub fn rotate(&self, row: &mut [f32], position: usize) {
-        let dim = 2 * self.half;
-        let (cos, sin) = self.values[position * dim..(position + 1) * dim].split_at(self.half);
-        for head in row.chunks_exact_mut(dim) {
+        let (cos, sin) = self.angles(position);
+        for head in row.chunks_exact_mut(2 * self.half) {
             let (first, second) = head.split_at_mut(self.half);
             for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
                 (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+            }
+        }
+    }
+
+    /// Undoes [`RopeTable::rotate`]; the gradient of a rotation.
+    pub fn rotate_back(&self, row: &mut [f32], position: usize) {
+        let (cos, sin) = self.angles(position);
+        for head in row.chunks_exact_mut(2 * self.half) {
+            let (first, second) = head.split_at_mut(self.half);
+            for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                (*a, *b) = (*a * cos + *b * sin, *b * cos - *a * sin);
             }
         }
     }
@@ -95,6 +111,10 @@ mod tests {
         let mut at_zero = q;
         table.rotate(&mut at_zero, 0);
         assert_eq!(at_zero, q);
+        let mut there_and_back = q;
+        table.rotate(&mut there_and_back, 61);
+        table.rotate_back(&mut there_and_back, 61);
+        assert!(there_and_back.iter().zip(q).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 
     #[test]

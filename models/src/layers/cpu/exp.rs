@@ -34,6 +34,19 @@ pub unsafe fn exp<L: Lanes>(x: L) -> L {
     }
 }
 
+/// 1 / (1 + e^−x).
+///
+/// # Safety
+/// See [`Lanes`].
+#[inline(always)]
+pub unsafe fn sigmoid<L: Lanes>(x: L) -> L {
+    // SAFETY: as for `exp`.
+    unsafe {
+        let e = exp(L::splat(0.0).sub(x));
+        L::splat(1.0).div(e.add(L::splat(1.0)))
+    }
+}
+
 /// x · sigmoid(x).
 ///
 /// # Safety

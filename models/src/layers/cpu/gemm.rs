@@ -11,13 +11,13 @@ use super::simd::{Isa, Lanes, WIDTH, dispatch};
 use rayon::prelude::*;
 
 /// Columns per panel: two vectors.
-const PANEL: usize = 2 * WIDTH;
+pub(super) const PANEL: usize = 2 * WIDTH;
 /// Rows per micro-kernel: 28 accumulators, 2 weights and 1 broadcast fill the 32 registers of AVX-512.
-const MAX_ROWS: usize = 14;
+pub(super) const MAX_ROWS: usize = 14;
 /// Groups of rows handled between two visits of the same panel, so that they stay in the second-level cache.
 const BLOCK_GROUPS: usize = 10;
 /// Below this many multiply-adds a product runs on the calling thread: waking another costs more.
-const PARALLEL_WORK: usize = 1 << 17;
+pub(super) const PARALLEL_WORK: usize = 1 << 17;
 
 /// What is done with a finished product before it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,11 +110,29 @@ impl Packed {
         assert!(residual.is_none_or(|r| r.len() == rows * self.columns));
         let mut out = Vec::<f32>::with_capacity(rows * self.columns);
         let packed_rows = pack_rows(x, rows, self.depth);
-        let target = Target {
-            out: out.as_mut_ptr(),
-            residual: residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
-            columns: self.columns,
-        };
+        let residual = residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        // SAFETY: `out` has room for every row, `residual` was checked to be of that size, `packed_rows` holds all rows.
+        unsafe {
+            self.multiply_packed(isa, &packed_rows, rows, residual, out.as_mut_ptr());
+            out.set_len(rows * self.columns);
+        }
+        out
+    }
+
+    /// Multiplies rows that [`pack_rows`] or its like has packed and writes [rows, columns] to `out`.
+    ///
+    /// # Safety
+    /// `packed_rows` holds rows · depth values; `out` has room for rows · columns, and `residual` is null, or holds as
+    /// many and may be `out` itself.
+    pub(super) unsafe fn multiply_packed(
+        &self,
+        isa: Isa,
+        packed_rows: &[f32],
+        rows: usize,
+        residual: *const f32,
+        out: *mut f32,
+    ) {
+        let target = Target { out, residual, columns: self.columns };
         let panels = self.columns.div_ceil(self.panel_columns());
         let groups = rows.div_ceil(MAX_ROWS);
         let blocks = groups.div_ceil(BLOCK_GROUPS);
@@ -155,9 +173,13 @@ impl Packed {
                 run(block, chunk_index * chunk..((chunk_index + 1) * chunk).min(panels));
             });
         }
-        // SAFETY: the tiles cover every row and every column below `columns`.
-        unsafe { out.set_len(rows * self.columns) };
-        out
+    }
+
+    /// A plain map of panels that lie ready; `bias` covers whole panels.
+    pub(super) fn from_panels(data: Vec<f32>, bias: Vec<f32>, columns: usize, depth: usize) -> Self {
+        debug_assert_eq!(data.len(), columns.div_ceil(PANEL) * PANEL * depth);
+        debug_assert_eq!(bias.len(), columns.div_ceil(PANEL) * PANEL);
+        Self { data, bias, columns, depth, epilogue: Epilogue::Plain }
     }
 }
 
@@ -177,7 +199,7 @@ fn pack<'w>(panels: usize, depth: usize, lane: impl Fn(usize, usize) -> Option<&
 
 /// First row of a group when `rows` rows are cut into the fewest groups of equal size, give or take a row: a small last
 /// group would leave most of the kernel's registers idle.
-fn group_start(group: usize, rows: usize) -> usize {
+pub(super) fn group_start(group: usize, rows: usize) -> usize {
     group * rows / rows.div_ceil(MAX_ROWS)
 }
 

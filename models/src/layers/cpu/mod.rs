@@ -7,5 +7,7 @@ pub mod attention;
 pub mod cache;
 mod exp;
 pub mod gemm;
+pub mod gradient;
 pub mod norm;
+pub mod product;
 pub(crate) mod simd;
