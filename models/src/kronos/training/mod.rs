@@ -4,11 +4,17 @@
 //! Dropout masks and draws are functions of a key that the caller changes from step to step.
 
 mod predictor;
+mod predictor_task;
+mod sources;
 mod tokenizer;
+mod tokenizer_task;
 mod windows;
 
 pub use predictor::{Condition, PredictorBatch, PredictorLoss, PredictorTraining, TrainablePredictor};
+pub use predictor_task::{ForecastRule, PredictorTask, SourceScore};
+pub use sources::{BarSource, BarSources, WindowRule};
 pub use tokenizer::{Reconstruction, TokenizerLoss, TokenizerTraining, TrainableTokenizer};
+pub use tokenizer_task::TokenizerTask;
 pub use windows::{BarWindow, normalise_window};
 
 use crate::artifact::TensorSpec;
@@ -19,7 +25,8 @@ use crate::layers::differentiable::{
     Attention, Block, BlockDropout, Dropout, Initial, Parameters, Sequences,
 };
 use crate::layers::rope::Rope;
-use candle_core::Tensor;
+use crate::train::{Noise, Parameter};
+use candle_core::{Tensor, Var};
 use std::sync::Arc;
 
 /// A batch of windows of one length.
@@ -97,4 +104,22 @@ fn initial(spec: &TensorSpec) -> Initial {
         [out, input] => Initial::Uniform((6.0 / (out + input) as f32).sqrt()),
         _ => Initial::Constant(0.0),
     }
+}
+
+/// Rows of an evaluation that run together.
+const EVALUATED: usize = 32;
+
+/// Maps and tables decay; gains, biases and embeddings do not.
+fn trained_parameters(parameters: &Parameters) -> Vec<Parameter> {
+    let parameter = |(name, var): (&String, &Var)| {
+        let parameter = Parameter::new(name.clone(), var.clone());
+        let decays = var.rank() == 2 && !name.contains("emb");
+        if decays { parameter } else { parameter.without_decay() }
+    };
+    parameters.variables().iter().map(parameter).collect()
+}
+
+/// A key for dropout and draws; none where there is no noise.
+fn dropout_key(noise: Noise) -> Option<u64> {
+    noise.is_some().then(|| (noise.uniform(0, 0, 0) * (1u64 << 53) as f64) as u64)
 }
