@@ -93,7 +93,8 @@ fn gradients(parameters: &Parameters, loss: &Tensor, expected: &Value) {
     let expected = expected.as_object().unwrap();
     assert!(!expected.is_empty());
     for (name, norm) in expected {
-        let grad = grads.get(parameters.get(name).unwrap()).unwrap_or_else(|| panic!("{name} has no gradient"));
+        let grad =
+            grads.get(parameters.get(name).unwrap()).unwrap_or_else(|| panic!("{name} has no gradient"));
         let got = scalar(&grad.sqr().unwrap().sum_all().unwrap()).sqrt();
         close(name, got, norm, 1e-6, 2e-4);
     }

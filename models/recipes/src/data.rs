@@ -64,7 +64,8 @@ impl Bars {
             Panel { columns: COLUMNS.map(String::from).to_vec(), series: Vec::with_capacity(series.len()) };
         let mut stamps = Vec::with_capacity(series.len());
         for (name, Growing { times, stamps: own, bars }) in series {
-            let values = (0..COLUMNS.len()).map(|column| bars.iter().map(|bar| bar[column]).collect()).collect();
+            let values =
+                (0..COLUMNS.len()).map(|column| bars.iter().map(|bar| bar[column]).collect()).collect();
             panel.series.push(PanelSeries { name, times, values });
             stamps.push(own);
         }

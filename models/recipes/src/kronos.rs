@@ -51,7 +51,8 @@ fn load(recipe: &Recipe, model: &KronosRecipe, data: &Path) -> Result<BarSources
     let source = |source: &crate::recipe::SourceRecipe| -> Result<BarSource> {
         let Bars { panel, stamps } = Bars::of(source, data)?;
         let split = split(source, &panel, rule.bars - rule.least_context)?;
-        let made = BarSource::new(&source.name, source.weight, panel, stamps, &split, rule, source.validation)?;
+        let made =
+            BarSource::new(&source.name, source.weight, panel, stamps, &split, rule, source.validation)?;
         let (series, rows) = (made.panel.series.len(), made.panel.rows());
         eprintln!(
             "{}: {series} series, {rows} rows, {} training windows, {} to choose by",
@@ -129,7 +130,9 @@ fn finish<T: Trainable>(
             let left = progress.note(*step, start.elapsed()).map_or(0, |left| left.as_secs());
             if step.is_multiple_of(50) {
                 let pace = progress.steps_per_second().unwrap_or_default();
-                eprintln!("step {step} loss {loss:.4} rate {rate:.2e} norm {norm:.2}, {pace:.2}/s, {left} s left");
+                eprintln!(
+                    "step {step} loss {loss:.4} rate {rate:.2e} norm {norm:.2}, {pace:.2}/s, {left} s left"
+                );
             }
         }
         Event::Evaluated(evaluation) => eprintln!("{evaluation:?}"),

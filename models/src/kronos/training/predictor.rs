@@ -180,7 +180,13 @@ impl TrainablePredictor {
     }
 
     /// Logits of the fine token, given a coarse one per row, [rows, 2^s2_bits]; no row sees a later one.
-    pub fn s2_logits(&self, hidden: &Tensor, s1: Vec<u32>, shape: BatchShape, rotated: bool) -> Result<Tensor> {
+    pub fn s2_logits(
+        &self,
+        hidden: &Tensor,
+        s1: Vec<u32>,
+        shape: BatchShape,
+        rotated: bool,
+    ) -> Result<Tensor> {
         let heads = DEPENDENCY_HEADS;
         let head = HeadShape { heads, dim: self.config.config.d_model / heads };
         let rope = rotated.then(|| Rope::new(head.dim, 10_000.0));
@@ -200,7 +206,12 @@ impl TrainablePredictor {
     /// # Errors
     /// [`ModelError::ShapeMismatch`] when tokens, stamps or weights are not of the batch's shape;
     /// [`ModelError::NonFinite`] when a coarse token is to be drawn from logits that are not finite.
-    pub fn loss(&self, batch: &PredictorBatch, condition: Condition, key: Option<u64>) -> Result<PredictorLoss> {
+    pub fn loss(
+        &self,
+        batch: &PredictorBatch,
+        condition: Condition,
+        key: Option<u64>,
+    ) -> Result<PredictorLoss> {
         let hidden = self.hidden(batch, key)?;
         let s1_logits = self.s1_logits(&hidden)?;
         let truth: Vec<u32> = batch.targets().map(|t| t.s1.into()).collect();

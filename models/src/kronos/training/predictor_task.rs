@@ -176,7 +176,8 @@ impl<'d> PredictorTask<'d> {
                     let mut closes: Vec<f64> = (0..paths).map(|path| made.bar(path, step)[CLOSE]).collect();
                     closes.sort_by(f64::total_cmp);
                     let floor = last * 1e-6;
-                    let at = |level: usize| Unit::LogReturn.of(quantile(&closes, LEVELS[level]).max(floor), last);
+                    let at =
+                        |level: usize| Unit::LogReturn.of(quantile(&closes, LEVELS[level]).max(floor), last);
                     scorer.add(at, Unit::LogReturn.of(window.bars[context + step][CLOSE], last));
                 }
             }

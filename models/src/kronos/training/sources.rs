@@ -86,7 +86,11 @@ impl BarSource {
         rule.validate()?;
         panel.validate()?;
         if panel.columns.len() != CHANNELS {
-            return Err(invalid("columns", "open, high, low, close, volume, amount", panel.columns.join(", ")));
+            return Err(invalid(
+                "columns",
+                "open, high, low, close, volume, amount",
+                panel.columns.join(", "),
+            ));
         }
         for (index, series) in panel.series.iter().enumerate() {
             if stamps.get(index).map(Vec::len) != Some(series.rows()) {
@@ -152,16 +156,15 @@ impl BarSources {
 
     /// A sampler of the training windows.
     pub fn sampler(&self, seed: i64) -> Result<Sampler> {
-        let source = |source: &BarSource| Source { weight: source.weight, ..Source::uniform(source.train.len()) };
+        let source =
+            |source: &BarSource| Source { weight: source.weight, ..Source::uniform(source.train.len()) };
         Sampler::new(&self.sources.iter().map(source).collect::<Vec<_>>(), seed)
     }
 
     /// The window of a draw: where its cut is and whether it has volume are functions of the draw's number.
     pub(super) fn draw(&self, pick: &Pick) -> BarWindow {
         let WindowRule { bars, least_context, most_context, without_volume, .. } = self.rule;
-        let uniform = |what| {
-            Stream::from_key(CUTS).uniform(pick.draw as u32, (pick.draw >> 32) as u32, what)
-        };
+        let uniform = |what| Stream::from_key(CUTS).uniform(pick.draw as u32, (pick.draw >> 32) as u32, what);
         let choices = most_context - least_context + 1;
         let context = least_context + ((uniform(0) * choices as f64) as usize).min(choices - 1);
         let source = &self.sources[pick.source];

@@ -139,14 +139,8 @@ impl TrainableTokenizer {
             Ok::<_, ModelError>(linear(x, self.parameters.get(&format!("{name}.weight"))?, Some(bias))?)
         };
         let dropout = |place: u64| key.map(|key| (self.probabilities(), key.wrapping_add(place << 32)));
-        let encoded = run_stack(
-            &self.parameters,
-            "encoder",
-            config.encoder(),
-            map("embed", x)?,
-            batch,
-            dropout(0),
-        )?;
+        let encoded =
+            run_stack(&self.parameters, "encoder", config.encoder(), map("embed", x)?, batch, dropout(0))?;
         let latent = map("quant_embed", &encoded)?;
         let norm = latent.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?;
         let latent = latent.broadcast_div(&norm)?;
@@ -158,8 +152,7 @@ impl TrainableTokenizer {
         let coarse = map("post_quant_embed_pre", &code.narrow(1, 0, config.s1_bits)?.contiguous()?)?;
         let both = Tensor::cat(&[&coarse, &map("post_quant_embed", &code)?], 0)?;
         let twice = BatchShape { windows: 2 * batch.windows, ..batch };
-        let decoded =
-            run_stack(&self.parameters, "decoder", config.decoder(), both, twice, dropout(1))?;
+        let decoded = run_stack(&self.parameters, "decoder", config.decoder(), both, twice, dropout(1))?;
         let rows = map("head", &decoded)?;
         let half = |part: usize| rows.narrow(0, part * batch.rows(), batch.rows());
         Ok(Reconstruction { coarse: half(0)?, full: half(1)?, latent, code })
@@ -180,7 +173,11 @@ impl TrainableTokenizer {
     pub fn loss(&self, x: &Tensor, batch: BatchShape, key: Option<u64>) -> Result<TokenizerLoss> {
         let rows = x.dim(0)?;
         if x.dims() != [batch.rows(), CHANNELS] {
-            return Err(ModelError::ShapeMismatch { what: "rows of a batch", got: rows, expected: batch.rows() });
+            return Err(ModelError::ShapeMismatch {
+                what: "rows of a batch",
+                got: rows,
+                expected: batch.rows(),
+            });
         }
         let TokenizerTraining { beta, gamma0, gamma, zeta, .. } = self.config;
         let Reconstruction { coarse, full, latent, code } = self.forward(x, batch, key)?;

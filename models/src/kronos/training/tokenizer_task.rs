@@ -65,7 +65,8 @@ impl Trainable for TokenizerTask<'_> {
                 used.insert(code.iter().fold(0u64, |bits, value| bits << 1 | u64::from(*value > 0.0)));
                 if row % shape.length >= windows[row / shape.length].context {
                     squares += full[row].iter().map(|v| f64::from(*v)).sum::<f64>() / CHANNELS as f64;
-                    coarse_squares += coarse[row].iter().map(|v| f64::from(*v)).sum::<f64>() / CHANNELS as f64;
+                    coarse_squares +=
+                        coarse[row].iter().map(|v| f64::from(*v)).sum::<f64>() / CHANNELS as f64;
                     count += 1.0;
                 }
             }
@@ -78,6 +79,11 @@ impl Trainable for TokenizerTask<'_> {
     }
 
     fn identity(&self) -> String {
-        format!("kronos-tokenizer {:?} {:?} {}", self.network.config(), self.data.rule(), self.data.fingerprint())
+        format!(
+            "kronos-tokenizer {:?} {:?} {}",
+            self.network.config(),
+            self.data.rule(),
+            self.data.fingerprint()
+        )
     }
 }

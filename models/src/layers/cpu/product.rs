@@ -165,7 +165,10 @@ mod tests {
                             .map(|k| f64::from(a.values[a.at(row, k)]) * f64::from(b.values[b.at(k, column)]))
                             .sum();
                         let truth = dot + f64::from(bias[column]);
-                        assert!((f64::from(*got) - truth).abs() < 2e-5 + 2e-6 * truth.abs(), "{rows}x{columns}x{depth} {got} {truth}");
+                        assert!(
+                            (f64::from(*got) - truth).abs() < 2e-5 + 2e-6 * truth.abs(),
+                            "{rows}x{columns}x{depth} {got} {truth}"
+                        );
                     }
                 }
             }

@@ -99,7 +99,9 @@ impl Attention {
             done += order.len();
             let rows = qkv.index_select(&Tensor::from_slice(&order, order.len(), device)?, 0)?;
             let part = |i: usize| {
-                rows.narrow(1, i * heads * dim, heads * dim)?.reshape((n, length, heads, dim))?.transpose(1, 2)
+                rows.narrow(1, i * heads * dim, heads * dim)?
+                    .reshape((n, length, heads, dim))?
+                    .transpose(1, 2)
             };
             let (mut q, mut k, v) = (part(0)?, part(1)?, part(2)?.contiguous()?);
             if let Some((table, positions)) = &self.rotation {
@@ -118,8 +120,7 @@ impl Attention {
                 };
                 (q, k) = (rotate(&q)?, rotate(&k)?);
             }
-            let mut scores =
-                (q.contiguous()?.matmul(&k.t()?.contiguous()?)? * f64::from(self.scale))?;
+            let mut scores = (q.contiguous()?.matmul(&k.t()?.contiguous()?)? * f64::from(self.scale))?;
             if self.causal {
                 let mask: Vec<f32> = (0..length * length)
                     .map(|at| if at % length > at / length { f32::NEG_INFINITY } else { 0.0 })
@@ -228,7 +229,13 @@ impl Attention {
             }
             let of_scores = View::new(&of_scores, length, length);
             write_head(&mut out, &product(of_scores, part(1), None), 3 * inner, head, dim);
-            write_head(&mut out[inner..], &product(of_scores.transposed(), part(0), None), 3 * inner, head, dim);
+            write_head(
+                &mut out[inner..],
+                &product(of_scores.transposed(), part(0), None),
+                3 * inner,
+                head,
+                dim,
+            );
             write_head(&mut out[2 * inner..], &of_value, 3 * inner, head, dim);
         }
         if let Some((table, positions)) = &self.rotation {
@@ -286,7 +293,9 @@ impl CustomOp1 for Attention {
         let width = 3 * self.shape.width();
         let of_qkv = with_contiguous(qkv, |qkv| {
             with_contiguous(grad, |grad| {
-                self.for_each_sequence(width, |index, members| self.attend_backward(qkv, index, members, grad))
+                self.for_each_sequence(width, |index, members| {
+                    self.attend_backward(qkv, index, members, grad)
+                })
             })
         })??;
         Ok(Some(Tensor::from_vec(of_qkv, qkv.shape(), qkv.device())?))

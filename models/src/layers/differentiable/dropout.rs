@@ -65,7 +65,8 @@ mod tests {
     #[test]
     fn masks_keep_the_mean_and_belong_to_their_key_and_place() {
         let ones = Tensor::ones((100, 1000), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let dropped = |dropout: Dropout| dropout.apply(&ones).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let dropped =
+            |dropout: Dropout| dropout.apply(&ones).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let a = dropped(Dropout::new(0.2, 1));
         let mean = a.iter().sum::<f32>() / a.len() as f32;
         // Standard error of the mean: sqrt(0.2 / 0.8 / 1e5) = 0.0016; four of them.

@@ -16,7 +16,10 @@ pub fn cross_entropy(logits: &Tensor, targets: &[u32], weights: &[f32]) -> Resul
     let total = weights.iter().sum::<f32>();
     let one_each = rows == targets.len() && rows == weights.len() && total > 0.0;
     if !one_each || targets.iter().any(|&target| target as usize >= classes) {
-        candle_core::bail!("cross entropy of {rows} rows of {classes} classes with {} targets", targets.len());
+        candle_core::bail!(
+            "cross entropy of {rows} rows of {classes} classes with {} targets",
+            targets.len()
+        );
     }
     let weights: Vec<f32> = weights.iter().map(|weight| weight / total).collect();
     if fused(logits) {
@@ -67,14 +70,16 @@ impl CustomOp1 for CrossEntropy {
         let grad = grad.to_scalar::<f32>()?;
         let mut of_logits = with_contiguous(logits, <[f32]>::to_vec)?;
         let rows_of_logits = of_logits.par_chunks_exact_mut(classes);
-        rows_of_logits.zip(self.targets.par_iter().zip(&self.weights)).for_each(|(row, (&target, &weight))| {
-            if weight == 0.0 {
-                return row.fill(0.0);
-            }
-            softmax(row);
-            row[target as usize] -= 1.0;
-            row.iter_mut().for_each(|v| *v *= grad * weight);
-        });
+        rows_of_logits.zip(self.targets.par_iter().zip(&self.weights)).for_each(
+            |(row, (&target, &weight))| {
+                if weight == 0.0 {
+                    return row.fill(0.0);
+                }
+                softmax(row);
+                row[target as usize] -= 1.0;
+                row.iter_mut().for_each(|v| *v *= grad * weight);
+            },
+        );
         Ok(Some(Tensor::from_vec(of_logits, (rows, classes), logits.device())?))
     }
 }

@@ -46,7 +46,8 @@ impl Linear {
             } else {
                 None
             };
-            let of_weight = with_contiguous(x, |x| product(grad.transposed(), View::new(x, rows, depth), None))?;
+            let of_weight =
+                with_contiguous(x, |x| product(grad.transposed(), View::new(x, rows, depth), None))?;
             Ok((of_x, Tensor::from_vec(of_weight, (columns, depth), weight.device())?))
         })?
     }
@@ -57,11 +58,23 @@ impl CustomOp2 for Linear {
         "linear"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         Self::forward((x, lx), (w, lw), None)
     }
 
-    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (of_x, of_weight) = Self::backward(x, w, grad)?;
         Ok((of_x, Some(of_weight)))
     }

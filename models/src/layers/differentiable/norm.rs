@@ -25,12 +25,24 @@ impl CustomOp2 for RmsNorm {
         "rms norm"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let y = crate::layers::cpu::norm::rms_norm(values(x, lx)?, values(w, lw)?, self.eps);
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
-    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (of_x, of_weight) = with_contiguous(grad, |grad| {
             with_contiguous(x, |x| with_contiguous(w, |w| rms_norm_gradient(x, w, self.eps, grad)))
         })???;
