@@ -22,7 +22,8 @@ select (select min(series) from demo.forecast where status is null) as series,
   \echo
   \pset tuples_only on
   \pset format unaligned
-  \ir chart.sql
+  select kronos.chart('demo.bar', :'series', (select array_agg(f) from demo.forecast as f where f.series = :'series'),
+                      history => 72, series_col => 'symbol', time_col => 'ts', level => 0.9, format => 'text');
   \pset format aligned
   \pset tuples_only off
   \echo

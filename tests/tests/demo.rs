@@ -83,7 +83,7 @@ fn a_market_that_never_closes() {
     let db = Database::new("demo_never_closes");
     let folder = tempfile::tempdir().unwrap();
     let printed = shown(&db, Some(&write(folder.path(), "bars.csv", &csv)));
-    assert!(printed.contains("BTC: 54 bars of history"), "{printed}");
+    assert!(printed.contains("BTC · demo.bar\n72 bars of history"), "{printed}");
     // 300 hours after 2024-01-01 00:00.
     assert_eq!(
         counts(&db),

@@ -5,11 +5,13 @@
 
 mod columns;
 mod context;
+mod newest;
 mod scan;
 mod values;
 
 pub use columns::{Columns, Named, ValueColumns, Wanted, resolve, resolve_values};
 pub use context::{Fault, MIN_CONTEXT, Prepared, Reach, Rules, prepare};
+pub use newest::Newest;
 pub use scan::{Fetched, Group, Row, Scan, ScanLimits, text_of};
 pub use values::{Cell, ValueGroup, ValueLimits, ValueRow, ValueScan};
 
@@ -45,6 +47,11 @@ impl Relation {
             (Some(schema), Some(name)) => Ok(Self { oid, schema, name }),
             _ => Err(Error::UndefinedRelation { oid: oid.to_u32() }),
         }
+    }
+
+    /// Its OID.
+    pub fn oid(&self) -> pg_sys::Oid {
+        self.oid
     }
 
     /// As messages call it.
