@@ -1,0 +1,322 @@
+//! The dashboards under sql/dashboards: they are what Grafana imports, and every query of theirs runs, as the role that
+//! docs/dashboards.md describes, on a database without data (no rows, no error) and on one with data (rows).
+
+use kronos_tests::{Database, project_root, rows};
+use postgres::{Client, SimpleQueryMessage};
+use serde_json::Value;
+use std::collections::{BTreeSet, HashSet};
+
+struct Dashboard {
+    file: String,
+    json: Value,
+}
+
+fn dashboards() -> Vec<Dashboard> {
+    let folder = project_root().join("sql/dashboards");
+    let mut found: Vec<Dashboard> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| Dashboard {
+            file: path.file_name().unwrap().display().to_string(),
+            json: serde_json::from_str(&std::fs::read_to_string(&path).unwrap())
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+        })
+        .collect();
+    found.sort_by(|a, b| a.file.cmp(&b.file));
+    let names: Vec<&str> = found.iter().map(|dashboard| dashboard.file.as_str()).collect();
+    assert_eq!(names, ["calibration.json", "feeds.json", "forecast.json", "service.json"]);
+    found
+}
+
+impl Dashboard {
+    fn list(&self, pointer: &str) -> &[Value] {
+        self.json
+            .pointer(pointer)
+            .and_then(Value::as_array)
+            .unwrap_or_else(|| panic!("{} has no {pointer}", self.file))
+    }
+
+    /// Panels that show something; rows only divide.
+    fn panels(&self) -> impl Iterator<Item = &Value> {
+        self.list("/panels").iter().filter(|panel| panel["type"] != "row")
+    }
+
+    fn variables(&self) -> &[Value] {
+        self.list("/templating/list")
+    }
+
+    /// Title and query of every target of every panel.
+    fn queries(&self) -> impl Iterator<Item = (String, &Value)> {
+        self.panels().flat_map(move |panel| {
+            let title = format!("{}: {}", self.file, panel["title"].as_str().unwrap());
+            panel["targets"].as_array().unwrap().iter().map(move |target| (title.clone(), target))
+        })
+    }
+}
+
+#[test]
+fn what_grafana_asks_of_a_dashboard_is_there() {
+    let mut uids = HashSet::new();
+    for dashboard in dashboards() {
+        let Dashboard { file, json } = &dashboard;
+        for key in ["uid", "title", "description", "timezone"] {
+            assert!(json[key].as_str().is_some_and(|text| !text.is_empty()), "{file}: {key}");
+        }
+        assert!(json["schemaVersion"].as_u64().is_some_and(|version| version >= 36), "{file}");
+        assert!(json.get("id").is_none_or(Value::is_null), "{file}: a numeric id belongs to one Grafana");
+        assert!(json["time"]["from"].is_string() && json["time"]["to"].is_string(), "{file}");
+        let uid = json["uid"].as_str().unwrap();
+        assert!(uid.len() <= 40 && uid.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{uid}");
+        assert!(uids.insert(uid.to_owned()), "{uid} twice");
+
+        let datasource = &dashboard.variables()[0];
+        assert_eq!(
+            (&datasource["name"], &datasource["type"]),
+            (&"datasource".into(), &"datasource".into()),
+            "{file}"
+        );
+        let kind = datasource["query"].as_str().unwrap();
+        let uses_it = |of: &Value| of["uid"] == "${datasource}" && of["type"] == kind;
+
+        let mut ids = HashSet::new();
+        let mut taken: HashSet<(u64, u64)> = HashSet::new();
+        for panel in dashboard.list("/panels") {
+            let title = format!("{file}: {}", panel["title"].as_str().unwrap());
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: id twice");
+            let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+            assert!(at("w") > 0 && at("h") > 0 && at("x") + at("w") <= 24, "{title}");
+            for x in at("x")..at("x") + at("w") {
+                for y in at("y")..at("y") + at("h") {
+                    assert!(taken.insert((x, y)), "{title} lies on another panel");
+                }
+            }
+        }
+        for panel in dashboard.panels() {
+            let title = format!("{file}: {}", panel["title"].as_str().unwrap());
+            assert!(uses_it(&panel["datasource"]), "{title}");
+            assert!(
+                panel["fieldConfig"]["defaults"]["noValue"].as_str().is_some_and(|text| !text.is_empty()),
+                "{title} does not say what it means that it is empty"
+            );
+            let mut refs = HashSet::new();
+            for target in panel["targets"].as_array().unwrap() {
+                assert!(uses_it(&target["datasource"]) && target["rawQuery"] == true, "{title}");
+                assert!(refs.insert(target["refId"].as_str().unwrap()), "{title}: refId twice");
+                assert!(["table", "time_series"].contains(&target["format"].as_str().unwrap()), "{title}");
+            }
+        }
+        // Every variable that is used is there, and every one that is there is used.
+        let text = json.to_string();
+        let used: BTreeSet<&str> = text
+            .match_indices("${")
+            .map(|(at, _)| &text[at + 2..at + text[at..].find('}').unwrap()])
+            .map(|inner| inner.split(':').next().unwrap())
+            .collect();
+        let named: BTreeSet<&str> =
+            dashboard.variables().iter().map(|v| v["name"].as_str().unwrap()).collect();
+        assert_eq!(used, named, "{file}");
+        for variable in dashboard.variables().iter().filter(|variable| variable["type"] == "query") {
+            assert!(uses_it(&variable["datasource"]), "{file}: {}", variable["name"]);
+            assert_eq!(variable["query"], variable["definition"], "{file}: {}", variable["name"]);
+        }
+    }
+}
+
+/// The values that a reader has chosen, as Grafana would put them into a query.
+struct Chosen {
+    symbol: String,
+    models: Vec<String>,
+    feeds: Vec<String>,
+    kind: &'static str,
+}
+
+fn literal(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+/// A query with variables and macros replaced by what Grafana replaces them by.
+fn substituted(sql: &str, chosen: &Chosen) -> String {
+    let all = |values: &[String]| values.iter().map(|value| literal(value)).collect::<Vec<_>>().join(",");
+    let mut sql = sql
+        .replace("${bars:raw}", "market.bars_1h")
+        .replace("${symbol:sqlstring}", &literal(&chosen.symbol))
+        .replace("${model:sqlstring}", &all(&chosen.models))
+        .replace("${feed:sqlstring}", &all(&chosen.feeds))
+        .replace("${kind:sqlstring}", &literal(chosen.kind))
+        .replace("$__interval", "1h");
+    for (name, expand) in [
+        (
+            "$__timeFilter(",
+            (|column| format!("{column} BETWEEN now() - interval '7 days' AND now() + interval '1 day'"))
+                as fn(&str) -> String,
+        ),
+        ("$__timeGroup(", |arguments| {
+            let (column, width) = arguments.split_once(',').unwrap();
+            assert_eq!(width.trim(), "1h");
+            format!("floor(extract(epoch from {column})/3600)*3600")
+        }),
+    ] {
+        while let Some(at) = sql.find(name) {
+            let end = at + sql[at..].find(')').unwrap();
+            let inner = sql[at + name.len()..end].to_owned();
+            sql.replace_range(at..=end, &expand(&inner));
+        }
+    }
+    assert!(!sql.contains("$__") && !sql.contains("${") && !sql.contains("[["), "not substituted: {sql}");
+    sql
+}
+
+fn installed(test: &str) -> Database {
+    let db = Database::new(test);
+    let script = project_root().join("sql/install.sql");
+    let output = db.program("psql").args(["-X", "-q", "-f"]).arg(script).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    db
+}
+
+/// A login that may read and no more, as docs/dashboards.md makes it.
+fn reader(db: &Database) -> Client {
+    let role = db.role("grafana");
+    db.run(&format!("grant market_reader to {role}; select kronos.grant_access('{role}', 'use')"));
+    let mut client = db.connect_as(&role);
+    client.batch_execute("set default_transaction_read_only = on; set statement_timeout = '30s'").unwrap();
+    client
+}
+
+/// Columns and number of rows that a query returns.
+fn result(client: &mut Client, title: &str, sql: &str) -> (Vec<String>, usize) {
+    let messages = client.simple_query(sql).unwrap_or_else(|error| panic!("{title}\n{sql}\n{error:?}"));
+    let mut columns = Vec::new();
+    let mut count = 0;
+    for message in messages {
+        match message {
+            SimpleQueryMessage::RowDescription(names) => {
+                columns = names.iter().map(|column| column.name().to_owned()).collect();
+            }
+            SimpleQueryMessage::Row(_) => count += 1,
+            _ => {}
+        }
+    }
+    (columns, count)
+}
+
+/// What the engine and the catalogue of models say does not depend on the tables of people's data.
+fn is_of_the_engine(sql: &str) -> bool {
+    ["stat_engine", "stat_devices", "stat_models", "stat_activity"].iter().any(|view| sql.contains(view))
+}
+
+#[test]
+fn without_data_every_panel_is_empty_and_none_fails() {
+    let db = installed("dashboards_empty");
+    let mut client = reader(&db);
+    // Without options a variable is empty, whether one or several values may be chosen.
+    for models in [vec![], vec![String::new()]] {
+        let chosen = Chosen { symbol: String::new(), feeds: models.clone(), models, kind: "live" };
+        for dashboard in dashboards() {
+            for variable in dashboard.variables().iter().filter(|variable| variable["type"] == "query") {
+                let sql = substituted(variable["query"].as_str().unwrap(), &chosen);
+                assert_eq!(result(&mut client, &dashboard.file, &sql).1, 0, "{sql}");
+            }
+            for (title, target) in dashboard.queries() {
+                let sql = substituted(target["rawSql"].as_str().unwrap(), &chosen);
+                let (_, count) = result(&mut client, &title, &sql);
+                assert!(count == 0 || is_of_the_engine(&sql), "{title} has {count} rows of nothing");
+            }
+        }
+    }
+}
+
+/// Hourly bars of three days, forecasts of a model and of a baseline from cutoffs within them and from their end, runs, a
+/// policy, failures, feeds with gaps and findings.
+const DATA: &str = "
+    insert into market.instruments (symbol, name) values ('A', 'A');
+    insert into market.bars (symbol, bar_width, time, source, open, high, low, close, volume, known_at)
+    select 'A', '1 hour', h, 'simulate', p, p + 1, p - 1, p, 10, h + interval '1 hour'
+    from (select date_trunc('hour', now()) - g * interval '1 hour' as h, 100 + 5 * sin(g * 0.3) as p
+          from generate_series(1, 72) g) b;
+    insert into ledger.runs (policy, relation, call, model_version, horizon, n_series, n_ok, n_failed, duration_ms, state, cutoff)
+    select 'hourly', 'market.bars_1h', 'kronos_predict', m, 12, 2, 1, 1, 40, 'done', date_trunc('hour', now())
+    from unnest(array['model@1', 'hist_vol']) m;
+    insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, issued_at, cutoff, forecast, lower, upper, level,
+        quantile_levels, quantiles, raw_forecast, raw_lower, raw_upper, prob_up, model_version, calibration)
+    select r.run_id, 'live', r.relation, 'A', 'close', c.cutoff + (s - 1) * interval '1 hour', s, c.cutoff, c.cutoff, 100, 96, 104, 0.9,
+           '{0.05,0.5,0.95}', '{95,100,105}', 100, 97, 103, 0.5, r.model_version, 'close_90'
+    from ledger.runs r,
+         (select date_trunc('hour', now()) - g * interval '6 hours' as cutoff from generate_series(0, 8) g) c, generate_series(1, 12) s;
+    insert into ledger.failures (run_id, series, status, ts) values (1, 'B', 'gap', now());
+    insert into ledger.policies (policy, relation, horizon, call, schedule_interval, initial_start)
+    values ('hourly', 'market.bars_1h', 12, 'kronos_predict', '1 hour', now());
+    insert into market.feed_cursors (feed, channel, symbol, sequence, event_time, updated_at)
+    values ('kraken', 'trade', 'A', 9, now(), now() - interval '1 hour');
+    insert into market.feed_gaps (feed, channel, symbol, cause, from_seq, to_seq, detected_at) values ('kraken', 'trade', 'A', 'seq', 1, 3, now());
+    insert into market.feed_sessions (feed, url, opened_at) values ('kraken', 'wss://example', now());
+    insert into market.rejected_rows (feed, received_at, reason, payload, digest) values ('kraken', now(), 'not JSON', '{', 'x');
+    insert into market.validation_findings (check_name, relation, symbol, source, time, detail)
+    values ('price_jump', 'market.bars', 'A', 'simulate', now(), 'x');";
+
+#[test]
+fn with_data_every_panel_has_rows() {
+    let db = installed("dashboards_data");
+    db.run(DATA);
+    let mut client = reader(&db);
+    let chosen = Chosen {
+        symbol: "A".into(),
+        models: vec!["hist_vol".into(), "model@1".into()],
+        feeds: vec!["kraken".into()],
+        kind: "live",
+    };
+    for dashboard in dashboards() {
+        for variable in dashboard.variables().iter().filter(|variable| variable["type"] == "query") {
+            let sql = substituted(variable["query"].as_str().unwrap(), &chosen);
+            let options: Vec<String> = rows(&mut client, &sql).into_iter().flatten().flatten().collect();
+            let expected = match variable["name"].as_str().unwrap() {
+                "symbol" => vec![chosen.symbol.clone()],
+                "model" => chosen.models.clone(),
+                "feed" => chosen.feeds.clone(),
+                other => panic!("what are the options of {other}?"),
+            };
+            assert_eq!(options, expected, "{}", dashboard.file);
+        }
+        for (title, target) in dashboard.queries() {
+            let sql = substituted(target["rawSql"].as_str().unwrap(), &chosen);
+            let (columns, count) = result(&mut client, &title, &sql);
+            // Nobody asks the engine anything at this moment.
+            assert!(count > 0 || sql.contains("stat_activity"), "{title} has no rows\n{sql}");
+            if target["format"] == "time_series" {
+                assert_eq!(columns[0], "time", "{title}");
+                assert!(sql.contains("order by"), "{title}: time series must be in order");
+            }
+            let distinct: HashSet<&String> = columns.iter().collect();
+            assert_eq!(distinct.len(), columns.len(), "{title}: columns of the same name");
+        }
+    }
+}
+
+#[test]
+fn the_numbers_of_the_calibration_panels() {
+    let db = installed("dashboards_numbers");
+    db.run(DATA);
+    let mut client = reader(&db);
+    let chosen = Chosen { symbol: "A".into(), models: vec!["model@1".into()], feeds: vec![], kind: "live" };
+    let dashboards = dashboards();
+    let panel = |title: &str| {
+        let (_, target) = dashboards[0].queries().find(|(name, _)| name.ends_with(title)).unwrap();
+        substituted(target["rawSql"].as_str().unwrap(), &chosen)
+    };
+    // The same by another way: every forecast of a past bar, against the sine that made the bars.
+    let by_hand = "select count(*) || ' ' || round(avg((abs(p - 100) <= 4)::int), 6) || ' ' || round(avg((abs(p - 100) <= 3)::int), 6)
+        from (select 100 + 5 * sin(0.3 * (1 + round(extract(epoch from last - f.ts) / 3600))::float8) as p
+              from ledger.forecasts f, (select max(time) as last from market.bars) b where f.model_version = 'model@1' and f.ts <= last) o";
+    let table = panel("By model and calibration");
+    let summary = format!(
+        "select n || ' ' || round(coverage, 6) || ' ' || round(coverage_of_the_model, 6) from ({table}) t"
+    );
+    assert_eq!(rows(&mut client, &summary)[0][0], rows(&mut db.connect(), by_hand)[0][0]);
+    // Shares of where outcomes fell sum to one, and so do the shares expected.
+    let fell = panel("Where outcomes fell");
+    let sums = format!(
+        "select round(sum(share)::numeric, 9) || ' ' || round(sum(expected)::numeric, 9) from ({fell}) t"
+    );
+    assert_eq!(rows(&mut client, &sums)[0][0].as_deref(), Some("1.000000000 1.000000000"));
+}
