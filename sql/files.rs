@@ -23,5 +23,9 @@
     ("320_trading_positions.sql", include_str!("320_trading_positions.sql")),
     ("330_trading_breakers.sql", include_str!("330_trading_breakers.sql")),
     ("340_trading_allocations.sql", include_str!("340_trading_allocations.sql")),
+    ("350_trading_terms.sql", include_str!("350_trading_terms.sql")),
+    ("355_trading_skill.sql", include_str!("355_trading_skill.sql")),
+    ("360_trading_signals.sql", include_str!("360_trading_signals.sql")),
+    ("365_trading_rebalance.sql", include_str!("365_trading_rebalance.sql")),
     ("380_trading_privileges.sql", include_str!("380_trading_privileges.sql")),
 ]

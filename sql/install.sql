@@ -32,5 +32,9 @@ set local client_min_messages = warning;
 \ir 320_trading_positions.sql
 \ir 330_trading_breakers.sql
 \ir 340_trading_allocations.sql
+\ir 350_trading_terms.sql
+\ir 355_trading_skill.sql
+\ir 360_trading_signals.sql
+\ir 365_trading_rebalance.sql
 \ir 380_trading_privileges.sql
 commit;

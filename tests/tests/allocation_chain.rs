@@ -1,0 +1,365 @@
+//! From the ledger to share deltas: skill, expected returns, signals and `trading.rebalance`, on cases worked by hand.
+
+use kronos_tests::{Database, project_root, rows};
+
+/// Daily bars of no symbol yet, and `said`, which records what a model said of a symbol on the evening of day `d` for the
+/// day after: a logarithmic return, with an interval at 0.9 of a given volatility.
+fn installed(test: &str) -> Database {
+    let db = Database::new(test);
+    let script = project_root().join("sql/install.sql");
+    let output = db.program("psql").args(["-X", "-q", "-f"]).arg(script).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    db.run(
+        "create table bars (symbol text, time timestamptz, close float8, primary key (symbol, time));
+         insert into ledger.runs (relation, call, state) values ('bars', 'kronos_predict', 'done');
+         create function day(d int) returns timestamptz language sql immutable
+           as $$ select '2024-01-01 00:00+00'::timestamptz + d * interval '1 day' $$;
+         create function price(s text, d int) returns float8 language sql stable
+           as $$ select close from bars where symbol = s and time = day(d) $$;
+         create function said(model text, s text, d int, x float8, sigma float8 default 0.02, kind text default 'live', calibration text default '')
+         returns void language sql as $$
+           insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, issued_at, cutoff, forecast, lower, upper, level,
+             model_version, calibration)
+           select 1, kind, 'bars', s, 'close', day(d + 1), 1, case when kind = 'backtest' then now() else day(d + 1) end, day(d + 1),
+                  price(s, d) * exp(x), price(s, d) * exp(x - 1.6448536269514722 * sigma), price(s, d) * exp(x + 1.6448536269514722 * sigma),
+                  0.9, model, calibration $$",
+    );
+    db
+}
+
+/// Closes of `symbol` from day 0, from their logarithmic returns.
+fn closes(db: &Database, symbol: &str, returns: &[f64]) {
+    let mut log = 100f64.ln();
+    for day in 0..=returns.len() {
+        if day > 0 {
+            log += returns[day - 1];
+        }
+        db.run(&format!("insert into bars values ('{symbol}', day({day}), exp({log}))"));
+    }
+}
+
+fn number(db: &Database, sql: &str) -> f64 {
+    db.value(sql).parse().unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+#[track_caller]
+fn near(got: f64, expected: f64) {
+    assert!((got - expected).abs() < 1e-9, "{got}, expected {expected}");
+}
+
+/// Returns said of .01, .02, .03 and come of .01, .01, .025: about their means -.01, 0, .01 and -.005, -.005, .01, so the
+/// slope is (.00005 + 0 + .0001) / (.0001 + 0 + .0001) = 0.75, and the line goes through the origin.
+fn three_points(db: &Database) {
+    closes(db, "A", &[0.01, 0.01, 0.025]);
+    db.run("select said('m@1', 'A', 0, 0.01); select said('m@1', 'A', 1, 0.02); select said('m@1', 'A', 2, 0.03)");
+    db.run(
+        "insert into trading.policy_knobs (knob, valid_from, value) values ('skill_least', '2020-01-01', 3)",
+    );
+}
+
+#[test]
+fn beta_of_three_points() {
+    let db = installed("beta_of_three_points");
+    three_points(&db);
+    let skill = |column: &str, arguments: &str| {
+        number(
+            &db,
+            &format!(
+                "select {column} from trading.forecast_skill('bars', 1, {arguments}) where model_version = 'm@1'"
+            ),
+        )
+    };
+    for (column, expected) in
+        [("n", 3.0), ("dates", 3.0), ("slope", 0.75), ("intercept", 0.0), ("beta", 0.75)]
+    {
+        near(skill(column, "day(4)"), expected);
+    }
+    // A slope below nothing is no skill, one above one is trusted as it is said.
+    db.run(
+        "select said('inverse@1', 'A', d, -x), said('timid@1', 'A', d, x / 4), said('constant@1', 'A', d, 0.013)
+         from (values (0, 0.01), (1, 0.02), (2, 0.03)) v (d, x)",
+    );
+    let betas = db.rows("select model_version, round(slope::numeric, 6), beta from trading.forecast_skill('bars', 1, day(4)) order by 1");
+    let betas: Vec<Vec<String>> =
+        betas.into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect()).collect();
+    assert_eq!(betas[0], ["constant@1", "", "0"]);
+    assert_eq!(betas[1][..2], ["inverse@1", "-0.750000"]);
+    assert_eq!(betas[1][2], "0");
+    assert_eq!(betas[3], ["timid@1", "3.000000", "1"]);
+    // Too few outcomes are no measurement.
+    near(skill("beta", "day(3)"), 0.0);
+    near(skill("n", "day(3)"), 2.0);
+    db.run(
+        "insert into trading.policy_knobs (knob, valid_from, value) values ('skill_dates', '2020-01-01', 2)",
+    );
+    near(skill("n", "day(4)"), 2.0);
+}
+
+#[test]
+fn skill_knows_nothing_of_what_comes_later() {
+    let db = installed("skill_no_lookahead");
+    let returns =
+        |seed: f64, count: usize| (0..count).map(|i| 0.01 * (seed * i as f64).sin()).collect::<Vec<_>>();
+    for (number, symbol) in ["A", "B", "C"].into_iter().enumerate() {
+        closes(&db, symbol, &returns(1.3 + number as f64, 40));
+    }
+    db.run(
+        "select said(m, s, d, 0.01 * sin(d * 1.7 + length(m) + ascii(s))) from unnest('{m@1,other@2}'::text[]) m,
+           unnest('{A,B,C}'::text[]) s, generate_series(0, 30) d;
+         insert into trading.scores (symbol, known_at, score) select s, day(d), sin(d + ascii(s)) from unnest('{A,B,C}'::text[]) s, generate_series(0, 30) d",
+    );
+    let answer = || {
+        [
+            "trading.forecast_skill('bars', 1, day(31))",
+            "trading.score_skill('bars', 1, day(31))",
+            "trading.expected_returns('bars', 1, day(31))",
+            "trading.signals('bars', 1, as_of => day(31))",
+        ]
+        .map(|call| db.value(&format!("select string_agg(t::text, ' ' order by t::text) from {call} t")))
+    };
+    db.run("delete from bars where time > day(30)");
+    let before = answer();
+    assert!(before.iter().all(|text| !text.is_empty()) && before[0].contains(",90,30,"), "{before:?}");
+    // What is known later: bars, forecasts, outcomes of the forecasts of day 30, scores, terms.
+    db.run(
+        "insert into bars select s, day(d), 1000 * d from unnest('{A,B,C}'::text[]) s, generate_series(31, 45) d;
+         select said(m, s, d, 5) from unnest('{m@1,other@2}'::text[]) m, unnest('{A,B,C,D}'::text[]) s, generate_series(31, 44) d;
+         insert into trading.scores (symbol, known_at, score) select s, day(31) + interval '1 s', 9 from unnest('{A,B,C}'::text[]) s;
+         insert into trading.terms (symbol, known_at, shortable) values ('A', day(32), true);
+         insert into trading.policy_knobs (knob, valid_from, value) values ('volatility_floor', day(32), 3)",
+    );
+    assert_eq!(answer(), before);
+    assert_ne!(
+        db.value("select string_agg(t::text, ' ') from trading.forecast_skill('bars', 1, day(45)) t"),
+        before[0]
+    );
+}
+
+#[test]
+fn a_model_without_skill_drops_out() {
+    let db = installed("without_skill");
+    three_points(&db);
+    db.run(
+        "select said('inverse@1', 'A', d, -x) from (values (0, 0.01), (1, 0.02), (2, 0.03)) v (d, x);
+         select said('m@1', 'A', 3, 0.04), said('inverse@1', 'A', 3, -0.9), said('new@1', 'A', 3, 0.5)",
+    );
+    let row =
+        |sql: &str| db.rows(sql)[0].iter().map(|value| value.clone().unwrap_or_default()).collect::<Vec<_>>();
+    let value = |column: &str| format!("select {column} from trading.expected_returns('bars', 1, day(4))");
+    assert_eq!(row(&value("symbol, models")), ["A", "{m@1}"]);
+    near(number(&db, &value("expected_return")), 0.75 * 0.04);
+    near(number(&db, &value("forecast_return")), (0.04 - 0.9 + 0.5) / 3.0);
+    near(number(&db, &value("volatility")), 0.02);
+    near(number(&db, &value("price")), (100f64.ln() + 0.045).exp());
+    // Alone, a model without skill leaves an expected return of nothing.
+    for model in ["inverse", "new@1"] {
+        let sql = format!(
+            "select expected_return from trading.expected_returns('bars', 1, day(4), model => '{model}')"
+        );
+        near(number(&db, &sql), 0.0);
+    }
+    // Two models with skill have one voice each.
+    db.run(
+        "select said('bold@1', 'A', d, x) from (values (0, 0.01), (1, 0.02), (2, 0.03), (3, 0.02)) v (d, x)",
+    );
+    near(number(&db, &value("expected_return")), (0.75 * 0.04 + 0.75 * 0.02) / 2.0);
+    // A calibrated forecast of the same cutoff comes first, with the skill of calibrated ones: none yet.
+    db.run("select said('m@1', 'A', 3, 0.08, calibration => 'c')");
+    near(number(&db, &value("expected_return")), 0.75 * 0.02);
+}
+
+#[test]
+fn backtests_count_where_they_are_asked_for() {
+    let db = installed("backtests_count");
+    closes(&db, "A", &[0.01, 0.01, 0.025]);
+    db.run(
+        "insert into trading.policy_knobs (knob, valid_from, value) values ('skill_least', '2020-01-01', 2);
+         select said(v, 'A', d, x, kind => 'backtest')
+         from (select version as v from kronos.models union select 'other@1') m, (values (0, 0.01), (1, 0.02), (2, 0.03)) p (d, x)",
+    );
+    let n = |kinds: &str| {
+        db.rows(&format!("select model_version like 'kronos%', n from trading.forecast_skill('bars', 1, day(4), kinds => '{kinds}') order by 1"))
+    };
+    let row = |fixture: &str, n: &str| vec![Some(fixture.to_owned()), Some(n.to_owned())];
+    assert!(n("{live,manual}").is_empty());
+    assert_eq!(n("{live,backtest}"), [row("f", "3"), row("t", "3")]);
+    // A cutoff within what the model has seen in training is no test of it: that of January 2nd at 00:00.
+    db.run("update _kronos.model set train_cutoff = '2024-01-02'");
+    assert_eq!(n("{live,backtest}"), [row("f", "3"), row("t", "2")]);
+}
+
+#[test]
+fn scores_count_by_their_information_coefficient() {
+    let db = installed("scores");
+    // Three names with scores -1, 0, 1. On two days the outcomes are in that order, on one in the opposite: the mean of
+    // the correlations 1, 1, -1 is a third.
+    for (symbol, sign) in [("A", -1.0), ("B", 0.0), ("C", 1.0)] {
+        closes(&db, symbol, &[0.01 * sign, 0.01 * sign, -0.01 * sign]);
+    }
+    db.run(
+        "insert into trading.policy_knobs (knob, valid_from, value) values ('skill_least', '2020-01-01', 9);
+         insert into trading.scores (symbol, known_at, score) values ('A', day(0), -1), ('B', day(0), 0), ('C', day(0), 1);
+         select said('m@1', s, d, 0.01) from unnest('{A,B,C}'::text[]) s, generate_series(0, 3) d",
+    );
+    near(number(&db, "select kappa from trading.score_skill('bars', 1, day(4))"), 1.0 / 3.0);
+    near(number(&db, "select n from trading.score_skill('bars', 1, day(4))"), 9.0);
+    near(number(&db, "select kappa from trading.score_skill('bars', 1, day(3))"), 0.0);
+    let expected =
+        db.rows("select expected_return from trading.expected_returns('bars', 1, day(4)) order by symbol");
+    for (row, score) in expected.iter().zip([-1.0, 0.0, 1.0]) {
+        near(row[0].as_deref().unwrap().parse().unwrap(), score * 0.02 / 3.0);
+    }
+}
+
+#[test]
+fn volatility_is_that_of_the_interval_and_has_a_floor() {
+    let db = installed("volatility");
+    for (p, z) in [
+        (0.5, 0.0),
+        (0.95, 1.644_853_626_951_472_2),
+        (0.975, 1.959_963_984_540_054),
+        (0.9999, 3.719_016_485_455_709),
+    ] {
+        near(number(&db, &format!("select trading.normal_quantile({p})")), z);
+        near(number(&db, &format!("select trading.normal_quantile({})", 1.0 - p)), -z);
+    }
+    db.error("select trading.normal_quantile(1)").is("22023", "probability must be between 0 and 1, got 1");
+    near(
+        number(&db, "select trading.band_volatility(exp(-0.0329), exp(0.0329), 0.9)"),
+        0.0329 / 1.644_853_626_951_472_2,
+    );
+    for bounds in ["0, 1, 0.9", "2, 1, 0.9", "1, null, 0.9", "1, 'nan', 0.9", "1, 2, null"] {
+        assert_eq!(db.value(&format!("select trading.band_volatility({bounds})")), "", "{bounds}");
+    }
+    closes(&db, "A", &[0.01]);
+    db.run("select said('m@1', 'A', 1, 0.01, 0.0001)");
+    let volatility = |arguments: &str| {
+        number(&db, &format!("select volatility from trading.expected_returns('bars', 1, day(2){arguments})"))
+    };
+    near(volatility(""), 0.25 / 252f64.sqrt());
+    near(volatility(", bars_per_year => 365"), 0.25 / 365f64.sqrt());
+}
+
+/// Twelve names in two sectors with a model of known skill, an account that holds three of them and one that nobody
+/// forecasts.
+fn book(db: &Database) {
+    db.run(
+        "insert into bars select 'N' || n, day(d), 50 * exp(0.02 * sin(n + 0.8 * d)) from generate_series(10, 21) n, generate_series(0, 40) d;
+         insert into bars select 'X', day(d), 20 from generate_series(0, 40) d;
+         -- Half of what came: a slope of 2, trusted as it is said.
+         select said('m@1', 'N' || n, d, 0.5 * ln(price('N' || n, d + 1) / price('N' || n, d)))
+         from generate_series(10, 21) n, generate_series(0, 39) d;
+         select said('m@1', 'N' || n, 40, 0.01 * sin(n * 2.0)) from generate_series(10, 21) n;
+         insert into trading.terms (symbol, known_at, sector, shortable, cost_bps, borrow_bps_year, adv_usd)
+         select 'N' || n, day(0), case when n % 2 = 0 then 'tech' else 'util' end, n % 3 <> 0, 2, 25.2, 1e8 from generate_series(10, 21) n;
+         insert into trading.accounts (account, equity_usd) values ('paper', 100000);
+         insert into trading.positions (account, symbol, quantity, price_usd)
+         values ('paper', 'N10', 60, 50), ('paper', 'N12', -40, 50), ('paper', 'N13', 20, 50), ('paper', 'X', 100, 20);",
+    );
+}
+
+const CHAIN: &str = "chain => jsonb_build_object('as_of', day(41))";
+
+#[test]
+fn the_whole_chain_from_the_ledger_to_share_deltas() {
+    let db = installed("whole_chain");
+    book(&db);
+    let run = db.value(&format!("call trading.rebalance('bars', 1, account => 'paper', {CHAIN})"));
+    assert_eq!(run, "1");
+    assert_eq!(
+        db.rows("select status, issued_by = current_user, equity_usd, arguments #>> '{group_limits,group_sector,*,gross}' from trading.allocation_runs"),
+        [["optimal", "t", "100000", "0.3"].map(|value| Some(value.to_owned())).to_vec()]
+    );
+    // Every name forecast or held; what nobody forecasts may only shrink; what has no borrow is not shorted.
+    assert_eq!(db.value("select count(*) from trading.allocation_weights"), "13");
+    assert_eq!(db.value("select weight between 0 and prev_weight + 1e-9 and status like '%reduce_only%' from trading.allocation_weights where symbol = 'X'"), "t");
+    assert_eq!(
+        db.value("select count(*) from trading.allocation_weights w join trading.terms t using (symbol) where not t.shortable and w.weight < least(0, w.prev_weight) - 1e-9"),
+        "0"
+    );
+    for (rule, query) in [
+        ("sector net", "select max(abs(net)) <= 0.15 + 1e-6 from (select sum(weight) as net from trading.allocation_weights join trading.terms using (symbol) group by sector) s"),
+        ("gross", "select sum(abs(weight)) <= 1.5 + 1e-6 from trading.allocation_weights"),
+        ("turnover", "select sum(abs(trade)) / 2 <= 0.15 + 1e-6 from trading.allocation_weights"),
+        ("net", "select sum(weight) between -0.1 - 1e-6 and 0.3 + 1e-6 from trading.allocation_weights"),
+        ("caps", "select bool_and(weight between least(-0.03, prev_weight) - 1e-6 and greatest(0.05, prev_weight) + 1e-6) from trading.allocation_weights"),
+        ("something is traded", "select count(*) > 3 from trading.order_proposals where run_id = 1"),
+        ("share deltas are the trades", "select bool_and(abs(shares - trade * 100000 / price_usd) < 1e-6) from trading.allocation_weights
+            join (select symbol, sum(quantity) as shares from trading.order_proposals where run_id = 1 group by 1) o using (symbol)"),
+        ("expected returns are those of the chain", "select bool_and(w.expected_return = s.expected_return) from trading.allocation_weights w
+            join trading.signals('bars', 1, account => 'paper', as_of => day(41)) s using (symbol)"),
+        ("the model is trusted as far as it says", "select bool_and(abs(expected_return - 0.01 * sin(substr(symbol, 2)::int * 2.0)) < 1e-9)
+            from trading.allocation_weights where symbol <> 'X'"),
+    ] {
+        assert_eq!(db.value(query), "t", "{rule}");
+    }
+    // What is recorded can be run again, on the same inputs.
+    db.run("select trading.run_allocation(signals, risk, account, arguments, regime) from trading.allocation_runs where run_id = 1");
+    assert_eq!(
+        db.value("select count(distinct inputs_sha256) || ' ' || count(distinct (figures->>'objective')) from trading.allocation_runs"),
+        "1 1"
+    );
+}
+
+#[test]
+fn returns_halts_regimes_and_mistakes() {
+    let db = installed("chain_halts");
+    book(&db);
+    let rebalance =
+        |more: &str| format!("call trading.rebalance('bars', 1, account => 'paper', {CHAIN}{more})");
+    // A history of returns takes the place of uncorrelated volatilities.
+    let risk = "risk => 'select symbol, time as ts, ln(close / lag(close) over (partition by symbol order by time)) as ret from bars where symbol <> ''X'''";
+    db.run(&rebalance(&format!(", {risk}")));
+    assert!(
+        db.value("select status from trading.allocation_weights where symbol = 'X'")
+            .contains("short_history")
+    );
+    // Regimes have their own knobs.
+    db.run("insert into trading.policy_knobs (knob, regime, value) values ('gross', 'risk_off', 0.1)");
+    db.run("insert into trading.policy_knobs (knob, regime, value) values ('max_turnover', 'risk_off', 1)");
+    db.run(&rebalance(", regime => 'risk_off'"));
+    assert_eq!(
+        db.value("select sum(abs(weight)) <= 0.1 + 1e-6 from trading.allocation_weights where run_id = 2"),
+        "t"
+    );
+    // A sector's breaker closes its entries, the global one the desk.
+    db.run("insert into trading.circuit_breakers (scope, key, mode, reason, expires_at) values ('sector', 'util', 'reduce_only', 'news', now() + interval '1 day')");
+    db.run(&rebalance(""));
+    assert_eq!(
+        db.value("select count(*) from trading.allocation_weights join trading.terms using (symbol) where run_id = 3 and sector = 'util' and abs(weight) > abs(prev_weight) + 1e-9"),
+        "0"
+    );
+    db.run("insert into trading.circuit_breakers (scope, key, mode, reason, expires_at) values ('global', '*', 'flatten', 'drawdown', now() + interval '1 day')");
+    db.error(&rebalance(""))
+        .is("55000", "trading is halted by circuit breaker 2")
+        .detail("flatten because of drawdown")
+        .hint("clear_breaker(2");
+    db.run("select trading.clear_breaker(2, 'over')");
+    db.error(&rebalance(", account => 'nobody'").replacen("account => 'paper', ", "", 1))
+        .is("42704", "account \"nobody\" does not exist");
+    db.error("call trading.rebalance('bars', 1, chain => '{\"step\":2}')")
+        .is("22023", "unrecognized key \"step\" of chain")
+        .hint("bar_width");
+    db.error("call trading.rebalance('bars', 1, chain => '{\"as_of\":\"2020-01-01\"}')")
+        .is("22023", "at least one name");
+    for table in ["terms", "scores"] {
+        db.error(&format!("delete from trading.{table}")).is("55000", "append-only");
+    }
+}
+
+#[test]
+fn an_operator_can_run_it() {
+    let db = installed("chain_operator");
+    book(&db);
+    let role = db.role("operator");
+    db.run(&format!("grant market_operator to {role}; select kronos.grant_access('{role}', 'use'); grant select on bars to {role}"));
+    let mut operator = db.connect_as(&role);
+    assert_eq!(
+        rows(&mut operator, &format!("call trading.rebalance('bars', 1, account => 'paper', {CHAIN})")),
+        [[Some("1".to_owned())]]
+    );
+    // Without the bars there are no forecasts to see.
+    db.run(&format!("revoke select on bars from {role}"));
+    db.error_in(&mut operator, "select * from trading.expected_returns('bars', 1)")
+        .is("42501", "permission denied for table bars");
+}
