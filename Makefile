@@ -36,9 +36,9 @@ fuzz: setup ## 100,000 damaged model files and as many damaged messages
 frames: setup ## recorded frames of venues decode to the expected trades; KRONOS_FRAMES=folder takes others
 	@export KRONOS_FRAMES=$(if $(KRONOS_FRAMES),"$(abspath $(KRONOS_FRAMES))") && $(call cargo,test) --test frames
 
-bench: build ## time per forecast, decode step and allocation, rows per second into market.trades beside \copy
+bench: build ## time per forecast, decode step and allocation, rows per second into market.trades beside \copy, 10 million forecasts
 	@$(call cargo,bench) --bench kronos --bench layers --bench chronos2 --bench allocation
-	@export KRONOS_BENCH=1 && $(call cargo,test) --test service --test allocation_speed -- --nocapture throughput sql_costs
+	@export KRONOS_BENCH=1 && $(call cargo,test) --test service --test allocation_speed --test ledger -- --nocapture throughput sql_costs latest_forecasts_of_ten
 	@.ci/cluster up bench-cluster && export KRONOS_DATABASE_URL="$$(.ci/cluster uri bench-cluster)" && \
 		$(call cargo,bench) --bench throughput; status=$$?; .ci/cluster down bench-cluster; exit $$status
 

@@ -172,7 +172,8 @@ create or replace function ledger.refuse_change() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if tg_op = 'DELETE' and current_setting('ledger.retention', true) = 'on' then
+  -- Set by ledger.drop_forecasts() and by the move into a hypertable; who may set it could drop the trigger as well.
+  if tg_op <> 'UPDATE' and current_setting('ledger.retention', true) = 'on' then
     return null;
   end if;
   raise exception 'table "%.%" is append-only', tg_table_schema, tg_table_name
@@ -199,24 +200,31 @@ end
 $$;
 comment on function ledger.guard_run() is 'Trigger that lets a running run note its outcome, and refuses every other change with 55000.';
 
+-- A view may stand on views, and what its reader sees depends on the rules of all that it reads.
+create or replace function ledger.has_row_security(relation regclass, beneath_only boolean default false) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with recursive beneath (oid) as (
+    select relation::oid
+    union
+    select d.refobjid
+    from beneath b
+    join pg_rewrite r on r.ev_class = b.oid
+    join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
+                    and d.refclassid = 'pg_class'::regclass and d.refobjid <> b.oid
+  )
+  select coalesce(bool_or(c.relrowsecurity), false)
+  from beneath b join pg_class c on c.oid = b.oid
+  where not (beneath_only and b.oid = relation::oid)
+$$;
+comment on function ledger.has_row_security is
+  'Whether a relation, or one beneath a view, has row security; with beneath_only the relation itself does not count.';
+
 create or replace function ledger.note_input() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- A view may stand on views; the rules of a view depend on what it reads.
-  secured constant boolean := (
-    with recursive beneath (oid) as (
-      select new.relation::oid
-      union
-      select d.refobjid
-      from beneath b
-      join pg_rewrite r on r.ev_class = b.oid
-      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
-                      and d.refclassid = 'pg_class'::regclass and d.refobjid <> b.oid
-    )
-    select coalesce(bool_or(c.relrowsecurity), false)
-    from beneath b join pg_class c on c.oid = b.oid
-    where b.oid <> new.relation::oid);
+  secured constant boolean := ledger.has_row_security(new.relation, beneath_only => true);
 begin
   if not exists (select from ledger.inputs i where i.relation = new.relation and i.name = new.relation::text
                                               and i.row_security = secured) then

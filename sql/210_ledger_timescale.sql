@@ -9,10 +9,13 @@ begin
   if ts is null then
     return;
   end if;
+  -- The rows of a plain table move into chunks, which empties the table.
+  perform set_config('ledger.retention', 'on', true);
   -- By the time that is forecast: joins with what came, and dashboards, ask for that. A month suits daily and hourly policies.
   execute format(
     'select %I.create_hypertable(''ledger.forecasts''::regclass, ''ts''::name, chunk_time_interval => interval ''1 month'',
                                  create_default_indexes => false, if_not_exists => true, migrate_data => true)', ts);
+  perform set_config('ledger.retention', 'off', true);
   if market.timescale_edition() <> 'community' then
     return;
   end if;

@@ -2,6 +2,16 @@
 -- Policies, backtests and people use the same three routines.
 call market.require_not_newer('222_ledger_runs.sql', 1);
 
+create or replace function ledger.seed_of(call text, args jsonb) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case when args ? 'seed' then (args ->> 'seed')::bigint else (
+    select substring(pg_get_function_arg_default(p.oid, array_position(p.proargnames, 'seed')) from '-?[0-9]+')::bigint
+    from pg_proc p
+    where p.pronamespace = to_regnamespace('kronos') and p.proname = call and 'seed' = any (p.proargnames)) end
+$$;
+comment on function ledger.seed_of is 'Seed of a call: the one given, else the default of the function; NULL where it takes none.';
+
 create or replace function ledger.open_run(
   kind text, relation regclass, call text, horizon integer default null, model text default null, args jsonb default '{}',
   policy text default null, request_id bigint default null, scheduled_for timestamptz default null, as_of timestamptz default null)
@@ -10,7 +20,7 @@ language sql set search_path = pg_catalog, pg_temp
 as $$
   insert into ledger.runs (kind, relation, call, horizon, model, args, seed, policy, request_id, scheduled_for, as_of, runner_started)
   select open_run.kind, open_run.relation, open_run.call, open_run.horizon, open_run.model, coalesce(open_run.args, '{}'),
-         (open_run.args ->> 'seed')::bigint, open_run.policy, open_run.request_id, open_run.scheduled_for, open_run.as_of,
+         ledger.seed_of(open_run.call, coalesce(open_run.args, '{}')), open_run.policy, open_run.request_id, open_run.scheduled_for, open_run.as_of,
          (select a.backend_start from pg_stat_activity a where a.pid = pg_backend_pid())
   returning run_id
 $$;
@@ -119,7 +129,8 @@ $$;
 comment on function ledger.record_failure is 'Notes a series that a running run could not forecast.';
 
 create or replace function ledger.close_run(
-  run_id bigint, sqlstate text default null, message text default null, cancelled boolean default false)
+  run_id bigint, sqlstate text default null, message text default null, broke_off boolean default false,
+  cancelled boolean default false)
 returns text
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -129,10 +140,11 @@ begin
   update ledger.runs r
   set state = case
         when cancelled then 'cancelled'
-        when r.n_ok = 0 and (r.n_failed > 0 or close_run.sqlstate is not null or close_run.message is not null) then 'failed'
-        when r.n_failed > 0 or close_run.sqlstate is not null then 'partial'
+        when broke_off or (r.n_ok = 0 and r.n_failed > 0) then 'failed'
+        when r.n_failed > 0 then 'partial'
         else 'done' end,
-      sqlstate = close_run.sqlstate, message = close_run.message,
+      sqlstate = coalesce(close_run.sqlstate, case when r.n_ok = 0 and r.n_failed > 0 then '02000' end),
+      message = coalesce(close_run.message, case when r.n_ok = 0 and r.n_failed > 0 then 'no series could be forecast' end),
       duration_ms = extract(epoch from clock_timestamp() - r.issued_at) * 1000
   where r.run_id = close_run.run_id and r.state = 'running'
   returning r.state into outcome;
@@ -143,6 +155,7 @@ begin
 end
 $$;
 comment on function ledger.close_run is
-  'Ends a run and returns its state: done, partial, failed or cancelled, by how its series fared and by the error that ended it.';
+  'Ends a run and returns its state: failed where it broke off or no series could be forecast, else partial or done by how its series '
+  'fared. sqlstate and message are those of the last error.';
 
 call market.record_file('222_ledger_runs.sql', 1);

@@ -7,14 +7,14 @@ call market.require_not_newer('225_ledger_views.sql', 1);
 
 create or replace view ledger.readable_inputs as
   select i.relation
-  from ledger.inputs i join pg_catalog.pg_class c on c.oid = i.relation
+  from ledger.inputs i
   where pg_catalog.has_table_privilege(i.relation, 'SELECT')
     and not pg_catalog.row_security_active(i.relation) and not i.row_security;
 comment on view ledger.readable_inputs is 'Inputs that the current role may read whole, and so all their forecasts.';
 
 create or replace view ledger.own_runs as
   select r.run_id
-  from ledger.runs r join pg_catalog.pg_class c on c.oid = r.relation
+  from ledger.runs r
   where r.issued_by = current_user and pg_catalog.has_table_privilege(r.relation, 'SELECT');
 comment on view ledger.own_runs is 'Runs of the current role whose input it may read: its forecasts too where the input has row security.';
 
@@ -116,8 +116,7 @@ begin
     select p.policy, p.owner, p.relation, p.horizon, p.call, p.model, p.args, p.schedule_interval, p.initial_start, p.timezone,
            p.scheduler, p.job_id, p.created_at
     from ledger.policies p
-    where p.owner = current_user or p.relation in (select i.oid from pg_catalog.pg_class i
-                                                   where pg_catalog.has_table_privilege(i.oid, 'SELECT'));
+    where p.owner = current_user or pg_catalog.has_table_privilege(p.relation, 'SELECT');
   comment on view kronos.policies is 'Forecast policies of the caller, and those of inputs it may read.';
 
   create or replace view kronos.stat_policies with (security_barrier) as

@@ -16,6 +16,7 @@
     ("210_ledger_timescale.sql", include_str!("210_ledger_timescale.sql")),
     ("220_policies.sql", include_str!("220_policies.sql")),
     ("222_ledger_runs.sql", include_str!("222_ledger_runs.sql")),
+    ("224_policy_runs.sql", include_str!("224_policy_runs.sql")),
     ("225_ledger_views.sql", include_str!("225_ledger_views.sql")),
     ("230_ledger_privileges.sql", include_str!("230_ledger_privileges.sql")),
     ("300_trading_schema.sql", include_str!("300_trading_schema.sql")),

@@ -25,6 +25,7 @@ set local client_min_messages = warning;
 \ir 210_ledger_timescale.sql
 \ir 220_policies.sql
 \ir 222_ledger_runs.sql
+\ir 224_policy_runs.sql
 \ir 225_ledger_views.sql
 \ir 230_ledger_privileges.sql
 \ir 300_trading_schema.sql

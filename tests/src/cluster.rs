@@ -21,7 +21,9 @@ pub fn project_root() -> &'static Path {
 
 /// The folder of the cluster that `.ci/cluster up NAME` makes: below `KRONOS_CLUSTERS` as there, else below `target`.
 pub fn cluster_folder(name: &str) -> PathBuf {
-    std::env::var_os("KRONOS_CLUSTERS").map_or_else(|| project_root().join("target"), PathBuf::from).join(name)
+    std::env::var_os("KRONOS_CLUSTERS")
+        .map_or_else(|| project_root().join("target"), PathBuf::from)
+        .join(name)
 }
 
 /// The folder `../shared/<path>` beside the project, or `None` with one line on stderr where it is absent: the test

@@ -29,6 +29,21 @@ pub use database::{Database, Row, rows};
 pub use failure::SqlFailure;
 pub use postgres::{Client, NoTls};
 
+use std::time::{Duration, Instant};
+
+/// How long [`until`] waits: longer than the minute of pg_cron on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Waits until a condition holds, looking again at once.
+#[track_caller]
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !condition() {
+        assert!(since.elapsed() < PATIENCE, "never happened: {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// SQL that makes `table (symbol, ts, open, high, low, close, volume, amount)` with `count` hourly bars for each symbol,
 /// the first at 2024-01-01 00:00 UTC.
 ///

@@ -3,14 +3,17 @@
 use kronos_tests::{Database, bars};
 use std::process::Stdio;
 
-/// What a restore must bring back: catalogue, aliases, calendars with their exceptions, privileges, a forecast.
-const STATE: [&str; 6] = [
+/// What a restore must bring back: catalogue, aliases, calendars with their exceptions, privileges, a forecast, the ledger.
+const STATE: [&str; 9] = [
     "select version, name, uri, sha256, settings, train_cutoff, license, aliases from kronos.models order by version",
     "select name, timezone, sessions, closed_days, short_days, builtin from kronos.calendars order by name",
     "select calendar, day, opens, closes, note, builtin from kronos.calendar_exceptions order by 1, 2, 3",
     "select count(*) from kronos.calendar_sessions",
     "select extversion from pg_extension where extname = 'kronos'",
     "select * from wide_forecast order by series, step",
+    "select * from kronos.latest_forecasts order by series, step",
+    "select * from kronos.runs order by run_id",
+    "select policy, owner, relation, args, schedule_interval, initial_start from kronos.policies",
 ];
 
 #[test]
@@ -26,8 +29,11 @@ fn a_restored_database_forecasts_the_same() {
          select kronos.add_calendar_exception('XTST', '2024-10-01', note => 'National Day');
          select kronos.add_calendar_exception('XNYS', '2024-03-05', '09:30', '12:00', 'an early close of our own');
          create view wide_forecast as
-         select * from kronos.kronos_predict('bars', 3, series_col => 'symbol', model => 'house-default')",
+         select * from kronos.kronos_predict('bars', 3, series_col => 'symbol', model => 'house-default');
+         call kronos.install();
+         select kronos.add_forecast_policy('bars', 3, policy => 'kept', model => 'house-default')",
     );
+    db.run("call kronos.run_policy(config => '{\"policy\": \"kept\"}')");
 
     let dump = db
         .program("pg_dump")
@@ -52,4 +58,12 @@ fn a_restored_database_forecasts_the_same() {
     for query in STATE {
         assert_eq!(restored.rows(query), db.rows(query), "{query}");
     }
+    assert_eq!(restored.value("select count(*) from kronos.latest_forecasts"), "6");
+    // The policy goes on where it was, and finds its forecasts there.
+    restored.run("call kronos.run_policy(config => '{\"policy\": \"kept\"}')");
+    assert_eq!(
+        restored.value("select count(distinct run_id) || ' ' || (select max(run_id) from kronos.runs) from kronos.forecasts"),
+        "1 2"
+    );
+    restored.error("delete from ledger.forecasts").is("55000", "append-only");
 }

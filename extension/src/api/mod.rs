@@ -6,6 +6,7 @@ mod chart;
 mod forecast;
 mod models;
 mod ops;
+mod policies;
 mod series;
 mod service;
 mod setup;

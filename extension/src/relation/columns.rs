@@ -162,6 +162,20 @@ pub fn resolve_values(relation: &Relation, wanted: &Wanted<'_>, named: &[Named<'
     })
 }
 
+/// Finds the column that is the key of a series of `relation`; `taken` holds values and is no key. `None` for one single
+/// series.
+///
+/// # Errors
+/// As for [`resolve`].
+pub fn resolve_key(relation: &Relation, wanted: &Wanted<'_>, taken: &[&str]) -> Result<Option<String>> {
+    Spi::connect(|client| {
+        let resolver = Resolver { relation, columns: describe(client, relation)? };
+        let time = resolver.time(client, wanted)?;
+        let key = resolver.key(client, wanted, &time.name, taken)?;
+        Ok(key.map(|column| column.name.clone()))
+    })
+}
+
 fn describe(client: &SpiClient<'_>, relation: &Relation) -> Result<Vec<Column>> {
     let rows = client.select(
         "select attname::text, atttypid, pg_catalog.format_type(atttypid, atttypmod) from pg_catalog.pg_attribute

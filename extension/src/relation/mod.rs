@@ -5,12 +5,14 @@
 
 mod columns;
 mod context;
+mod keys;
 mod newest;
 mod scan;
 mod values;
 
-pub use columns::{Columns, Named, ValueColumns, Wanted, resolve, resolve_values};
+pub use columns::{Columns, Named, ValueColumns, Wanted, resolve, resolve_key, resolve_values};
 pub use context::{Fault, MIN_CONTEXT, Prepared, Reach, Rules, prepare};
+pub use keys::keys;
 pub use newest::Newest;
 pub use scan::{Fetched, Group, Row, Scan, ScanLimits, text_of};
 pub use values::{Cell, ValueGroup, ValueLimits, ValueRow, ValueScan};

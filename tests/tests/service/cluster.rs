@@ -1,17 +1,14 @@
 //! A private cluster that these tests may stop, crash and reconfigure, one at a time.
 
+pub use kronos_tests::until;
 use kronos_tests::{Client, NoTls, Row, SqlFailure, cluster_folder, project_root, rows};
 use postgres::Config;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 const NAME: &str = "test-service";
-
-/// How long anything that must happen may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The cluster, held by one test.
 pub struct Cluster {
@@ -163,16 +160,6 @@ pub fn value(client: &mut Client, sql: &str) -> String {
 /// What a query raises, `None` when it succeeds.
 pub fn failure(client: &mut Client, sql: &str) -> Option<SqlFailure> {
     client.simple_query(sql).err().map(|error| SqlFailure::new(&error))
-}
-
-/// Waits until a condition holds, looking again at once.
-#[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !condition() {
-        assert!(since.elapsed() < PATIENCE, "never happened: {what}");
-        std::thread::yield_now();
-    }
 }
 
 /// A number of a process's `/proc` file in KiB, by its label.

@@ -1,0 +1,53 @@
+//! The keys of the series of a relation.
+
+use super::{Relation, quote};
+use crate::error::Result;
+use pgrx::spi::{Spi, SpiClient};
+
+/// The distinct keys in the column `key`, as text; NULL is none.
+///
+/// Where an index begins with the column, its steps are walked: a few pages per key. Else every row is read.
+///
+/// # Errors
+/// What the server raises.
+pub fn keys(relation: &Relation, key: &str) -> Result<Vec<String>> {
+    let (column, from) = (quote(key), relation.quoted());
+    Spi::connect(|client| {
+        let text = if is_indexed(client, relation, key)? {
+            format!(
+                "with recursive k(v) as (
+                   (select t.{column} from {from} t where t.{column} is not null order by t.{column} limit 1)
+                   union all
+                   select (select t.{column} from {from} t where t.{column} operator(pg_catalog.>) k.v
+                           order by t.{column} limit 1)
+                   from k where k.v is not null)
+                 select k.v::pg_catalog.text from k where k.v is not null"
+            )
+        } else {
+            format!(
+                "select distinct t.{column}::pg_catalog.text from {from} t where t.{column} is not null order by 1"
+            )
+        };
+        let rows = client.select(&text, None, &[])?;
+        let found = rows.into_iter().map(|row| row.get::<String>(1)).collect::<Result<Vec<_>, _>>()?;
+        Ok(found.into_iter().flatten().collect())
+    })
+}
+
+/// Whether a complete index leads with the column in the order that comparisons of it have.
+fn is_indexed(client: &SpiClient<'_>, relation: &Relation, key: &str) -> Result<bool> {
+    let found = client.select(
+        "select 1 from pg_catalog.pg_index i
+         join pg_catalog.pg_attribute a
+           on a.attrelid operator(pg_catalog.=) i.indrelid and a.attnum operator(pg_catalog.=) i.indkey[0]
+         join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) i.indexrelid
+         join pg_catalog.pg_am m on m.oid operator(pg_catalog.=) c.relam
+         join pg_catalog.pg_opclass o on o.oid operator(pg_catalog.=) i.indclass[0]
+         where i.indrelid operator(pg_catalog.=) $1 and a.attname operator(pg_catalog.=) $2::pg_catalog.name
+           and m.amname operator(pg_catalog.=) 'btree' and i.indisvalid and i.indpred is null and o.opcdefault
+           and i.indcollation[0] operator(pg_catalog.=) a.attcollation",
+        Some(1),
+        &[relation.oid.into(), key.into()],
+    )?;
+    Ok(!found.is_empty())
+}

@@ -1,0 +1,180 @@
+//! The schedulers themselves fire policies: TimescaleDB's jobs where the edition has them, else pg_cron.
+
+use kronos_tests::{Client, NoTls, bars, cluster_folder, project_root, rows, until};
+use postgres::Config;
+use std::io::Write;
+use std::process::Command;
+
+/// A private cluster like that of `make up`, whose database a scheduler watches.
+const NAME: &str = "policy-clock";
+
+struct Clock {
+    config: Config,
+}
+
+impl Clock {
+    /// `None`, with a line that says so, where there is no scheduler.
+    fn start() -> Option<Self> {
+        script("up");
+        let clock = Self { config: script("uri").trim().parse().unwrap() };
+        let mut client = clock.connect("postgres");
+        let available = "select 1 from pg_available_extensions where name = 'pg_cron'";
+        if !rows(&mut client, available).is_empty() {
+            client
+                .batch_execute("set client_min_messages = warning; create extension if not exists pg_cron")
+                .unwrap();
+        }
+        if value(&mut client, "select kronos.scheduler()") == "none" {
+            writeln!(
+                std::io::stderr(),
+                "skipped: neither pg_cron nor the community edition of TimescaleDB is installed"
+            )
+            .ok();
+            return None;
+        }
+        client.batch_execute("call kronos.install()").unwrap();
+        Some(clock)
+    }
+
+    fn connect(&self, role: &str) -> Client {
+        self.config.clone().user(role).connect(NoTls).expect("the cluster accepts connections")
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        script("down");
+        if let Ok(folder) = cluster_folder(NAME).canonicalize() {
+            std::fs::remove_dir_all(folder).ok();
+        }
+    }
+}
+
+fn script(action: &str) -> String {
+    let output = Command::new(project_root().join(".ci/cluster")).args([action, NAME]).output().unwrap();
+    assert!(output.status.success(), "{action}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn value(client: &mut Client, sql: &str) -> String {
+    let found = rows(client, sql);
+    assert!(found.len() == 1 && found[0].len() == 1, "{sql}: {found:?}");
+    found[0][0].clone().unwrap_or_default()
+}
+
+#[test]
+fn the_scheduler_fires_policies_and_requests() {
+    let Some(clock) = Clock::start() else { return };
+    let mut admin = clock.connect("postgres");
+    let scheduler = value(&mut admin, "select kronos.scheduler()");
+    let cron = scheduler == "pg_cron";
+    admin.batch_execute(&bars("bars", &["A", "B", "C"], 60)).unwrap();
+    admin
+        .batch_execute(
+            "create role quant login; grant select on bars to quant;
+             do $$begin perform kronos.grant_access('quant', 'operate');
+                if to_regnamespace('cron') is not null then grant usage on schema cron to quant; end if; end$$",
+        )
+        .unwrap();
+    let mut quant = clock.connect("quant");
+    let job = value(
+        &mut quant,
+        "select kronos.add_forecast_policy('bars', 3, '1 minute', policy => 'minutely', args => '{\"batch_series\": 1}')",
+    );
+    let slow = value(&mut quant, "select kronos.add_forecast_policy('bars', 3, '1 year', policy => 'yearly', call => 'forecast', model => 'naive',
+                                                                    args => '{\"targets\": [\"close\"]}')");
+    let job_of = "select scheduler || ' ' || job_id from kronos.policies where policy = 'minutely'";
+    assert_eq!(value(&mut quant, job_of), format!("{scheduler} {job}"));
+    // A second clock fires the same policy at the same minutes.
+    if cron {
+        let second = "select cron.schedule('second clock', '* * * * *', $$call kronos.run_policy(config => '{\"policy\": \"minutely\"}')$$)";
+        value(&mut quant, second);
+        assert_eq!(
+            value(
+                &mut quant,
+                &format!("select schedule || ' ' || username from cron.job where jobid = {job}")
+            ),
+            "* * * * * quant"
+        );
+    }
+    let request = value(&mut quant, "select kronos.submit('yearly')");
+
+    let mut watcher = clock.connect("postgres");
+    let mut sees = |sql: &str, wanted: &str| value(&mut watcher, sql) == wanted;
+    until("the policy fired twice", || {
+        sees(
+            "select count(distinct scheduled_for) >= 2 from kronos.runs where policy = 'minutely' and state = 'done'",
+            "t",
+        )
+    });
+    until("the request was served", || {
+        sees(&format!("select state from ledger.requests where request_id = {request}"), "done")
+    });
+    assert_eq!(
+        value(
+            &mut admin,
+            "select format('%s %s %s', request_id, issued_by, n_ok) from kronos.runs where policy = 'yearly'"
+        ),
+        format!("{request} quant 3")
+    );
+    // Whoever was second did no harm: each row once, no run that broke off.
+    assert_eq!(
+        value(
+            &mut admin,
+            "select format('%s %s', count(*), count(distinct (series, ts, model_version))) from kronos.forecasts"
+        ),
+        "18 18"
+    );
+    assert_eq!(
+        value(&mut admin, "select count(*) from kronos.runs where state not in ('done', 'running')"),
+        "0"
+    );
+    assert_eq!(value(&mut admin, "select string_agg(distinct issued_by, ' ') from kronos.runs"), "quant");
+
+    // What fails is told to the scheduler with its SQLSTATE, and seen in the view.
+    admin.batch_execute("revoke select on bars from quant").unwrap();
+    let failed = "select last_sqlstate from kronos.stat_policies where policy = 'minutely'";
+    until("the policy failed", || value(&mut admin, failed) == "42501");
+    let told = if cron {
+        format!(
+            "select count(*) > 0 from cron.job_run_details where jobid = {job} and status = 'failed' and return_message like '%policy \"minutely\" failed%'"
+        )
+    } else {
+        format!(
+            "select count(*) > 0 from timescaledb_information.job_errors where job_id = {job} and sqlerrcode = '42501'"
+        )
+    };
+    until("the scheduler knows", || value(&mut admin, &told) == "t");
+
+    if cron {
+        assert_eq!(
+            rows(&mut quant, "select jobname from cron.job order by 1")
+                .into_iter()
+                .flatten()
+                .flatten()
+                .collect::<Vec<_>>(),
+            ["kronos policy minutely", "kronos policy yearly", "second clock"],
+            "the job of the request is gone"
+        );
+    }
+    admin.batch_execute("grant select on bars to quant").unwrap();
+    quant
+        .batch_execute(
+            "select kronos.remove_forecast_policy('minutely'), kronos.remove_forecast_policy('yearly')",
+        )
+        .unwrap();
+    let left = if cron {
+        format!("select count(*) from cron.job where jobid in ({job}, {slow})")
+    } else {
+        format!("select count(*) from timescaledb_information.jobs where job_id in ({job}, {slow})")
+    };
+    assert_eq!(value(&mut admin, &left), "0");
+    if cron {
+        let error = quant
+            .simple_query("select kronos.add_forecast_policy('bars', 3, '7 minutes')")
+            .map_err(|error| kronos_tests::SqlFailure::new(&error))
+            .unwrap_err();
+        error.is("22023", "schedule interval 00:07:00 cannot be written for pg_cron");
+        assert_eq!(value(&mut quant, "select count(*) from kronos.policies"), "0", "nothing is left of it");
+    }
+}
