@@ -38,7 +38,8 @@ frames: setup ## recorded frames of venues decode to the expected trades; KRONOS
 
 bench: build ## time per forecast, decode step and allocation, rows per second into market.trades beside \copy, 10 million forecasts
 	@$(call cargo,bench) --bench kronos --bench layers --bench chronos2 --bench allocation
-	@export KRONOS_BENCH=1 && $(call cargo,test) --test service --test allocation_speed --test ledger -- --nocapture throughput sql_costs latest_forecasts_of_ten
+	@export KRONOS_BENCH=1 && $(call cargo,test) --test service --test allocation_speed --test backtest --test ledger -- \
+		--nocapture throughput sql_costs windows_per_second latest_forecasts_of_ten
 	@.ci/cluster up bench-cluster && export KRONOS_DATABASE_URL="$$(.ci/cluster uri bench-cluster)" && \
 		$(call cargo,bench) --bench throughput; status=$$?; .ci/cluster down bench-cluster; exit $$status
 

@@ -57,7 +57,8 @@ comment on type kronos.scenario_point is 'One value of a scenario; rows of one s
 create type kronos.backtest_point as (
   series text, target text, model_version text, window_id int, cutoff timestamptz,
   ts timestamptz, step int, actual float8, forecast float8, lower float8, upper float8,
-  quantiles float8[], contaminated boolean, status text);
+  quantiles float8[], contaminated boolean, status text,
+  as_of timestamptz, level float8, quantile_levels float8[], last_value float8, scale float8, crps float8, pit float8, prob_up float8);
 comment on type kronos.backtest_point is 'A forecast made at a past cutoff beside what came.';
 
 create type kronos.score as (

@@ -75,6 +75,8 @@ pub enum Error {
     UndefinedRelation { oid: u32 },
     /// `only_series` for a relation that is one single series.
     NoSeriesColumn { relation: String },
+    /// Forecasts to score without anything that says what came.
+    NoActuals { relation: String },
     /// A calibration nobody created.
     UndefinedCalibration { name: String },
     /// The engine that runs models broke while answering.
@@ -203,6 +205,7 @@ fn report(error: Error) -> Report {
             "series" => "Pass series_col => '...'.".to_owned(),
             "target" => "Name columns of the relation in targets => '{...}'.".to_owned(),
             "covariate" => "Name columns of the relation in past_covariates, future_covariates and static.".to_owned(),
+            "score" => "Give rows of kronos.backtest() or of the view kronos.forecasts; by names columns of theirs.".to_owned(),
             "known_at" => "Name a timestamptz column in options => '{\"known_at_col\":\"...\"}'.".to_owned(),
             role => format!("Map names with options => '{{\"columns\":{{\"{role}\":\"px_last\"}}}}'."),
         }),
@@ -327,6 +330,11 @@ fn report(error: Error) -> Report {
             format!("only_series needs a series column, and \"{relation}\" has none"),
         )
         .hint("Pass series_col => '...', or leave only_series out."),
+        Error::NoActuals { relation } => Report::new(
+            Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            format!("actuals must be given, since \"{relation}\" has no column \"actual\""),
+        )
+        .hint("Pass actuals => '...', the relation with what came."),
         Error::UndefinedCalibration { name } => {
             Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("calibration \"{name}\" does not exist"))
                 .hint("Leave calibration out to get the model's own interval.")

@@ -122,6 +122,19 @@ impl Call {
         self.rules().keep()
     }
 
+    /// One series as the model is asked of it, from what was known at an instant.
+    ///
+    /// # Errors
+    /// Why it cannot be forecast.
+    pub fn prepare(&self, group: Group, as_of: Instant) -> Result<Prepared, Fault> {
+        prepare(group, &Rules { as_of, ..self.rules() })
+    }
+
+    /// Series that will be forecast as they are added, up to `most` at a time.
+    pub fn portion<E: FnMut(Outcome) -> Result<()>>(&self, most: usize, emit: E) -> Portion<'_, E> {
+        Portion { most, ..Portion::new(self, emit) }
+    }
+
     fn rules(&self) -> Rules<'_> {
         Rules {
             calendar: &self.calendar,
@@ -224,8 +237,10 @@ impl Call {
 }
 
 /// Series waiting to be forecast together, in the order they were read.
-struct Portion<'a, E> {
+pub struct Portion<'a, E> {
     call: &'a Call,
+    /// Series forecast together at most.
+    most: usize,
     rules: Rules<'a>,
     emit: E,
     pending: Vec<Result<Prepared, Fault>>,
@@ -239,10 +254,12 @@ struct Portion<'a, E> {
 impl<'a, E: FnMut(Outcome) -> Result<()>> Portion<'a, E> {
     fn new(call: &'a Call, emit: E) -> Self {
         let (pending, notes) = (Vec::new(), Notes::default());
-        Self { call, rules: call.rules(), emit, pending, count: 0, ready: 0, bytes: 0, notes }
+        let most = PORTION_SERIES;
+        Self { call, most, rules: call.rules(), emit, pending, count: 0, ready: 0, bytes: 0, notes }
     }
 
-    fn add(&mut self, series: Result<Prepared, Fault>) -> Result<()> {
+    /// Adds a series, or the reason it is none; its outcome is emitted before those of later ones.
+    pub fn add(&mut self, series: Result<Prepared, Fault>) -> Result<()> {
         self.count += 1;
         if let Ok(prepared) = &series {
             self.notes.take(prepared);
@@ -251,10 +268,13 @@ impl<'a, E: FnMut(Outcome) -> Result<()>> Portion<'a, E> {
             self.ready += 1;
         }
         self.pending.push(series);
-        if self.ready >= PORTION_SERIES || self.bytes >= PORTION_BYTES { self.flush() } else { Ok(()) }
+        // Those that cannot be forecast take memory too.
+        let full = self.ready.max(self.pending.len() / 4) >= self.most || self.bytes >= PORTION_BYTES;
+        if full { self.flush() } else { Ok(()) }
     }
 
-    fn finish(mut self) -> Result<()> {
+    /// Forecasts what is left.
+    pub fn finish(mut self) -> Result<()> {
         self.flush()?;
         self.notes.tell(&self.call.calendar);
         self.call.log_duration(self.count);
@@ -309,6 +329,8 @@ impl<'a, E: FnMut(Outcome) -> Result<()>> Portion<'a, E> {
 /// What is said once per call, however many series it concerns.
 #[derive(Default)]
 struct Notes {
+    /// Key of the series taken last: several windows of it count once.
+    last: Option<Option<String>>,
     series: usize,
     without_volume: usize,
     off_session: usize,
@@ -316,6 +338,10 @@ struct Notes {
 
 impl Notes {
     fn take(&mut self, prepared: &Prepared) {
+        if self.last.as_ref() == Some(&prepared.key) {
+            return;
+        }
+        self.last = Some(prepared.key.clone());
         self.series += 1;
         self.without_volume += usize::from(prepared.without_volume);
         self.off_session += usize::from(prepared.off_session);

@@ -6,12 +6,14 @@
 
 mod allocation;
 mod api;
+mod backtest;
 mod calendar;
 mod catalog;
 mod chart;
 mod diagnostics;
 mod engine;
 mod error;
+mod evaluate;
 mod forecast;
 mod guc;
 mod options;

@@ -1,6 +1,6 @@
 //! The argument `options jsonb` of the forecast functions: each key checked once, none ignored.
 
-use crate::calendar::Width;
+use crate::calendar::{Instant, Width};
 use crate::error::{Error, Result};
 use crate::relation::MIN_CONTEXT;
 use kronos_models::bars::Sampling;
@@ -174,6 +174,13 @@ impl Given {
         names().ok_or_else(|| self.reject(key, "an array of strings", value))
     }
 
+    /// A list of numbers.
+    pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let numbers = || -> Option<Vec<f64>> { value.as_array()?.iter().map(Value::as_f64).collect() };
+        numbers().map(Some).ok_or_else(|| self.reject(key, "an array of numbers", value))
+    }
+
     /// True or false.
     pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
         match self.get(key) {
@@ -271,6 +278,33 @@ pub fn width(text: &str) -> Result<Width> {
         None => reject("an interval"),
         Some(interval) => Width::from_interval(&interval).map_or_else(|| reject(Width::DOMAIN), Ok),
     }
+}
+
+/// An instant as SQL writes it, the value of an option.
+///
+/// # Errors
+/// 22007 and 22008, raised by the server.
+#[allow(unsafe_code)]
+pub fn timestamp(name: &str, text: &str) -> Result<Instant> {
+    let reject = || Error::InvalidArgument {
+        name: format!("option \"{name}\""),
+        expected: "a timestamp".into(),
+        got: format!("\"{text}\""),
+        hint: None,
+    };
+    let input = CString::new(text).map_err(|_| reject())?;
+    // SAFETY: timestamptz_in takes a C string, an unused OID and a type modifier; it raises an error for other text.
+    let datum = unsafe {
+        pgrx::direct_function_call::<Instant>(
+            pg_sys::timestamptz_in,
+            &[
+                Some(pg_sys::Datum::from(input.as_ptr())),
+                pg_sys::InvalidOid.into_datum(),
+                (-1i32).into_datum(),
+            ],
+        )
+    };
+    datum.ok_or_else(reject)
 }
 
 #[allow(unsafe_code)]

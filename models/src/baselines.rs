@@ -9,6 +9,7 @@
 //! standard deviations of their forecasts).
 
 use crate::error::{ModelError, Result};
+use crate::metrics::{crps_lognormal, crps_normal};
 use crate::series::{QuantileForecast, SeriesRequest};
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -61,17 +62,27 @@ impl Baseline {
         season: usize,
         levels: &[f64],
     ) -> Result<QuantileForecast> {
-        request.validate()?;
         let deviates = normal_deviates(levels)?;
-        let target = |target: &Vec<f64>| {
-            let walk = self.walk(target, season)?;
-            let step =
-                |deviate: f64| (1..=request.horizon).map(|step| walk.quantile(step, deviate)).collect();
-            Ok(deviates.iter().map(|&deviate| step(deviate)).collect())
+        let read = |steps: Vec<Outlook>| {
+            let step = |deviate: f64| steps.iter().map(|step| step.quantile(deviate)).collect();
+            deviates.iter().map(|&deviate| step(deviate)).collect()
         };
-        let values = request.targets.iter().map(target).collect::<Result<_>>()?;
+        let values = self.outlooks(request, season)?.into_iter().map(read).collect();
         let forecast = QuantileForecast { levels: levels.to_vec(), values };
         forecast.check_finite().map(|()| forecast)
+    }
+
+    /// The whole distribution of every target and step: `[target][step]`.
+    ///
+    /// # Errors
+    /// As for [`Baseline::forecast`], levels aside.
+    pub fn outlooks(self, request: &SeriesRequest, season: usize) -> Result<Vec<Vec<Outlook>>> {
+        request.validate()?;
+        let target = |target: &Vec<f64>| {
+            let walk = self.walk(target, season)?;
+            Ok((1..=request.horizon).map(|step| walk.outlook(step)).collect())
+        };
+        request.targets.iter().map(target).collect()
     }
 
     fn walk(self, target: &[f64], season: usize) -> Result<Walk> {
@@ -124,17 +135,67 @@ enum Walk {
 }
 
 impl Walk {
-    fn quantile(&self, step: usize, deviate: f64) -> f64 {
+    fn outlook(&self, step: usize) -> Outlook {
         let h = step as f64;
         match self {
             Self::Level { last, slope, sigma, drift_from } => {
-                last + slope * h + sigma * (h * (1.0 + h / drift_from)).sqrt() * deviate
+                Outlook::Normal { mean: last + slope * h, sd: sigma * (h * (1.0 + h / drift_from)).sqrt() }
             }
             Self::Season { last, sigma } => {
                 let seasons = step.div_ceil(last.len()) as f64;
-                last[(step - 1) % last.len()] + sigma * seasons.sqrt() * deviate
+                Outlook::Normal { mean: last[(step - 1) % last.len()], sd: sigma * seasons.sqrt() }
             }
-            Self::Price { last, sigma } => last * (sigma * h.sqrt() * deviate).exp(),
+            Self::Price { last, sigma } => Outlook::LogNormal { median: *last, sigma: sigma * h.sqrt() },
+        }
+    }
+}
+
+/// What a baseline believes of one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Outlook {
+    /// A normal distribution.
+    Normal {
+        /// Its mean.
+        mean: f64,
+        /// Its standard deviation.
+        sd: f64,
+    },
+    /// `median` times the exponential of a normal distribution about 0.
+    LogNormal {
+        /// Its median.
+        median: f64,
+        /// Standard deviation of the logarithm.
+        sigma: f64,
+    },
+}
+
+impl Outlook {
+    /// The quantile at the level whose standard normal quantile is `deviate`.
+    fn quantile(self, deviate: f64) -> f64 {
+        match self {
+            Self::Normal { mean, sd } => mean + sd * deviate,
+            Self::LogNormal { median, sigma } => median * (sigma * deviate).exp(),
+        }
+    }
+
+    /// The CRPS of an outcome; `None` where the distribution has no spread.
+    pub fn crps(self, actual: f64) -> Option<f64> {
+        match self {
+            Self::Normal { mean, sd } => crps_normal(actual, mean, sd),
+            Self::LogNormal { median, sigma } => crps_lognormal(actual, median.ln(), sigma),
+        }
+    }
+
+    /// The probability of at most `actual`; `None` where the distribution has no spread.
+    pub fn cdf(self, actual: f64) -> Option<f64> {
+        let normal = Normal::standard();
+        match self {
+            Self::Normal { mean, sd } if sd > 0.0 => Some(normal.cdf((actual - mean) / sd)),
+            Self::LogNormal { median, sigma } if sigma > 0.0 && actual > 0.0 => {
+                Some(normal.cdf((actual / median).ln() / sigma))
+            }
+            Self::LogNormal { sigma, .. } if sigma > 0.0 => Some(0.0),
+            Self::Normal { .. } | Self::LogNormal { .. } => None,
         }
     }
 }
@@ -245,6 +306,22 @@ mod tests {
         assert_eq!(values[1], [100.0; 4]);
         close(values[2][3], 100.0 * (TWO_SIGMA * 0.02).exp());
         assert!(values[0].iter().all(|&value| value > 0.0));
+    }
+
+    #[test]
+    fn outcomes_have_a_place_and_a_score_in_the_distribution() {
+        let target: Vec<f64> = (0..40).map(|i| 100.0 + f64::from(i % 5)).collect();
+        for baseline in Baseline::ALL {
+            let request = SeriesRequest::univariate(target.clone(), 3);
+            let quantile = baseline.forecast(&request, 7, &[0.3]).unwrap().values[0][0][2];
+            let outlook = baseline.outlooks(&request, 7).unwrap()[0][2];
+            assert!((outlook.cdf(quantile).unwrap() - 0.3).abs() < 1e-9, "{baseline:?}");
+            let near = outlook.crps(outlook.quantile(0.0)).unwrap();
+            assert!(near > 0.0 && near < outlook.crps(quantile * 2.0).unwrap(), "{baseline:?}");
+        }
+        let certain = Outlook::Normal { mean: 1.0, sd: 0.0 };
+        assert_eq!((certain.cdf(1.0), certain.crps(1.0)), (None, None));
+        assert_eq!(Outlook::LogNormal { median: 1.0, sigma: 1.0 }.cdf(-1.0), Some(0.0));
     }
 
     #[test]

@@ -23,10 +23,12 @@
 mod cluster;
 mod database;
 mod failure;
+mod models;
 
 pub use cluster::{Cluster, cluster_folder, project_root, shared_folder};
 pub use database::{Database, Row, rows};
 pub use failure::SqlFailure;
+pub use models::FixtureModels;
 pub use postgres::{Client, NoTls};
 
 use std::time::{Duration, Instant};

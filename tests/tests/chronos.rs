@@ -6,42 +6,7 @@ use kronos_models::chronos2::covariates::target_means;
 use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
 use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::series::{KnownCovariate, SeriesRequest};
-use kronos_tests::{Cluster, Database, Row, project_root, shared_folder};
-use std::path::PathBuf;
-
-/// The random-weight model of the golden vectors: patches of 8 rows, contexts of 96, 24 steps per pass.
-fn fixture(name: &str) -> PathBuf {
-    project_root().join("models/tests/fixtures/chronos2/models").join(name)
-}
-
-/// Fixture models registered under their names, their files removed at the end of the test.
-struct Models(Vec<PathBuf>);
-
-impl Models {
-    fn register(db: &Database, names: &[&str]) -> Self {
-        let base = PathBuf::from(db.value("show kronos.model_dir"));
-        let copy = |name: &&str| {
-            // Tests of other processes share the directory.
-            let directory = format!("{name}-{}", db.name());
-            let path = base.join(&directory);
-            std::fs::create_dir_all(&path).expect("the server's model directory is writable");
-            for file in ["config.json", "model.safetensors"] {
-                std::fs::copy(fixture(name).join(file), path.join(file)).unwrap();
-            }
-            db.run(&format!("select kronos.register_model('{name}', null, '{directory}')"));
-            path
-        };
-        Self(names.iter().map(copy).collect())
-    }
-}
-
-impl Drop for Models {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            std::fs::remove_dir_all(path).expect("the copy can be removed");
-        }
-    }
-}
+use kronos_tests::{Cluster, Database, FixtureModels, Row, shared_folder};
 
 /// `table (symbol, ts, y, z, x, w)`: hourly rows from 2024-01-01 00:00 UTC, a weekday as text in `w`.
 fn table(name: &str, symbols: &[&str], count: usize) -> String {
@@ -69,7 +34,7 @@ fn numbers(db: &Database, sql: &str) -> Vec<f64> {
 #[test]
 fn the_numbers_are_those_of_the_library() {
     let db = Database::new("numbers_of_the_library");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     db.run(&table("t", &["A", "B"], 60));
     db.run("update t set y = null where symbol = 'B' and extract(hour from ts) = 7");
     db.run("update t set y = null, z = null where ts >= '2024-01-03 06:00+00'");
@@ -78,8 +43,11 @@ fn the_numbers_are_those_of_the_library() {
         "select lower, forecast, upper, quantiles[1] from kronos.chronos_predict('t', '{y}', 6, level => 0.8,
             quantile_levels => '{0.3}', past_covariates => '{z}', future_covariates => '{x, w}')",
     );
-    let model =
-        Chronos2::load(&Chronos2Files { model: fixture("tiny-b"), adapter: None }, &Device::Cpu).unwrap();
+    let model = Chronos2::load(
+        &Chronos2Files { model: FixtureModels::folder("tiny-b"), adapter: None },
+        &Device::Cpu,
+    )
+    .unwrap();
     let request = |symbol: &str| {
         let column = |name: &str, rows: &str| {
             let sql = format!("select {name}::float8 from t where symbol = '{symbol}' order by ts {rows}");
@@ -118,7 +86,7 @@ fn the_numbers_are_those_of_the_library() {
 #[test]
 fn rows_are_labelled_by_series_target_and_step() {
     let db = Database::new("labelled_by_series_target");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     db.run(&table("t", &["A", "B"], 50));
     let rows = flat(db.rows(
         "select series, target, step, ts, cutoff, status, model_version = (select version from kronos.models where name = 'tiny-b'),
@@ -140,7 +108,7 @@ fn rows_are_labelled_by_series_target_and_step() {
 #[test]
 fn as_of_sees_nothing_that_came_later_but_the_known_future() {
     let db = Database::new("as_of_sees_nothing");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     db.run(&table("t", &["A", "B"], 80));
     let call = |more: &str| {
         flat(db.rows(&format!(
@@ -169,7 +137,7 @@ fn as_of_sees_nothing_that_came_later_but_the_known_future() {
 #[test]
 fn a_missing_row_is_a_missing_value_and_not_a_shift() {
     let db = Database::new("missing_row");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     db.run(&table("whole", &["A"], 60));
     db.run("update whole set y = null where extract(hour from ts) in (3, 4, 17)");
     db.run("create table sparse as select * from whole where y is not null");
@@ -187,7 +155,7 @@ fn a_missing_row_is_a_missing_value_and_not_a_shift() {
 #[test]
 fn a_series_gives_the_same_numbers_alone_and_among_others_unless_they_shall_learn_from_each_other() {
     let db = Database::new("alone_and_among_others");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     db.run(&table("t", &["A", "B", "C", "D", "E"], 70));
     let call = |more: &str| {
         flat(db.rows(&format!(
@@ -206,7 +174,7 @@ fn a_series_gives_the_same_numbers_alone_and_among_others_unless_they_shall_lear
 #[test]
 fn cross_learning_groups_series_by_the_model_and_not_by_how_they_are_read() {
     let db = Database::new("cross_learning_groups");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     db.run(
         "create table t as select lpad(s::text, 3, '0') as symbol, timestamptz '2024-01-01 00:00+00' + i * interval '1 hour' as ts,
                 sin(i * 0.3 + s) as y, cos(i * 0.1 * s) as z
@@ -217,8 +185,11 @@ fn cross_learning_groups_series_by_the_model_and_not_by_how_they_are_read() {
         "select forecast from kronos.chronos_predict('t', '{y}', 2, past_covariates => '{z}',
             options => '{\"cross_learning\": true}')",
     );
-    let model =
-        Chronos2::load(&Chronos2Files { model: fixture("tiny-b"), adapter: None }, &Device::Cpu).unwrap();
+    let model = Chronos2::load(
+        &Chronos2Files { model: FixtureModels::folder("tiny-b"), adapter: None },
+        &Device::Cpu,
+    )
+    .unwrap();
     let (y, z) = (
         numbers(&db, "select y from t order by symbol, ts"),
         numbers(&db, "select z from t order by symbol, ts"),
@@ -243,7 +214,7 @@ fn cross_learning_groups_series_by_the_model_and_not_by_how_they_are_read() {
 #[test]
 fn frequencies_and_keys_of_all_kinds() {
     let db = Database::new("frequencies_and_keys");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     for (step, next) in [
         ("1 minute", "2024-01-01 00:40:00"),
         ("15 minutes", "2024-01-01 10:00:00"),
@@ -276,7 +247,7 @@ fn frequencies_and_keys_of_all_kinds() {
 #[test]
 fn odd_series_say_what_is_wrong_with_them() {
     let db = Database::new("odd_series");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     db.run(&table("t", &["good"], 40));
     db.run(
         "insert into t select 'constant', ts, 5, 5, 1, 'sun' from t where symbol = 'good';
@@ -312,7 +283,7 @@ fn odd_series_say_what_is_wrong_with_them() {
 #[test]
 fn long_contexts_and_long_horizons() {
     let db = Database::new("long_contexts_and_horizons");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     db.run(&table("t", &["A"], 10_000));
     assert_eq!(
         db.value(
@@ -335,7 +306,7 @@ fn long_contexts_and_long_horizons() {
 #[test]
 fn an_incomplete_future_names_series_column_and_time() {
     let db = Database::new("incomplete_future");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     db.run(&table("t", &["A", "B"], 60));
     db.run("update t set y = null where ts >= '2024-01-03 06:00+00'");
     let call = |horizon: usize| {
@@ -357,7 +328,7 @@ fn an_incomplete_future_names_series_column_and_time() {
 #[test]
 fn static_and_categorical_covariates_by_option() {
     let db = Database::new("static_and_categorical");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     db.run(&table("t", &["A", "B"], 60));
     db.run("alter table t add sector text; update t set sector = symbol");
     let call = |more: &str| {
@@ -374,7 +345,7 @@ fn static_and_categorical_covariates_by_option() {
 #[test]
 fn wrong_arguments_are_refused() {
     let db = Database::new("chronos_wrong_arguments");
-    let _models = Models::register(&db, &["tiny-b", "tiny-bolt"]);
+    let _models = FixtureModels::register(&db, &["tiny-b", "tiny-bolt"]);
     db.run(&table("t", &["A"], 60));
     let call = |arguments: &str| {
         db.error(&format!("select * from kronos.chronos_predict('t', {arguments}, model => 'tiny-b')"))
@@ -416,7 +387,7 @@ fn wrong_arguments_are_refused() {
 #[test]
 fn the_front_door_serves_every_family_and_the_baselines() {
     let db = Database::new("front_door");
-    let _models = Models::register(&db, &["tiny-b", "tiny-bolt"]);
+    let _models = FixtureModels::register(&db, &["tiny-b", "tiny-bolt"]);
     assert_eq!(
         flat(db.rows("select family from kronos.models where name like 'tiny%' order by name")),
         ["chronos2", "chronos_bolt"]
@@ -465,7 +436,7 @@ fn the_front_door_serves_every_family_and_the_baselines() {
 #[test]
 fn forecasts_are_served_counted_and_cancelled() {
     let db = Database::new("served_counted_cancelled");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     db.run(&table("t", &["A", "B", "C"], 96));
     db.run("select count(*) from kronos.chronos_predict('t', '{y}', 24)");
     let version = db.value("select version from kronos.models where name = 'tiny-b'");
@@ -483,7 +454,7 @@ fn forecasts_are_served_counted_and_cancelled() {
 fn real_series_run_from_psql_end_to_end() {
     let Some(data) = shared_folder("data") else { return };
     let db = Database::new("chronos_real_series");
-    let _models = Models::register(&db, &["tiny-b"]);
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
     let script = format!(
         "create table air (symbol text, ds date, y float8);
          \\copy air from '{}' csv header

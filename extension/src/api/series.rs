@@ -232,7 +232,10 @@ fn variates(
 }
 
 /// Names of columns, none of them NULL.
-fn columns(what: &'static str, names: Option<Vec<Option<CString>>>) -> Result<Option<Vec<String>>> {
+pub(super) fn columns(
+    what: &'static str,
+    names: Option<Vec<Option<CString>>>,
+) -> Result<Option<Vec<String>>> {
     let name = |name: &CString| utf8(name).map(str::to_owned);
     match whole(what, names)? {
         Some(names) => names.iter().map(name).collect::<Result<_>>().map(Some),
@@ -241,7 +244,7 @@ fn columns(what: &'static str, names: Option<Vec<Option<CString>>>) -> Result<Op
 }
 
 /// A list without NULLs.
-fn whole<T>(what: &'static str, list: Option<Vec<Option<T>>>) -> Result<Option<Vec<T>>> {
+pub(super) fn whole<T>(what: &'static str, list: Option<Vec<Option<T>>>) -> Result<Option<Vec<T>>> {
     list.map(|list| list.into_iter().collect::<Option<_>>().ok_or(Error::NullArgument { name: what }))
         .transpose()
 }

@@ -176,6 +176,14 @@ pub fn resolve_key(relation: &Relation, wanted: &Wanted<'_>, taken: &[&str]) -> 
     })
 }
 
+/// The names of the columns of a relation.
+///
+/// # Errors
+/// What the server raises.
+pub fn names(relation: &Relation) -> Result<Vec<String>> {
+    Spi::connect(|client| Ok(describe(client, relation)?.into_iter().map(|column| column.name).collect()))
+}
+
 fn describe(client: &SpiClient<'_>, relation: &Relation) -> Result<Vec<Column>> {
     let rows = client.select(
         "select attname::text, atttypid, pg_catalog.format_type(atttypid, atttypmod) from pg_catalog.pg_attribute

@@ -5,20 +5,25 @@
 
 mod columns;
 mod context;
+mod history;
 mod keys;
 mod newest;
 mod scan;
 mod values;
 
-pub use columns::{Columns, Named, ValueColumns, Wanted, resolve, resolve_key, resolve_values};
+pub use columns::{
+    Columns, Named, TimeKind, ValueColumns, Wanted, names, resolve, resolve_key, resolve_values,
+};
 pub use context::{Fault, MIN_CONTEXT, Prepared, Reach, Rules, prepare};
+pub use history::{History, HistoryColumns, HistoryLimits, HistoryScan, Keep, View};
 pub use keys::keys;
 pub use newest::Newest;
-pub use scan::{Fetched, Group, Row, Scan, ScanLimits, text_of};
+pub use scan::{Fetched, Group, Row, Scan, ScanLimits, open as open_cursor, text_of};
 pub use values::{Cell, ValueGroup, ValueLimits, ValueRow, ValueScan};
 
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
+use pgrx::spi::Spi;
 use std::ffi::{CStr, CString, c_char};
 
 /// A relation by OID and by the names it is called by.
@@ -51,6 +56,19 @@ impl Relation {
         }
     }
 
+    /// Looks a relation up by its name, as SQL writes it.
+    ///
+    /// # Errors
+    /// 42P01 where there is none, raised by the server.
+    pub fn named(name: &str) -> Result<Self> {
+        let oid = Spi::connect(|client| {
+            let rows =
+                client.select("select $1::pg_catalog.regclass::pg_catalog.oid", Some(1), &[name.into()])?;
+            rows.first().get_one::<pg_sys::Oid>()
+        })?;
+        Self::open(oid)
+    }
+
     /// Its OID.
     pub fn oid(&self) -> pg_sys::Oid {
         self.oid
@@ -62,7 +80,7 @@ impl Relation {
     }
 
     /// As SQL calls it, whatever the search path.
-    fn quoted(&self) -> String {
+    pub fn quoted(&self) -> String {
         format!("{}.{}", quote(&self.schema), quote(&self.name))
     }
 }

@@ -200,7 +200,7 @@ impl Scan {
 }
 
 /// Opens a cursor on a query in the SPI session that the caller is connected to.
-pub(super) fn open(text: &CStr, arguments: &[(Oid, Option<Datum>)]) -> pg_sys::Portal {
+pub fn open(text: &CStr, arguments: &[(Oid, Option<Datum>)]) -> pg_sys::Portal {
     let mut types: Vec<Oid> = arguments.iter().map(|&(type_of, _)| type_of).collect();
     let mut values: Vec<Datum> =
         arguments.iter().map(|&(_, value)| value.unwrap_or_else(|| Datum::from(0))).collect();

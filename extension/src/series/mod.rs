@@ -6,7 +6,7 @@ mod prepare;
 
 pub use model::SeriesModel;
 pub use options::SeriesOptions;
-pub use prepare::Variates;
+pub use prepare::{Prepared, Variates};
 
 use crate::calendar::{self, Calendar, Instant, Width};
 use crate::error::{Error, Result};
@@ -14,12 +14,13 @@ use crate::forecast::{bounded, instant_text, no_rows, now, reach, without_key};
 use crate::guc;
 use crate::options::OnError;
 use crate::relation::{
-    Fault, Named, Reach, Relation, ValueColumns, ValueLimits, ValueScan, Wanted, resolve_values,
+    Fault, Named, Reach, Relation, ValueColumns, ValueGroup, ValueLimits, ValueScan, Wanted, resolve_values,
 };
+use kronos_models::baselines::Baseline;
 use kronos_models::error::ModelError;
 use kronos_models::series::{QuantileForecast, SeriesRequest};
 use pgrx::datum::TimestampWithTimeZone;
-use prepare::{Prepared, Rules, prepare};
+use prepare::{Rules, prepare};
 use std::collections::HashSet;
 use std::time::Instant as Clock;
 
@@ -162,16 +163,7 @@ impl Call {
         let limit = guc::max_series_per_call();
         let check = |series| bounded("number of series", series, limit, "kronos.max_series_per_call");
         check(input.only_series.map_or(0, <[String]>::len))?;
-        let mut portion = Portion {
-            call: self,
-            rules: self.rules(),
-            emit,
-            pending: Vec::new(),
-            count: 0,
-            ready: 0,
-            values: 0,
-            ensemble: None,
-        };
+        let mut portion = Portion::new(self, emit);
         let mut seen: HashSet<String> = HashSet::new();
         scan.run(|group| {
             check(portion.count + 1)?;
@@ -191,7 +183,11 @@ impl Call {
         portion.finish()
     }
 
-    fn columns(&self, input: &Input<'_>) -> Result<ValueColumns> {
+    /// The columns of the input that the call reads.
+    ///
+    /// # Errors
+    /// As for [`resolve_values`].
+    pub fn columns(&self, input: &Input<'_>) -> Result<ValueColumns> {
         let (bars, categorical) = (Default::default(), &self.options.categorical);
         let wanted = Wanted {
             series: input.series_col,
@@ -231,7 +227,44 @@ impl Call {
         self.options.context.map_or(most, |context| context.min(most))
     }
 
-    fn keep(&self) -> usize {
+    /// One series as the model is asked of it, from what was known at an instant.
+    ///
+    /// # Errors
+    /// As for [`prepare`].
+    pub fn prepare(&self, group: ValueGroup, as_of: Instant) -> Result<Result<Prepared, Fault>> {
+        prepare(group, &Rules { as_of, ..self.rules() })
+    }
+
+    /// Series that will be forecast as they are added, up to `most` at a time.
+    pub fn portion<E: FnMut(Outcome) -> Result<()>>(&self, most: usize, emit: E) -> Portion<'_, E> {
+        Portion { most, ..Portion::new(self, emit) }
+    }
+
+    /// The calendar of its series.
+    pub fn calendar(&self) -> &Calendar {
+        &self.calendar
+    }
+
+    /// What a baseline says at the levels of the call.
+    ///
+    /// # Errors
+    /// As for [`Baseline::forecast`].
+    pub fn baseline(
+        &self,
+        baseline: Baseline,
+        request: &SeriesRequest,
+        width: Width,
+    ) -> Result<QuantileForecast, ModelError> {
+        model::of_baseline(baseline, request, width, self)
+    }
+
+    /// Steps after which the pattern of rows of a width returns.
+    pub fn season(&self, width: Width) -> usize {
+        self.options.season.unwrap_or_else(|| model::season(width))
+    }
+
+    /// Newest rows of a series that can matter.
+    pub fn keep(&self) -> usize {
         let horizon = match self.reach {
             Reach::Bars(horizon) => horizon,
             Reach::Until(_) => guc::max_horizon(),
@@ -269,8 +302,10 @@ fn decimal(level: f64) -> f64 {
 }
 
 /// Series waiting to be forecast together, in the order they were read.
-struct Portion<'a, E> {
+pub struct Portion<'a, E> {
     call: &'a Call,
+    /// Series forecast together at most, without cross-learning.
+    most: usize,
     rules: Rules<'a>,
     emit: E,
     pending: Vec<Result<Prepared, Fault>>,
@@ -284,8 +319,14 @@ struct Portion<'a, E> {
     ensemble: Option<(usize, usize)>,
 }
 
-impl<E: FnMut(Outcome) -> Result<()>> Portion<'_, E> {
-    fn add(&mut self, series: Result<Prepared, Fault>) -> Result<()> {
+impl<'a, E: FnMut(Outcome) -> Result<()>> Portion<'a, E> {
+    fn new(call: &'a Call, emit: E) -> Self {
+        let (rules, pending, most) = (call.rules(), Vec::new(), PORTION_SERIES);
+        Self { call, most, rules, emit, pending, count: 0, ready: 0, values: 0, ensemble: None }
+    }
+
+    /// Adds a series, or the reason it is none; its outcome is emitted before those of later ones.
+    pub fn add(&mut self, series: Result<Prepared, Fault>) -> Result<()> {
         self.count += 1;
         if let Ok(Prepared { request, .. }) = &series {
             let variates =
@@ -299,14 +340,16 @@ impl<E: FnMut(Outcome) -> Result<()>> Portion<'_, E> {
         }
         self.pending.push(series);
         let full = match self.call.options.cross_learning {
-            None => self.ready >= PORTION_SERIES || self.values >= PORTION_VALUES,
+            // Those that cannot be forecast take memory too.
+            None => self.ready.max(self.pending.len() / 4) >= self.most || self.values >= PORTION_VALUES,
             // A portion must not decide who learns from whom: it ends where the model would begin anew.
             Some(limit) => self.ensemble.is_some_and(|(_, variates)| variates >= limit),
         };
         if full { self.flush() } else { Ok(()) }
     }
 
-    fn finish(mut self) -> Result<()> {
+    /// Forecasts what is left.
+    pub fn finish(mut self) -> Result<()> {
         self.flush()?;
         self.call.log_duration(self.count);
         Ok(())
@@ -360,7 +403,7 @@ impl<E: FnMut(Outcome) -> Result<()>> Portion<'_, E> {
 
 impl Call {
     /// What a model says of one series, as its status; what it says of the call stays an error.
-    fn model_fault(&self, key: Option<String>, cutoff: Instant, error: ModelError) -> Result<Fault> {
+    pub fn model_fault(&self, key: Option<String>, cutoff: Instant, error: ModelError) -> Result<Fault> {
         let name = key.clone().unwrap_or_default();
         let (status, detail) = match error {
             ModelError::NonFinite { step } => {

@@ -77,6 +77,14 @@ impl SeriesModel {
         }
     }
 
+    /// The model's own quantile levels, ascending; a baseline has all.
+    pub fn levels(&self) -> &[f64] {
+        match self {
+            Self::Baseline(_) => &[],
+            Self::Registered { levels, .. } => levels,
+        }
+    }
+
     /// Refuses what the model cannot do, before anything is read.
     pub fn check(&self, variates: &Variates, levels: &[f64], options: &SeriesOptions) -> Result<()> {
         let Self::Registered { entry, levels: own, multivariate, .. } = self else { return Ok(()) };
@@ -148,7 +156,7 @@ fn only_quantile_model() -> Result<Option<ModelEntry>> {
 }
 
 /// A baseline has closed forms for any level, but wants them ascending and once.
-fn of_baseline(
+pub(super) fn of_baseline(
     baseline: Baseline,
     request: &SeriesRequest,
     width: Width,
@@ -157,8 +165,7 @@ fn of_baseline(
     let mut levels = call.levels.clone();
     levels.sort_by(f64::total_cmp);
     levels.dedup();
-    let season = call.options.season.unwrap_or_else(|| season(width));
-    let forecast = baseline.forecast(request, season, &levels)?;
+    let forecast = baseline.forecast(request, call.season(width), &levels)?;
     let place = |level: &f64| levels.iter().position(|own| own == level).unwrap_or(0);
     let values = forecast
         .values
@@ -169,7 +176,7 @@ fn of_baseline(
 }
 
 /// The season that rows of a width usually have: a day of shorter rows, a week of days, a year of anything longer.
-fn season(width: Width) -> usize {
+pub(super) fn season(width: Width) -> usize {
     const DAY: i64 = 86_400_000_000;
     match width {
         Width::Micros(micros) => usize::try_from(DAY / micros.max(1)).unwrap_or(1).max(1),

@@ -1,0 +1,102 @@
+//! What came, for rows that do not say: read from the relation of the actuals, one series at a time.
+
+use super::options::EvaluateOptions;
+use super::rows::{Columns, Forecast, targets};
+use crate::calendar;
+use crate::error::{Error, Result};
+use crate::forecast::now;
+use crate::guc;
+use crate::relation::{
+    History, HistoryColumns, HistoryLimits, HistoryScan, Keep, Named, Relation, Wanted, resolve_values,
+};
+use chrono_tz::Tz;
+use pgrx::pg_sys::Oid;
+
+/// A relation with what came.
+pub struct Actuals {
+    relation: Relation,
+    columns: HistoryColumns,
+    /// The zone that its local times are read in.
+    zone: Tz,
+    /// Targets of the rows, in the order of the columns; all rows are of the one where the rows do not say.
+    targets: Vec<String>,
+    current: Option<(String, Option<History>)>,
+}
+
+impl Actuals {
+    /// Finds its columns: those that the forecasts are of.
+    ///
+    /// # Errors
+    /// 42703 for a target that is not there, and as for the forecast functions.
+    pub fn open(
+        oid: Oid,
+        forecasts: &Relation,
+        columns: &Columns,
+        options: &EvaluateOptions,
+    ) -> Result<Self> {
+        let relation = Relation::open(Some(oid))?;
+        let mut targets = match columns.has("target") {
+            true => targets(forecasts, columns, options)?,
+            false => options.target.iter().cloned().collect(),
+        };
+        if targets.is_empty() {
+            targets.push(options.target.clone().unwrap_or_else(|| "close".to_owned()));
+        }
+        let named: Vec<Named<'_>> = targets
+            .iter()
+            .map(|name| Named { name, role: "target", numeric: true, categorical: false })
+            .collect();
+        let wanted = Wanted {
+            series: options.series_col.as_deref(),
+            time: options.time_col.as_deref(),
+            names: &Default::default(),
+            known_at: options.known_at_col.as_deref(),
+        };
+        let columns = HistoryColumns::of_values(resolve_values(&relation, &wanted, &named)?);
+        let calendar = options.calendar.clone().unwrap_or_else(guc::default_calendar);
+        let zone = calendar::load(&calendar)?.zone();
+        Ok(Self { relation, columns, zone, targets, current: None })
+    }
+
+    /// Adds to a forecast what came, and the last value before its cutoff.
+    ///
+    /// # Errors
+    /// What the server raises.
+    pub fn complete(&mut self, forecast: &mut Forecast) -> Result<()> {
+        if self.current.as_ref().is_none_or(|(series, _)| *series != forecast.series) {
+            let history = self.history(&forecast.series)?;
+            self.current = Some((forecast.series.clone(), history));
+        }
+        let column = self.targets.iter().position(|target| *target == forecast.target).or(
+            match self.targets.as_slice() {
+                [_] if forecast.target.is_empty() => Some(0),
+                _ => None,
+            },
+        );
+        let (Some((_, Some(history))), Some(column)) = (&self.current, column) else {
+            forecast.actual = None;
+            return Ok(());
+        };
+        let came = history.newest(forecast.ts.saturating_add(1), column);
+        let came = came.filter(|(start, value)| *start == forecast.ts && value.is_finite());
+        forecast.actual = came.map(|(_, value)| value);
+        forecast.last_value = history.newest(forecast.cutoff, column).map(|(_, value)| value);
+        Ok(())
+    }
+
+    fn history(&self, series: &str) -> Result<Option<History>> {
+        let only = [series.to_owned()];
+        let limits = HistoryLimits {
+            as_of: now(),
+            only_series: self.columns.has_series().then_some(&only[..]),
+            zone: self.zone,
+            keep: Keep::All,
+        };
+        let mut found = None;
+        HistoryScan::new(&self.relation, &self.columns, limits)?.run(|history| {
+            found = Some(history);
+            Ok::<_, Error>(())
+        })?;
+        Ok(found)
+    }
+}

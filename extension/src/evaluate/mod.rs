@@ -1,0 +1,91 @@
+//! How good forecasts were: rows of a backtest, or rows of the ledger beside what came.
+//!
+//! Rows are read once, in an order that brings what all models said of one point together, so that each is compared with
+//! the naive forecast of the very same point. Sums take constant memory per group; what needs all values (tests over time,
+//! rank correlations, the transform) takes some tens of bytes per row.
+
+mod actuals;
+mod group;
+mod options;
+mod report;
+mod rows;
+
+pub use report::Score;
+
+use crate::error::{Error, Result};
+use crate::relation::Relation;
+use actuals::Actuals;
+use group::Group;
+use options::EvaluateOptions;
+use pgrx::pg_sys::Oid;
+use pgrx::{JsonB, check_for_interrupts};
+use rows::{Columns, Forecast, read};
+use std::collections::BTreeMap;
+
+/// The model whose rows others are compared with.
+const NAIVE: &str = "naive";
+
+/// The arguments of `kronos.evaluate()`.
+pub struct Arguments {
+    /// Rows with forecasts.
+    pub relation: Option<Oid>,
+    /// Where what came is, unless the rows have it.
+    pub actuals: Option<Oid>,
+    /// Columns of the rows by which they are scored apart.
+    pub by: Vec<String>,
+    /// Option object.
+    pub options: Option<JsonB>,
+}
+
+/// Scores each group of rows, in the order of their keys.
+///
+/// # Errors
+/// 22023 for an option or a grouping that does not serve, 42703 for a column that is missing, and what the server raises.
+pub fn evaluate(arguments: Arguments) -> Result<Vec<Score>> {
+    let options = EvaluateOptions::parse(arguments.options)?;
+    let relation = Relation::open(arguments.relation)?;
+    let columns = Columns::of(&relation, &arguments.by, &options, arguments.actuals)?;
+    let mut actuals = match arguments.actuals {
+        Some(oid) => Some(Actuals::open(oid, &relation, &columns, &options)?),
+        None => None,
+    };
+    let mut groups: BTreeMap<Vec<Option<String>>, Group> = BTreeMap::new();
+    let mut point: Vec<Forecast> = Vec::new();
+    let mut count = 0u64;
+    read(&relation, &columns, &options, |mut forecast| {
+        count += 1;
+        if count.is_multiple_of(4096) {
+            check_for_interrupts!();
+        }
+        if let Some(actuals) = &mut actuals {
+            actuals.complete(&mut forecast)?;
+        }
+        if point.first().is_some_and(|first| !first.is_of_one_point(&forecast)) {
+            score(&mut point, &options, &mut groups);
+        }
+        point.push(forecast);
+        Ok(())
+    })?;
+    score(&mut point, &options, &mut groups);
+    Ok(groups.into_iter().map(|(key, group)| group.report(&columns.by, key, &options)).collect())
+}
+
+/// Adds what all models said of one point to their groups.
+fn score(
+    point: &mut Vec<Forecast>,
+    options: &EvaluateOptions,
+    groups: &mut BTreeMap<Vec<Option<String>>, Group>,
+) {
+    let naive = point.iter().find(|forecast| forecast.model_version == NAIVE);
+    let naive = naive.and_then(|forecast| forecast.losses(options));
+    for forecast in point.drain(..) {
+        let losses = forecast.losses(options);
+        let group = groups.entry(forecast.key.clone()).or_default();
+        group.add(&forecast, losses.as_ref(), naive.as_ref());
+    }
+}
+
+/// A column that a relation of forecasts must have.
+fn missing(relation: &Relation, column: &str) -> Error {
+    Error::UndefinedColumn { relation: relation.display(), column: column.to_owned(), role: "score" }
+}

@@ -1,0 +1,106 @@
+//! The options of `kronos.evaluate()`.
+
+use crate::calendar::Instant;
+use crate::error::{Error, Result};
+use crate::forecast::{level, quantile_levels};
+use crate::options::{Given, timestamp};
+use pgrx::JsonB;
+
+const KEYS: &[&str] = &[
+    "calendar",
+    "contaminated",
+    "cost_bps",
+    "input",
+    "known_at_col",
+    "level",
+    "quantile_levels",
+    "series_col",
+    "since",
+    "target",
+    "time_col",
+    "unit",
+    "until",
+];
+
+/// What errors are measured in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unit {
+    /// The target itself.
+    #[default]
+    Value,
+    /// The logarithm of its ratio to the last value before the cutoff, which series of any price share.
+    Return,
+}
+
+/// The options of one call.
+#[derive(Debug)]
+pub struct EvaluateOptions {
+    /// Rows forecast at or after this instant.
+    pub since: Option<Instant>,
+    /// Rows forecast before this instant.
+    pub until: Option<Instant>,
+    /// Only this target.
+    pub target: Option<String>,
+    /// Cost of trading one unit of weight, in basis points; adds the long/short return.
+    pub cost_bps: Option<f64>,
+    /// Whether rows that a model may have been trained on count.
+    pub contaminated: bool,
+    /// Level of the intervals of a relation that does not say.
+    pub level: Option<f64>,
+    /// Levels of the quantiles of a relation that does not say.
+    pub quantile_levels: Vec<f64>,
+    /// What errors are measured in.
+    pub unit: Unit,
+    /// Input of the rows of a ledger; `None`: the relation of the actuals.
+    pub input: Option<String>,
+    /// Calendar whose zone local times of the actuals are in; `None` for `kronos.default_calendar`.
+    pub calendar: Option<String>,
+    /// Series column of the actuals.
+    pub series_col: Option<String>,
+    /// Time column of the actuals.
+    pub time_col: Option<String>,
+    /// Column of the actuals that says when a row could be known: the last version counts.
+    pub known_at_col: Option<String>,
+}
+
+impl EvaluateOptions {
+    /// Checks the options of one call; NULL means none.
+    ///
+    /// # Errors
+    /// 22023 for an unknown key, a value of another type, or one out of range.
+    pub fn parse(options: Option<JsonB>) -> Result<Self> {
+        let given = Given::options(options, KEYS)?;
+        let text = |key| Ok::<_, Error>(given.text(key)?.map(str::to_owned));
+        let levels = given.numbers("quantile_levels")?.map(|levels| levels.into_iter().map(Some).collect());
+        let unit = match given.text("unit")? {
+            None | Some("value") => Unit::Value,
+            Some("return") => Unit::Return,
+            Some(other) => {
+                return Err(Error::InvalidArgument {
+                    name: "option \"unit\"".into(),
+                    expected: "\"value\" or \"return\"".into(),
+                    got: format!("\"{other}\""),
+                    hint: None,
+                });
+            }
+        };
+        Ok(Self {
+            since: given.text("since")?.map(|text| timestamp("since", text)).transpose()?,
+            until: given.text("until")?.map(|text| timestamp("until", text)).transpose()?,
+            target: text("target")?,
+            cost_bps: given.number("cost_bps", "a number of at least 0", |cost| cost >= 0.0)?,
+            contaminated: given.boolean("contaminated")?.unwrap_or(true),
+            level: given
+                .number("level", "a number", |_| true)?
+                .map(|value| level(Some(value)))
+                .transpose()?,
+            quantile_levels: quantile_levels(levels)?.as_slice().to_vec(),
+            unit,
+            input: text("input")?,
+            calendar: text("calendar")?,
+            series_col: text("series_col")?,
+            time_col: text("time_col")?,
+            known_at_col: text("known_at_col")?,
+        })
+    }
+}

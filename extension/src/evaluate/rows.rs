@@ -1,0 +1,377 @@
+//! The rows to score: found by the names of their columns, read point by point.
+#![allow(unsafe_code)] // datums
+
+use super::options::{EvaluateOptions, Unit};
+use super::{Error, Result, missing};
+use crate::calendar::Instant;
+use crate::relation::{Fetched, Relation, names, open_cursor, quote, sql, text_of};
+use kronos_models::metrics::{crps_quantiles, interval_score, mean_pinball};
+use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::{FromDatum, IntoDatum, check_for_interrupts, spi::Spi};
+
+/// Columns read, in their order, with the type each is read as; those marked must be there.
+const READ: [(&str, &str, bool); 20] = [
+    ("series", "text", false),
+    ("target", "text", false),
+    ("model_version", "text", true),
+    ("cutoff", "timestamptz", true),
+    ("ts", "timestamptz", true),
+    ("step", "int4", true),
+    ("forecast", "float8", true),
+    ("actual", "float8", false),
+    ("lower", "float8", false),
+    ("upper", "float8", false),
+    ("level", "float8", false),
+    ("quantiles", "float8[]", false),
+    ("quantile_levels", "float8[]", false),
+    ("contaminated", "bool", false),
+    ("last_value", "float8", false),
+    ("scale", "float8", false),
+    ("crps", "float8", false),
+    ("pit", "float8", false),
+    ("calibration", "text", false),
+    ("kind", "text", false),
+];
+
+/// Which of the columns a relation has, and by which its rows are grouped.
+#[derive(Debug)]
+pub struct Columns {
+    present: Vec<String>,
+    /// Grouping columns, as given.
+    pub by: Vec<String>,
+    /// The input whose rows count, for a relation that holds those of several.
+    input: Option<Oid>,
+}
+
+impl Columns {
+    /// Finds the columns.
+    ///
+    /// # Errors
+    /// 42703 for one that is missing; 22004 where nothing says what came; 22023 for an input that is no relation.
+    pub fn of(
+        relation: &Relation,
+        by: &[String],
+        options: &EvaluateOptions,
+        actuals: Option<Oid>,
+    ) -> Result<Self> {
+        let present = names(relation)?;
+        let has = |name: &str| present.iter().any(|column| column == name);
+        if let Some((column, ..)) = READ.iter().find(|(name, _, needed)| *needed && !has(name)) {
+            return Err(missing(relation, column));
+        }
+        if let Some(column) = by.iter().find(|name| !has(name)) {
+            return Err(missing(relation, column));
+        }
+        if actuals.is_none() && !has("actual") {
+            return Err(Error::NoActuals { relation: relation.display() });
+        }
+        let input = match (&options.input, actuals) {
+            (Some(name), _) => Some(Relation::named(name)?.oid()),
+            (None, Some(actuals)) if has("relation") => Some(actuals),
+            (None, _) => None,
+        };
+        if options.input.is_some() && !has("relation") {
+            return Err(missing(relation, "relation"));
+        }
+        Ok(Self { present, by: by.to_vec(), input })
+    }
+
+    /// Whether the relation has a column.
+    pub fn has(&self, name: &str) -> bool {
+        self.present.iter().any(|column| column == name)
+    }
+
+    /// The condition that picks the rows to score, and its parameters.
+    pub fn condition(&self, options: &EvaluateOptions) -> (String, Vec<(Oid, Option<Datum>)>) {
+        let mut conditions = vec!["t.forecast is not null".to_owned()];
+        let mut arguments: Vec<(Oid, Option<Datum>)> = Vec::new();
+        let mut bound = |condition: &str, type_of: Oid, value: Option<Datum>| {
+            if value.is_some() {
+                arguments.push((type_of, value));
+                conditions.push(condition.replace('?', &format!("${}", arguments.len())));
+            }
+        };
+        bound("t.ts operator(pg_catalog.>=) ?", pg_sys::TIMESTAMPTZOID, options.since.map(Datum::from));
+        bound("t.ts operator(pg_catalog.<) ?", pg_sys::TIMESTAMPTZOID, options.until.map(Datum::from));
+        if self.has("target") {
+            let target = options.target.clone().and_then(IntoDatum::into_datum);
+            bound("t.target::pg_catalog.text operator(pg_catalog.=) ?", pg_sys::TEXTOID, target);
+        }
+        if self.has("relation") {
+            let input = self.input.and_then(IntoDatum::into_datum);
+            bound("t.relation::pg_catalog.oid operator(pg_catalog.=) ?", pg_sys::OIDOID, input);
+        }
+        if self.has("contaminated") && !options.contaminated {
+            conditions.push("t.contaminated is not true".to_owned());
+        }
+        (conditions.join(" and "), arguments)
+    }
+}
+
+/// The targets of the rows to score.
+///
+/// # Errors
+/// What the server raises.
+pub fn targets(relation: &Relation, columns: &Columns, options: &EvaluateOptions) -> Result<Vec<String>> {
+    let (condition, arguments) = columns.condition(options);
+    let from = relation.quoted();
+    let text =
+        sql(format!("select distinct t.target::pg_catalog.text from {from} t where {condition} order by 1"))?;
+    Spi::connect(|_| {
+        let cursor = open_cursor(&text, &arguments);
+        let mut targets = Vec::new();
+        loop {
+            let fetched = Fetched::next(cursor);
+            if fetched.rows().is_empty() {
+                break;
+            }
+            for &tuple in fetched.rows() {
+                let (mut values, mut nulls) = ([Datum::from(0)], [true]);
+                // SAFETY: a live tuple of the fetched table with one column of text.
+                let target = unsafe {
+                    let descriptor = fetched.descriptor();
+                    pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+                    Cells { values: &values, nulls: &nulls }.text(0)?
+                };
+                targets.extend(target);
+            }
+        }
+        // SAFETY: the portal was opened above and is closed once; after an error the server closes it.
+        unsafe { pg_sys::SPI_cursor_close(cursor) };
+        Ok(targets)
+    })
+}
+
+/// One forecast that is scored.
+#[derive(Debug, Default)]
+pub struct Forecast {
+    /// Values of the grouping columns.
+    pub key: Vec<Option<String>>,
+    /// Series.
+    pub series: String,
+    /// Target.
+    pub target: String,
+    /// Model.
+    pub model_version: String,
+    /// What else tells two forecasts of one point by one model apart.
+    variant: (String, String),
+    /// Cutoff.
+    pub cutoff: Instant,
+    /// Time.
+    pub ts: Instant,
+    /// Step.
+    pub step: i32,
+    /// What came.
+    pub actual: Option<f64>,
+    /// Point forecast.
+    pub forecast: f64,
+    /// Interval with its level.
+    pub interval: Option<(f64, f64, f64)>,
+    /// Quantiles and their levels.
+    pub quantiles: Option<(Vec<f64>, Vec<f64>)>,
+    /// Whether the model may know the outcome.
+    pub contaminated: Option<bool>,
+    /// Last value before the cutoff.
+    pub last_value: Option<f64>,
+    /// Unit of the scaled error.
+    pub scale: Option<f64>,
+    /// CRPS from the whole distribution.
+    pub crps: Option<f64>,
+    /// Place in the whole distribution.
+    pub pit: Option<f64>,
+}
+
+/// What one forecast lost, in the unit of the call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Losses {
+    /// What came.
+    pub actual: f64,
+    /// What was said.
+    pub forecast: f64,
+    /// The last value before the cutoff.
+    pub last: Option<f64>,
+    /// Unit of the scaled error.
+    pub scale: Option<f64>,
+    /// Whether the outcome lay inside, width of the interval, interval score.
+    pub interval: Option<(bool, f64, f64)>,
+    /// Mean pinball loss, and over how many levels.
+    pub pinball: Option<(f64, usize)>,
+    /// CRPS.
+    pub crps: Option<f64>,
+}
+
+impl Forecast {
+    /// Whether another forecast is of the same series, target, cutoff and time, under the same calibration.
+    pub fn is_of_one_point(&self, other: &Self) -> bool {
+        (&self.series, &self.target, self.cutoff, self.ts)
+            == (&other.series, &other.target, other.cutoff, other.ts)
+            && self.variant == other.variant
+    }
+
+    /// What it lost; `None` while nothing has come, and in returns where a value is not positive.
+    pub fn losses(&self, options: &EvaluateOptions) -> Option<Losses> {
+        let base = match options.unit {
+            Unit::Value => None,
+            Unit::Return => Some(self.last_value.filter(|&last| last > 0.0)?),
+        };
+        let measure = |value: f64| match base {
+            None => Some(value),
+            Some(base) => (value > 0.0).then(|| (value / base).ln()),
+        };
+        let (actual, forecast) = (measure(self.actual?)?, measure(self.forecast)?);
+        let interval = self.interval.and_then(|(lower, upper, level)| {
+            let (lower, upper) = (measure(lower)?, measure(upper)?);
+            let score = interval_score(actual, lower, upper, level);
+            let inside = lower <= actual && actual <= upper;
+            score.is_finite().then_some((inside, upper - lower, score))
+        });
+        let quantiles = self.quantiles.as_ref().and_then(|(quantiles, levels)| {
+            Some((quantiles.iter().map(|&value| measure(value)).collect::<Option<Vec<f64>>>()?, levels))
+        });
+        let pinball = quantiles
+            .as_ref()
+            .and_then(|(quantiles, levels)| Some((mean_pinball(actual, quantiles, levels)?, levels.len())));
+        // What a backtest took from the whole distribution is in the unit of the target.
+        let crps = match options.unit {
+            Unit::Value => self.crps,
+            Unit::Return => None,
+        };
+        let crps = crps.or_else(|| {
+            let (quantiles, levels) = quantiles.as_ref()?;
+            crps_quantiles(actual, quantiles, levels)
+        });
+        let last = self.last_value.and_then(measure);
+        let scale = self.scale.filter(|_| base.is_none());
+        Some(Losses { actual, forecast, last, scale, interval, pinball, crps })
+    }
+}
+
+/// Reads the rows in the order of series, target, cutoff and time.
+///
+/// # Errors
+/// What `each` returns; what the server raises.
+pub fn read(
+    relation: &Relation,
+    columns: &Columns,
+    options: &EvaluateOptions,
+    mut each: impl FnMut(Forecast) -> Result<()>,
+) -> Result<()> {
+    let mut list: Vec<String> = READ
+        .iter()
+        .map(|(name, type_of, _)| {
+            // An order that no locale changes, and that a sort need not ask one for.
+            let collation = if *type_of == "text" { " collate pg_catalog.\"C\"" } else { "" };
+            match columns.has(name) {
+                true => format!("t.{}::pg_catalog.{type_of}{collation}", quote(name)),
+                false => format!("null::pg_catalog.{type_of}{collation}"),
+            }
+        })
+        .collect();
+    list.extend(columns.by.iter().map(|name| format!("t.{}::pg_catalog.text", quote(name))));
+    let (condition, arguments) = columns.condition(options);
+    let width = list.len();
+    // Series, target, calibration, kind, cutoff, time, model.
+    let text = sql(format!(
+        "select {} from {} t where {condition} \
+         order by 1, 2, 19, 20, 4, 5, 3",
+        list.join(", "),
+        relation.quoted()
+    ))?;
+    Spi::connect(|_| {
+        let cursor = open_cursor(&text, &arguments);
+        let (mut values, mut nulls) = (vec![Datum::from(0); width], vec![true; width]);
+        loop {
+            check_for_interrupts!();
+            let fetched = Fetched::next(cursor);
+            if fetched.rows().is_empty() {
+                break;
+            }
+            for &tuple in fetched.rows() {
+                // SAFETY: a live tuple of the fetched table; both arrays have one entry per column of the list.
+                let forecast = unsafe {
+                    let descriptor = fetched.descriptor();
+                    pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+                    decode(&Cells { values: &values, nulls: &nulls }, options)?
+                };
+                if let Some(forecast) = forecast {
+                    each(forecast)?;
+                }
+            }
+        }
+        // SAFETY: the portal was opened above and is closed once; after an error the server closes it.
+        unsafe { pg_sys::SPI_cursor_close(cursor) };
+        Ok(())
+    })
+}
+
+/// The values of one row.
+struct Cells<'a> {
+    values: &'a [Datum],
+    nulls: &'a [bool],
+}
+
+impl Cells<'_> {
+    fn datum(&self, at: usize) -> Option<Datum> {
+        (!self.nulls[at]).then(|| self.values[at])
+    }
+
+    fn number(&self, at: usize) -> Option<f64> {
+        self.datum(at).map(|datum| f64::from_bits(datum.value() as u64)).filter(|value| value.is_finite())
+    }
+
+    /// # Safety
+    /// Column `at` is text, of a live row.
+    unsafe fn text(&self, at: usize) -> Result<Option<String>> {
+        // SAFETY: promised by the caller.
+        self.datum(at).map(|datum| unsafe { text_of(datum) }.map(str::to_owned)).transpose()
+    }
+
+    /// # Safety
+    /// Column `at` is `float8[]`, of a live row.
+    unsafe fn numbers(&self, at: usize) -> Option<Vec<f64>> {
+        // SAFETY: promised by the caller.
+        let values = unsafe { Vec::<Option<f64>>::from_datum(self.datum(at)?, false) }?;
+        values.into_iter().map(|value| value.filter(|value| value.is_finite())).collect()
+    }
+}
+
+/// One row; `None` where the forecast is no number.
+///
+/// # Safety
+/// The cells are those of a live row with the columns of [`READ`], then texts.
+unsafe fn decode(cells: &Cells<'_>, options: &EvaluateOptions) -> Result<Option<Forecast>> {
+    let (Some(cutoff), Some(ts), Some(step), Some(forecast)) =
+        (cells.datum(3), cells.datum(4), cells.datum(5), cells.number(6))
+    else {
+        return Ok(None);
+    };
+    // SAFETY: the columns have the types that they are read as.
+    unsafe {
+        let text = |at| cells.text(at).map(Option::unwrap_or_default);
+        let bounds = (cells.number(8), cells.number(9), cells.number(10).or(options.level));
+        let levels = cells.numbers(12).unwrap_or_else(|| options.quantile_levels.clone());
+        let quantiles = cells.numbers(11).filter(|values| values.len() == levels.len() && !levels.is_empty());
+        Ok(Some(Forecast {
+            key: (READ.len()..cells.values.len()).map(|at| cells.text(at)).collect::<Result<_>>()?,
+            series: text(0)?,
+            target: text(1)?,
+            model_version: text(2)?,
+            variant: (text(18)?, text(19)?),
+            cutoff: cutoff.value() as i64,
+            ts: ts.value() as i64,
+            step: step.value() as i32,
+            forecast,
+            actual: cells.number(7),
+            interval: match bounds {
+                (Some(lower), Some(upper), Some(level)) => Some((lower, upper, level)),
+                _ => None,
+            },
+            quantiles: quantiles.map(|values| (values, levels)),
+            contaminated: cells.datum(13).map(|datum| datum.value() & 1 == 1),
+            last_value: cells.number(14),
+            scale: cells.number(15),
+            crps: cells.number(16),
+            pit: cells.number(17),
+        }))
+    }
+}
