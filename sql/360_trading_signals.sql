@@ -68,12 +68,14 @@ as $$
     select e.symbol, e.expected_return, e.volatility, e.price, null::text as halt
     from trading.expected_returns(relation, step, as_of, model, kinds, bar_width, bars_per_year, target, series_col, time_col, price_col, regime) e
   ), held as (
-    select p.symbol, p.weight, p.price_usd::float8 as price from trading.position_weights p
+    select p.symbol, p.quantity::float8 as quantity, p.price_usd::float8 as price, p.equity_usd::float8 as equity
+    from trading.position_weights p
     where p.account = signals.account and p.quantity <> 0
   ), everything as (
     select coalesce(n.symbol, h.symbol) as symbol, coalesce(n.expected_return, 0) as expected_return,
            coalesce(n.volatility, trading.knob('volatility_floor', signals.regime, signals.as_of) * sqrt(signals.step / signals.bars_per_year)) as volatility,
-           coalesce(n.price, h.price) as price, h.weight,
+           -- Both sides of a trade at one price, so that share deltas start from the shares held.
+           coalesce(n.price, h.price) as price, h.quantity * coalesce(n.price, h.price) / h.equity as weight,
            -- What nobody forecasts may leave the book, and cannot enter it.
            case when n.symbol is null then 'reduce_only' end as unforecast
     from name n full join held h on h.symbol = n.symbol

@@ -286,6 +286,9 @@ fn the_whole_chain_from_the_ledger_to_share_deltas() {
         ("something is traded", "select count(*) > 3 from trading.order_proposals where run_id = 1"),
         ("share deltas are the trades", "select bool_and(abs(shares - trade * 100000 / price_usd) < 1e-6) from trading.allocation_weights
             join (select symbol, sum(quantity) as shares from trading.order_proposals where run_id = 1 group by 1) o using (symbol)"),
+        ("what is held and what is proposed add up to the weight, at today's price", "select bool_and(abs((coalesce(h.quantity, 0) + coalesce(o.shares, 0)) * w.price_usd / 100000 - w.weight) < 1e-9)
+            from trading.allocation_weights w left join trading.positions h using (symbol)
+            left join (select symbol, sum(quantity) as shares from trading.order_proposals where run_id = 1 group by 1) o using (symbol)"),
         ("expected returns are those of the chain", "select bool_and(w.expected_return = s.expected_return) from trading.allocation_weights w
             join trading.signals('bars', 1, account => 'paper', as_of => day(41)) s using (symbol)"),
         ("the model is trusted as far as it says", "select bool_and(abs(expected_return - 0.01 * sin(substr(symbol, 2)::int * 2.0)) < 1e-9)

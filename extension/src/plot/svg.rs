@@ -24,7 +24,7 @@ const STYLE: &str = "text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'D
 .history,.forecast,.calibrated,.outcome-line{fill:none;stroke-linejoin:round;stroke-linecap:round}\
 .history{stroke:#6b7280;stroke-width:1.5}\
 .forecast{stroke:#3574e2;stroke-width:2}\
-.band{fill:#3574e2;fill-opacity:.17}\
+.band{fill:#3574e2;fill-opacity:.2}\
 .calibrated{stroke:#3574e2;stroke-width:1.4;stroke-dasharray:5 4}\
 .outcome-line{stroke:#d9480f;stroke-width:1.5}\
 .outcome{fill:#d9480f}\
