@@ -28,18 +28,31 @@ const OUTCOMES_PER_STEP: usize = 16;
 
 /// The arguments of `kronos.chart()`.
 pub struct Arguments<'a> {
+    /// Where the bars are.
     pub relation: Option<pg_sys::Oid>,
+    /// Which of its series; `None` for a relation that is one.
     pub series: Option<&'a str>,
+    /// Rows of forecasts; `None` to read the ledger.
     pub rows: Option<AnyArray>,
+    /// Bars before the cutoff.
     pub history: Option<i32>,
+    /// Which forecasts, and the column that is drawn unless an option names another.
     pub target: Option<&'a str>,
+    /// Column that tells series apart.
     pub series_col: Option<&'a str>,
+    /// Start of the bar.
     pub time_col: Option<&'a str>,
+    /// Only forecasts with a cutoff up to then.
     pub as_of: Option<TimestampWithTimeZone>,
+    /// Only forecasts of this version, name or alias.
     pub model: Option<&'a str>,
+    /// Share between the bounds, for rows that do not say.
     pub level: Option<f64>,
+    /// Levels of the quantiles, for rows that do not say.
     pub quantile_levels: Option<Vec<Option<f64>>>,
+    /// `svg` or `text`.
     pub format: Option<&'a str>,
+    /// The rarer knobs, [`KEYS`].
     pub options: Option<JsonB>,
 }
 
