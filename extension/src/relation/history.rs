@@ -20,10 +20,10 @@ const BEFORE: usize = 3;
 const NULL: u64 = 0x7ff8_6b72_6f6e_6f73;
 
 /// Which columns of a relation a history has.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct HistoryColumns {
     series: Option<(String, String)>,
-    time: Option<(String, TimeKind)>,
+    time: (String, TimeKind),
     known_at: Option<String>,
     /// A value without a column is always NULL.
     values: Vec<Option<String>>,
@@ -34,13 +34,13 @@ impl HistoryColumns {
     pub fn of_bars(columns: Columns) -> Self {
         let mut values: Vec<Option<String>> = columns.prices.into_iter().map(Some).collect();
         values.extend([columns.volume, columns.amount]);
-        Self { series: columns.series, time: Some(columns.time), known_at: columns.known_at, values }
+        Self { series: columns.series, time: columns.time, known_at: columns.known_at, values }
     }
 
     /// The columns of numbers.
     pub fn of_values(columns: ValueColumns) -> Self {
         let values = columns.values.into_iter().map(|column| Some(column.name)).collect();
-        Self { series: columns.series, time: Some(columns.time), known_at: columns.known_at, values }
+        Self { series: columns.series, time: columns.time, known_at: columns.known_at, values }
     }
 
     /// Whether there is a key.
@@ -92,11 +92,8 @@ pub struct HistoryScan {
 impl HistoryScan {
     /// Reads the columns from a relation; rows without a time are not read.
     pub fn new(relation: &Relation, columns: &HistoryColumns, limits: HistoryLimits<'_>) -> Result<Self> {
-        let Some(time) = &columns.time else {
-            return Err(Error::Internal { what: "a history has no time column".into() });
-        };
-        let (start, bound) = start_of(time, limits.zone);
-        let time = format!("t.{}", quote(&time.0));
+        let (start, bound) = start_of(&columns.time, limits.zone);
+        let time = format!("t.{}", quote(&columns.time.0));
         let key = columns.series.as_ref().map(|(name, _)| format!("t.{}", quote(name)));
         let known_at = columns.known_at.as_ref().map(|name| format!("t.{}", quote(name)));
         let mut list = vec![
