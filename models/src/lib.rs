@@ -7,6 +7,7 @@
 pub mod artifact;
 pub mod bars;
 pub mod baselines;
+pub mod calibration;
 pub mod chronos2;
 pub mod chronos_bolt;
 pub mod error;
