@@ -22,6 +22,10 @@ begin
     -- Rows of others are read through the views, which know who may.
     execute format('grant insert on ledger.forecasts, ledger.failures to %s', grantee::regrole);
   end if;
+  -- A later file of the set-up makes it.
+  if to_regprocedure('ledger.grant_calibrations_to(text,text)') is not null then
+    call ledger.grant_calibrations_to(grantee, level);
+  end if;
 end
 $$;
 comment on procedure ledger.grant_to(text, text) is

@@ -28,6 +28,9 @@ set local client_min_messages = warning;
 \ir 224_policy_runs.sql
 \ir 225_ledger_views.sql
 \ir 230_ledger_privileges.sql
+\ir 240_calibrations.sql
+\ir 245_calibration_views.sql
+\ir 250_calibration_privileges.sql
 \ir 300_trading_schema.sql
 \ir 310_trading_knobs.sql
 \ir 320_trading_positions.sql

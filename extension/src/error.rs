@@ -78,7 +78,15 @@ pub enum Error {
     /// Forecasts to score without anything that says what came.
     NoActuals { relation: String },
     /// A calibration nobody created.
-    UndefinedCalibration { name: String },
+    UndefinedCalibration { name: String, known: Vec<String> },
+    /// A calibration that does not fit what it shall be applied to.
+    CalibrationMismatch { name: String, what: &'static str, expected: String, got: String },
+    /// A value that is none of a list.
+    UnknownChoice { what: &'static str, got: String, valid: Vec<String> },
+    /// A state whose bytes no version of this library wrote.
+    DamagedState { what: String },
+    /// An object that belongs to another role.
+    NotOwner { kind: &'static str, name: String },
     /// The engine that runs models broke while answering.
     EngineFailed { reason: String },
     /// More requests wait for the service than may.
@@ -335,9 +343,28 @@ fn report(error: Error) -> Report {
             format!("actuals must be given, since \"{relation}\" has no column \"actual\""),
         )
         .hint("Pass actuals => '...', the relation with what came."),
-        Error::UndefinedCalibration { name } => {
-            Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("calibration \"{name}\" does not exist"))
-                .hint("Leave calibration out to get the model's own interval.")
+        Error::UndefinedCalibration { name, known } => {
+            let near = did_you_mean(&name, &known);
+            Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("calibration \"{name}\" does not exist")).hint(format!(
+                "{near}See kronos.calibrations; a forecast without calibration has the model's own interval."
+            ))
+        }
+        Error::CalibrationMismatch { name, what, expected, got } => Report::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("calibration \"{name}\" is for {what} {expected}, not {got}"),
+        )
+        .hint(format!("Pass {what} => {expected}, or make another with kronos.create_calibration().")),
+        Error::UnknownChoice { what, got, valid } => {
+            let near = did_you_mean(&got, &valid);
+            Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, format!("unrecognized {what} \"{got}\""))
+                .hint(format!("{near}Valid values of {what}: {}.", list(&valid)))
+        }
+        Error::DamagedState { what } => {
+            Report::new(Code::ERRCODE_DATA_CORRUPTED, format!("could not read {what}"))
+                .hint("Reset the calibration with kronos.reset_calibration(), or restore its tables.")
+        }
+        Error::NotOwner { kind, name } => {
+            Report::new(Code::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of {kind} \"{name}\""))
         }
         Error::EngineFailed { reason } => {
             Report::new(Code::ERRCODE_INTERNAL_ERROR, "the engine that runs models failed")

@@ -35,8 +35,6 @@ pub struct Arguments<'a> {
     pub samples: (&'static str, Option<i32>),
     /// NULL for fresh randomness.
     pub seed: Option<i64>,
-    /// Name of a calibration.
-    pub calibration: Option<&'a str>,
     /// Option object.
     pub options: Option<JsonB>,
     /// Which options there are.
@@ -91,9 +89,6 @@ impl Call {
         let samples = samples.map_or(Ok(guc::default_samples()), |samples| positive(name, samples))?;
         bounded(name, samples, guc::max_samples(), "kronos.max_samples")?;
         let options = Options::parse(arguments.options, arguments.source)?;
-        if let Some(name) = arguments.calibration {
-            return Err(Error::UndefinedCalibration { name: name.to_owned() });
-        }
         let entry = catalog::resolve(arguments.model)?;
         let name = options.calendar.clone().unwrap_or_else(guc::default_calendar);
         let call = Self {

@@ -8,6 +8,7 @@ mod allocation;
 mod api;
 mod backtest;
 mod calendar;
+mod calibration;
 mod catalog;
 mod chart;
 mod diagnostics;

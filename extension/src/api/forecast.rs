@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // #[pg_extern] expands to exported C functions
 #![allow(clippy::too_many_arguments)] // the argument lists are those of SQL
 
+use crate::calibration::{Calibrated, Serving};
 use crate::error::{Error, Result};
 use crate::forecast::{Arguments, Call, Forecast, Outcome, level, quantile_levels};
 use crate::options::Source;
@@ -38,12 +39,13 @@ fn kronos_predict(
     let (interval_level, levels) = (level(interval_level)?, quantile_levels(levels)?);
     let source = Source::Relation;
     let samples = ("samples", samples);
-    let call =
-        Call::new(Arguments { horizon, until, as_of, model, samples, seed, calibration, options, source })?;
+    let call = Call::new(Arguments { horizon, until, as_of, model, samples, seed, options, source })?;
+    let mut serving = serving(calibration, interval_level, as_of, &call)?;
     let input = Input::new(&call, relation, series_col, time_col, only_series)?;
     // SAFETY: the call information of this very function.
     let mut rows = unsafe { ResultSet::begin(fcinfo)? };
-    input.run(&call, |outcome| push_forecast(&mut rows, &call, outcome, interval_level, &levels))?;
+    let asked = (interval_level, &levels);
+    input.run(&call, |outcome| push_forecast(&mut rows, &call, outcome, asked, serving.as_mut()))?;
     Ok(())
 }
 
@@ -62,8 +64,8 @@ fn kronos_predict_bars(
 ) -> Result<(), ErrorReport> {
     let (interval_level, levels) = (level(interval_level)?, quantile_levels(levels)?);
     let (until, as_of, source, samples) = (None, None, Source::Array, ("samples", samples));
-    let call =
-        Call::new(Arguments { horizon, until, as_of, model, samples, seed, calibration, options, source })?;
+    let call = Call::new(Arguments { horizon, until, as_of, model, samples, seed, options, source })?;
+    let mut serving = serving(calibration, interval_level, as_of, &call)?;
     // SAFETY: the first argument of this very function, and its type.
     let scan = unsafe {
         let array_type = pg_sys::get_fn_expr_argtype((*fcinfo).flinfo, 0);
@@ -71,7 +73,8 @@ fn kronos_predict_bars(
     };
     // SAFETY: the call information of this very function.
     let mut rows = unsafe { ResultSet::begin(fcinfo)? };
-    call.run_single(&scan, |outcome| push_forecast(&mut rows, &call, outcome, interval_level, &levels))?;
+    let asked = (interval_level, &levels);
+    call.run_single(&scan, |outcome| push_forecast(&mut rows, &call, outcome, asked, serving.as_mut()))?;
     Ok(())
 }
 
@@ -89,9 +92,8 @@ fn kronos_paths(
     options: Option<JsonB>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<(), ErrorReport> {
-    let (until, calibration, source, samples) = (None, None, Source::Relation, ("paths", paths));
-    let call =
-        Call::new(Arguments { horizon, until, as_of, model, samples, seed, calibration, options, source })?;
+    let (until, source, samples) = (None, Source::Relation, ("paths", paths));
+    let call = Call::new(Arguments { horizon, until, as_of, model, samples, seed, options, source })?;
     let input = Input::new(&call, relation, series_col, time_col, only_series)?;
     // SAFETY: the call information of this very function.
     let mut rows = unsafe { ResultSet::begin(fcinfo)? };
@@ -171,37 +173,105 @@ const FORECAST_COLUMNS: usize = 21;
 /// Columns of `kronos.bar_path`, in its order.
 const PATH_COLUMNS: usize = 12;
 
+/// The calibration that a call asks for, checked before anything is read.
+pub(super) fn serving(
+    name: Option<&str>,
+    level: f64,
+    as_of: Option<TimestampWithTimeZone>,
+    call: &Call,
+) -> Result<Option<Serving>> {
+    let Some(name) = name else { return Ok(None) };
+    let serving = Serving::open(name, level, as_of.map(i64::from), call.model_version())?;
+    serving.check_targets(["close"].into_iter())?;
+    Ok(Some(serving))
+}
+
 fn push_forecast(
     rows: &mut ResultSet,
     call: &Call,
     outcome: Outcome,
-    level: f64,
-    levels: &QuantileLevels,
+    (level, levels): (f64, &QuantileLevels),
+    mut serving: Option<&mut Serving>,
 ) -> Result<()> {
     let forecast = match outcome {
         Outcome::Paths(forecast) => forecast,
         Outcome::Fault(fault) => return push_fault(rows, call, &fault),
     };
+    let states = match &mut serving {
+        Some(serving) => Some(serving.states(forecast.key.as_deref(), forecast.future.len())?),
+        None => None,
+    };
     let steps = summarise(&forecast.paths, forecast.last_close, level, levels);
     for (step, (start, forecast_step)) in (1i32..).zip(forecast.future.iter().zip(steps)) {
+        let calibrated = match (&serving, &states, &forecast_step.spread) {
+            (Some(serving), Some(states), Some(spread)) => {
+                serving.apply(states, step, [forecast_step.mean[3], spread.lower, spread.upper])
+            }
+            _ => None,
+        };
         rows.push(|row: &mut RowValues<FORECAST_COLUMNS>| {
             row.set(0, forecast.key.as_deref());
             row.set_instant(1, Some(*start));
             row.set(2, step);
-            set_bar(row, 3, &forecast_step.mean);
+            let mean = match &calibrated {
+                Some(calibrated) => shifted(calibrated, &forecast_step.mean),
+                None => forecast_step.mean,
+            };
+            set_bar(row, 3, &mean);
+            let moved = |value: f64| calibrated.map_or(value, |calibrated| calibrated.moved(value));
             if let Some(spread) = forecast_step.spread {
-                row.set(9, spread.lower);
-                row.set(10, spread.upper);
+                row.set(9, calibrated.map_or(spread.lower, |calibrated| calibrated.served[1]));
+                row.set(10, calibrated.map_or(spread.upper, |calibrated| calibrated.served[2]));
                 if !levels.is_empty() {
-                    row.set(11, spread.quantiles);
+                    row.set(11, spread.quantiles.into_iter().map(moved).collect::<Vec<f64>>());
                 }
-                row.set(12, spread.prob_up);
+                row.set(
+                    12,
+                    match calibrated {
+                        Some(_) => prob_up(&forecast, step, moved),
+                        None => spread.prob_up,
+                    },
+                );
             }
             row.set_instant(13, Some(forecast.cutoff));
             row.set(14, call.model_version());
+            if let (Some(calibrated), Some(serving)) = (&calibrated, &serving) {
+                set_calibration(row, 15, calibrated, serving);
+            }
         })?;
     }
     Ok(())
+}
+
+/// A mean bar whose close is the calibrated one: its prices move together, so that it stays coherent.
+fn shifted(calibrated: &Calibrated, mean: &Bar) -> Bar {
+    let [open, high, low, close, volume, amount] = *mean;
+    let price = |price| calibrated.shifted(price);
+    [price(open), price(high), price(low), price(close), volume, amount * calibrated.factor()]
+}
+
+/// Share of the paths that close above the last close once each is moved as its distribution is.
+fn prob_up(forecast: &Forecast, step: i32, moved: impl Fn(f64) -> f64) -> f64 {
+    let paths = &forecast.paths;
+    let step = usize::try_from(step - 1).unwrap_or(0);
+    let above =
+        (0..paths.samples()).filter(|&path| moved(paths.bar(path, step)[3]) > forecast.last_close).count();
+    above as f64 / paths.samples() as f64
+}
+
+/// The columns from `status` on: what the model itself said, and what changed it.
+pub(super) fn set_calibration<const COLUMNS: usize>(
+    row: &mut RowValues<COLUMNS>,
+    first: usize,
+    calibrated: &Calibrated,
+    serving: &Serving,
+) {
+    row.set(first, calibrated.status);
+    for (offset, value) in (first + 1..).zip(calibrated.raw) {
+        row.set(offset, value);
+    }
+    row.set(first + 4, serving.name());
+    row.set(first + 5, serving.version());
 }
 
 /// One row without numbers: step is NULL, ts is where the series is at fault.

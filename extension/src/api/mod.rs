@@ -3,11 +3,13 @@
 
 mod allocation;
 mod backtest;
+mod calibration;
 mod chart;
 mod forecast;
 mod models;
 mod ops;
 mod policies;
+mod scores;
 mod series;
 mod service;
 mod setup;

@@ -2,7 +2,8 @@
 #![allow(unsafe_code)] // #[pg_extern] expands to exported C functions
 #![allow(clippy::too_many_arguments)] // the argument lists are those of SQL
 
-use super::forecast::{Input as BarInput, utf8};
+use super::forecast::{Input as BarInput, serving, set_calibration, utf8};
+use crate::calibration::Serving;
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::forecast::{self, Outcome as BarOutcome, level, quantile_levels};
@@ -126,9 +127,6 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// Forecasts columns.
     fn columns(self, model: SeriesModel, variates: Variates, options: Option<JsonB>) -> Result<()> {
-        if let Some(name) = self.calibration {
-            return Err(Error::UndefinedCalibration { name: name.to_owned() });
-        }
         let relation = Relation::open(self.relation)?;
         let call = Call::new(
             model,
@@ -148,10 +146,19 @@ impl Asked<'_> {
             time_col: self.time_col.map(utf8).transpose()?,
             only_series: self.only_series.as_deref(),
         };
+        let mut serving = match self.calibration {
+            Some(name) => {
+                Some(Serving::open(name, self.level, self.as_of.map(i64::from), call.model_version())?)
+            }
+            None => None,
+        };
+        if let Some(serving) = &serving {
+            serving.check_targets(call.targets().iter().map(String::as_str))?;
+        }
         // SAFETY: the call information of the function that was called.
         let mut rows = unsafe { ResultSet::begin(self.fcinfo)? };
         call.run(&input, |outcome| match outcome {
-            Outcome::Forecast(forecast) => push_forecast(&mut rows, &call, &forecast),
+            Outcome::Forecast(forecast) => push_forecast(&mut rows, &call, &forecast, serving.as_mut()),
             Outcome::Fault(fault) => push_fault(&mut rows, call.model_version(), &fault),
         })
     }
@@ -172,10 +179,10 @@ impl Asked<'_> {
             model: Some(version),
             samples: ("samples", None),
             seed: Some(0),
-            calibration: self.calibration,
             options,
             source: Source::Relation,
         })?;
+        let mut serving = serving(self.calibration, self.level, self.as_of, &call)?;
         let only_series = self.only_series.map(|names| names.into_iter().map(Some).collect());
         let input = BarInput::new(&call, self.relation, self.series_col, self.time_col, only_series)?;
         // SAFETY: the call information of the function that was called.
@@ -186,28 +193,46 @@ impl Asked<'_> {
                 BarOutcome::Paths(forecast) => forecast,
                 BarOutcome::Fault(fault) => return push_fault(&mut rows, call.model_version(), &fault),
             };
+            let states = match &mut serving {
+                Some(serving) => Some(serving.states(forecast.key.as_deref(), forecast.future.len())?),
+                None => None,
+            };
             let steps = summarise(&forecast.paths, forecast.last_close, self.level, &self.levels);
             let medians = summarise(&forecast.paths, forecast.last_close, self.level, &middle);
             for (number, ((start, step), median)) in
                 (1i32..).zip(forecast.future.iter().zip(steps).zip(medians))
             {
+                // With one path its close is all there is.
+                let median = median.spread.and_then(|spread| spread.quantiles.first().copied());
+                let point = median.unwrap_or(step.mean[3]);
+                let calibrated = match (&serving, &states, &step.spread) {
+                    (Some(serving), Some(states), Some(spread)) => {
+                        serving.apply(states, number, [point, spread.lower, spread.upper])
+                    }
+                    _ => None,
+                };
                 rows.push(|row: &mut RowValues<COLUMNS>| {
                     row.set(0, forecast.key.as_deref());
                     row.set(1, CLOSE);
                     row.set_instant(2, Some(*start));
                     row.set(3, number);
-                    // With one path its close is all there is.
-                    let median = median.spread.and_then(|spread| spread.quantiles.first().copied());
-                    row.set(4, median.unwrap_or(step.mean[3]));
+                    row.set(4, calibrated.map_or(point, |calibrated| calibrated.served[0]));
                     if let Some(spread) = step.spread {
-                        row.set(5, spread.lower);
-                        row.set(6, spread.upper);
+                        let ends = [point, spread.lower, spread.upper];
+                        let ends = calibrated.map_or(ends, |calibrated| calibrated.served);
+                        row.set(5, ends[1]);
+                        row.set(6, ends[2]);
                         if !self.levels.is_empty() {
-                            row.set(7, spread.quantiles);
+                            let moved =
+                                |value| calibrated.map_or(value, |calibrated| calibrated.moved(value));
+                            row.set(7, spread.quantiles.into_iter().map(moved).collect::<Vec<f64>>());
                         }
                     }
                     row.set_instant(8, Some(forecast.cutoff));
                     row.set(9, call.model_version());
+                    if let (Some(calibrated), Some(serving)) = (&calibrated, &serving) {
+                        set_calibration(row, 10, calibrated, serving);
+                    }
                 })?;
             }
             Ok(())
@@ -249,25 +274,45 @@ pub(super) fn whole<T>(what: &'static str, list: Option<Vec<Option<T>>>) -> Resu
         .transpose()
 }
 
-fn push_forecast(rows: &mut ResultSet, call: &Call, forecast: &Forecast) -> Result<()> {
+fn push_forecast(
+    rows: &mut ResultSet,
+    call: &Call,
+    forecast: &Forecast,
+    mut serving: Option<&mut Serving>,
+) -> Result<()> {
+    let states = match &mut serving {
+        Some(serving) => Some(serving.states(forecast.key.as_deref(), forecast.future.len())?),
+        None => None,
+    };
     for (target, levels) in call.targets().iter().zip(&forecast.quantiles.values) {
         let [lower, point, upper, asked @ ..] = levels.as_slice() else {
             return Err(Error::Internal { what: "a forecast came without its interval".into() });
         };
+        let serving = serving.as_deref().filter(|serving| serving.is_for(target));
         for (step, start) in forecast.future.iter().enumerate() {
+            let number = i32::try_from(step + 1).unwrap_or(i32::MAX);
+            let raw = [point[step], lower[step], upper[step]];
+            let calibrated = match (serving, &states) {
+                (Some(serving), Some(states)) => serving.apply(states, number, raw),
+                _ => None,
+            };
             rows.push(|row: &mut RowValues<COLUMNS>| {
                 row.set(0, forecast.key.as_deref());
                 row.set(1, target.as_str());
                 row.set_instant(2, Some(*start));
-                row.set(3, i32::try_from(step + 1).unwrap_or(i32::MAX));
-                row.set(4, point[step]);
-                row.set(5, lower[step]);
-                row.set(6, upper[step]);
+                row.set(3, number);
+                for (offset, value) in (4..).zip(calibrated.map_or(raw, |calibrated| calibrated.served)) {
+                    row.set(offset, value);
+                }
                 if !asked.is_empty() {
-                    row.set(7, asked.iter().map(|values| values[step]).collect::<Vec<f64>>());
+                    let moved = |value| calibrated.map_or(value, |calibrated| calibrated.moved(value));
+                    row.set(7, asked.iter().map(|values| moved(values[step])).collect::<Vec<f64>>());
                 }
                 row.set_instant(8, Some(forecast.cutoff));
                 row.set(9, call.model_version());
+                if let (Some(calibrated), Some(serving)) = (&calibrated, serving) {
+                    set_calibration(row, 10, calibrated, serving);
+                }
             })?;
         }
     }

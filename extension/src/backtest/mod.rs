@@ -504,7 +504,6 @@ fn bars(
         model: Some(&entry.version),
         samples: ("option \"samples\"", options.samples),
         seed: Some(options.seed),
-        calibration: None,
         options: Some(options.for_bars()),
         source: Source::Relation,
     })

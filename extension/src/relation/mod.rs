@@ -18,7 +18,7 @@ pub use context::{Fault, MIN_CONTEXT, Prepared, Reach, Rules, prepare};
 pub use history::{History, HistoryColumns, HistoryLimits, HistoryScan, Keep, View};
 pub use keys::keys;
 pub use newest::Newest;
-pub use scan::{Fetched, Group, Row, Scan, ScanLimits, open as open_cursor, text_of};
+pub use scan::{Fetched, Group, Row, Scan, ScanLimits, open as open_cursor, open_current, text_of};
 pub use values::{Cell, ValueGroup, ValueLimits, ValueRow, ValueScan};
 
 use crate::error::{Error, Result};

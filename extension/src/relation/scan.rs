@@ -199,8 +199,18 @@ impl Scan {
     }
 }
 
-/// Opens a cursor on a query in the SPI session that the caller is connected to.
+/// Opens a cursor on a query in the SPI session that the caller is connected to, under the snapshot of the calling query.
 pub fn open(text: &CStr, arguments: &[(Oid, Option<Datum>)]) -> pg_sys::Portal {
+    cursor(text, arguments, true)
+}
+
+/// Opens a cursor that sees what other sessions have committed since the calling query began, as a function that has waited for
+/// a lock must.
+pub fn open_current(text: &CStr, arguments: &[(Oid, Option<Datum>)]) -> pg_sys::Portal {
+    cursor(text, arguments, false)
+}
+
+fn cursor(text: &CStr, arguments: &[(Oid, Option<Datum>)], read_only: bool) -> pg_sys::Portal {
     let mut types: Vec<Oid> = arguments.iter().map(|&(type_of, _)| type_of).collect();
     let mut values: Vec<Datum> =
         arguments.iter().map(|&(_, value)| value.unwrap_or_else(|| Datum::from(0))).collect();
@@ -215,7 +225,7 @@ pub fn open(text: &CStr, arguments: &[(Oid, Option<Datum>)]) -> pg_sys::Portal {
             types.as_mut_ptr(),
             values.as_mut_ptr(),
             nulls.as_ptr(),
-            true,
+            read_only,
             pg_sys::CURSOR_OPT_NO_SCROLL as i32,
         )
     }

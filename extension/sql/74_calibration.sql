@@ -1,0 +1,157 @@
+-- Calibration: learning from the ledger, and the aggregates that do the same for any column of scores.
+
+create function kronos.create_calibration(
+  name text,
+  actuals regclass,
+  target name default 'close',
+  series_col name default null,
+  time_col name default null,
+  model text default null,
+  level float8 default 0.9,
+  method text default 'pid',
+  per text[] default '{series,step}',
+  options jsonb default '{}',
+  if_not_exists boolean default false)
+returns void
+language c volatile parallel unsafe
+as 'MODULE_PATHNAME', 'create_calibration_wrapper';
+comment on function kronos.create_calibration is
+  'Makes a calibration of the intervals at level, learnt from forecasts of actuals in the ledger. model: a name (every version), an '
+  'alias (the name behind it now) or one version; NULL: every model, each for itself. method: pid, quantile, aci, dtaci, trailing, '
+  'online. Options: actual_col, asymmetric, bucket_width, burn_in, calendar, csat, groups, ki, kind, known_at_col, lambda, lr, '
+  'max_bias_bps, max_move, max_radius, max_scale, min_history, min_scale, online, outlier, patience, prior_sector, prior_series, '
+  'relation, rescore, score, spread_lambda, unit, window.';
+
+create function kronos.calibrate(name text, through timestamptz default null)
+returns setof kronos.calibration_row
+language c volatile parallel unsafe rows 100
+as 'MODULE_PATHNAME', 'calibrate_wrapper';
+comment on function kronos.calibrate is
+  'Learns every forecast in the ledger that has matured and was not learnt yet, once, in the order in which outcomes became known up to '
+  'through (now). Returns the states that changed; none when there was nothing new.';
+
+create function kronos.reset_calibration(name text, series text default null) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  last record;
+begin
+  perform kronos.require_calibration(name);
+  select v.version, v.updated_through into last
+  from ledger.calibration_versions v where v.calibration = name order by v.version desc limit 1;
+  if not found then
+    return;
+  end if;
+  if series is not null and not exists (select from ledger.calibration_groups g
+      where g.calibration = name and g.scope = 'series' and g.member = series) then
+    raise exception 'calibration "%" has learnt nothing of series "%"', name, series
+      using errcode = 'undefined_object', hint = 'See kronos.stat_calibration.';
+  end if;
+  insert into ledger.calibration_versions (calibration, version, through, updated_through, n_new)
+  values (name, last.version + 1, now(), greatest(last.updated_through, now()), 0);
+  insert into ledger.calibration_state (group_id, version, calibration, n, updated_through, bias, scale, drift, status, state)
+  select g.group_id, last.version + 1, name, 0, greatest(last.updated_through, now()), 0, 1, false, 'burn_in', ''
+  from ledger.calibration_groups g
+  where g.calibration = name and (series is null or (g.scope = 'series' and g.member = series));
+end
+$$;
+comment on function kronos.reset_calibration is
+  'Lets a calibration forget what it has learnt, of one series or of all. What it has learnt once it does not learn again; older versions '
+  'stay for forecasts as of then.';
+
+create function kronos.drop_calibration(name text, if_exists boolean default false) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if if_exists and not exists (select from ledger.calibrations c where c.calibration = name) then
+    raise notice 'calibration "%" does not exist, skipping', name;
+    return;
+  end if;
+  perform kronos.require_calibration(name);
+  perform set_config('ledger.retention', 'on', true);
+  delete from ledger.calibrations c where c.calibration = name;
+  perform set_config('ledger.retention', 'off', true);
+end
+$$;
+comment on function kronos.drop_calibration is
+  'Removes a calibration and all it has learnt. Forecasts that it served stay in the ledger and cannot be served again.';
+
+create function kronos.require_calibration(name text) returns void
+language c volatile parallel unsafe
+as 'MODULE_PATHNAME', 'require_calibration_wrapper';
+comment on function kronos.require_calibration is
+  'Locks a calibration of the caller until the end of the transaction; raises 42704 where there is none, 42501 where it belongs to another.';
+
+create function kronos.aci_step(state internal, score float8, level float8, lr float8) returns internal
+language c immutable parallel safe
+as 'MODULE_PATHNAME', 'aci_step_wrapper';
+comment on function kronos.aci_step is 'Transition of aci_radius.';
+create function kronos.pid_step(state internal, score float8, level float8, lr float8) returns internal
+language c immutable parallel safe
+as 'MODULE_PATHNAME', 'pid_step_wrapper';
+comment on function kronos.pid_step is 'Transition of pid_radius.';
+create function kronos.radius_final(state internal) returns float8
+language c immutable parallel safe
+as 'MODULE_PATHNAME', 'radius_final_wrapper';
+comment on function kronos.radius_final is 'Result of aci_radius and pid_radius.';
+
+create aggregate kronos.aci_radius(score float8, level float8, lr float8) (
+  sfunc = kronos.aci_step, stype = internal, finalfunc = kronos.radius_final, parallel = safe);
+comment on aggregate kronos.aci_radius(float8, float8, float8) is
+  'Radius that adaptive conformal inference would use next, after the scores in the order of ORDER BY; infinite where it wants more than it '
+  'has seen. level as in forecasts, lr its step size.';
+create aggregate kronos.pid_radius(score float8, level float8, lr float8) (
+  sfunc = kronos.pid_step, stype = internal, finalfunc = kronos.radius_final, parallel = safe);
+comment on aggregate kronos.pid_radius(float8, float8, float8) is
+  'Radius that conformal PID (tracker and integrator) would use next, after the scores in the order of ORDER BY. lr is the step size as a '
+  'share of the range of the last 100 scores.';
+
+create function kronos.coverage_step(state float8[], actual float8, lower float8, upper float8) returns float8[]
+language c immutable parallel safe
+as 'MODULE_PATHNAME', 'coverage_step_wrapper';
+comment on function kronos.coverage_step is 'Transition of coverage.';
+create function kronos.coverage_combine(a float8[], b float8[]) returns float8[]
+language c immutable parallel safe strict
+as 'MODULE_PATHNAME', 'coverage_combine_wrapper';
+comment on function kronos.coverage_combine is 'Combination of two states of coverage.';
+create function kronos.coverage_final(state float8[]) returns float8
+language c immutable parallel safe strict
+as 'MODULE_PATHNAME', 'coverage_final_wrapper';
+comment on function kronos.coverage_final is 'Result of coverage.';
+create aggregate kronos.coverage(actual float8, lower float8, upper float8) (
+  sfunc = kronos.coverage_step, stype = float8[], initcond = '{0,0}', finalfunc = kronos.coverage_final,
+  combinefunc = kronos.coverage_combine, parallel = safe);
+comment on aggregate kronos.coverage(float8, float8, float8) is
+  'Share of outcomes between lower and upper, both included; rows with a NULL do not count.';
+
+create function kronos.winkler(actual float8, lower float8, upper float8, level float8) returns float8
+language c immutable strict parallel safe
+as 'MODULE_PATHNAME', 'winkler_wrapper';
+comment on function kronos.winkler is
+  'Interval score: the width, plus 2 / (1 - level) per unit by which the outcome lies outside. Smaller is better.';
+create function kronos.pinball(actual float8, quantile float8, tau float8) returns float8
+language c immutable strict parallel safe
+as 'MODULE_PATHNAME', 'pinball_wrapper';
+comment on function kronos.pinball is 'Loss of a quantile at level tau. Smaller is better.';
+create function kronos.crps(actual float8, quantiles float8[], quantile_levels float8[]) returns float8
+language c immutable strict parallel safe
+as 'MODULE_PATHNAME', 'crps_wrapper';
+comment on function kronos.crps is
+  'CRPS read off quantiles: twice the mean pinball loss. NULL with fewer than nine levels, which say too little of a distribution.';
+
+insert into _kronos.access (level, kind, object) values
+  ('operate', 'routine', 'create_calibration'),
+  ('operate', 'routine', 'calibrate'),
+  ('operate', 'routine', 'reset_calibration'),
+  ('operate', 'routine', 'drop_calibration'),
+  ('operate', 'routine', 'require_calibration'),
+  ('use', 'view', 'calibrations'),
+  ('use', 'view', 'stat_calibration'),
+  ('use', 'routine', 'aci_radius'), ('use', 'routine', 'aci_step'),
+  ('use', 'routine', 'pid_radius'), ('use', 'routine', 'pid_step'),
+  ('use', 'routine', 'radius_final'),
+  ('use', 'routine', 'coverage'), ('use', 'routine', 'coverage_step'),
+  ('use', 'routine', 'coverage_combine'), ('use', 'routine', 'coverage_final'),
+  ('use', 'routine', 'winkler'),
+  ('use', 'routine', 'pinball'),
+  ('use', 'routine', 'crps');

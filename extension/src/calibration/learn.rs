@@ -1,0 +1,393 @@
+//! `kronos.calibrate()`: every matured forecast once, in the order in which outcomes became known.
+
+use super::matured::{Candidate, instant, read};
+use super::store::{Described, Key, Scope, Slot, Slots, newest_version, write_version};
+use super::{Definition, lock, model_key};
+use crate::calendar::Instant;
+use crate::error::Result;
+use crate::forecast::now;
+use kronos_models::calibration::{Groups, Settings, Source};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::spi::Spi;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+/// Rows written by one statement.
+const CHUNK: usize = 10_000;
+
+/// What became of one state.
+pub struct Changed<'a> {
+    /// Series; empty for the one of a relation without keys.
+    pub series: &'a str,
+    /// Step.
+    pub step: i32,
+    /// Outcomes learnt in all, and in this call.
+    pub seen: (i64, i64),
+    /// How it fares.
+    pub described: &'a Described,
+    /// When its newest outcome became known.
+    pub known: Instant,
+}
+
+/// Lets a calibration learn what has matured up to `through`, and gives the states of series that changed.
+///
+/// # Errors
+/// 42704, 42501; what reading the ledger and the outcomes raises.
+pub fn calibrate(
+    name: &str,
+    through: Option<Instant>,
+    mut emit: impl FnMut(&Definition, Changed<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut definition = lock(name)?;
+    definition.require_readable()?;
+    let through = through.unwrap_or(i64::MAX).min(now());
+    let anew = definition.options.rescore;
+    let runs = fresh_runs(&definition, anew)?;
+    let bar = match definition.known_bar() {
+        Some(bar) => bar,
+        None => {
+            let Some(series) = any_series(&definition, &runs)? else {
+                return take_up(&definition, &runs, &[]);
+            };
+            let Some(bar) = definition.find_bar(&series, through)? else { return Ok(()) };
+            bar
+        }
+    };
+    let before = newest_version(name, i64::MAX)?;
+    let fold = RefCell::new(Fold {
+        definition: &definition,
+        sectors: definition.sectors()?,
+        slots: Slots::default(),
+        batch: Vec::new(),
+        version: before.map_or(0, |(version, _)| version),
+        anew,
+        learnt: 0,
+        known: before.map_or(i64::MIN, |(_, known)| known),
+        last: None,
+        done: Vec::new(),
+        later: Vec::new(),
+    });
+    read(
+        &definition,
+        runs.clone(),
+        through,
+        &bar,
+        anew,
+        |candidate| {
+            fold.borrow_mut().batch.push(candidate);
+            Ok(())
+        },
+        || fold.borrow_mut().take_batch(),
+    )?;
+    let fold = fold.into_inner();
+    give_up(&definition)?;
+    if !anew {
+        forget_done(&definition, &fold.done)?;
+        take_up(&definition, &runs, &fold.later)?;
+    }
+    let settings = &definition.options.settings;
+    let mut changed: Vec<(&Slot, Described)> = fold
+        .slots
+        .all
+        .iter()
+        .filter(|slot| slot.learnt > 0 && slot.stored.as_deref() != Some(&slot.group.to_bytes()))
+        .map(|slot| (slot, describe(settings, &fold.slots, slot)))
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    changed.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
+    write_version(&definition, fold.version + 1, (through, fold.known), fold.learnt, &changed)?;
+    for (slot, described) in changed.iter().filter(|(slot, _)| slot.key.scope == Scope::Series) {
+        emit(
+            &definition,
+            Changed {
+                series: &slot.key.member,
+                step: slot.key.step,
+                seen: (slot.group.seen as i64, slot.learnt),
+                described,
+                known: slot.known,
+            },
+        )?;
+    }
+    Ok(())
+}
+
+struct Fold<'a> {
+    definition: &'a Definition,
+    sectors: HashMap<String, String>,
+    slots: Slots,
+    batch: Vec<Candidate>,
+    version: i64,
+    anew: bool,
+    learnt: i64,
+    known: Instant,
+    /// The last candidate: rows that repeat it are the same forecast.
+    last: Option<Candidate>,
+    /// Places on the queue whose outcome was learnt.
+    done: Vec<i64>,
+    /// Fresh forecasts whose outcome is not known yet.
+    later: Vec<Candidate>,
+}
+
+impl Fold<'_> {
+    fn key(&self, candidate: &Candidate, scope: Scope, member: &str) -> Key {
+        let model = model_key(self.definition.model.as_deref(), &candidate.model_version).to_owned();
+        Key { model, scope, member: member.to_owned(), step: self.definition.step(candidate.step) }
+    }
+
+    fn own_key(&self, candidate: &Candidate) -> Key {
+        self.key(candidate, Scope::Series, self.definition.member(&candidate.series))
+    }
+
+    /// The states that a series borrows from, and brings its outcomes to.
+    fn pooled_keys(&self, candidate: &Candidate) -> [Option<Key>; 2] {
+        if !self.definition.per_series {
+            return [None, None];
+        }
+        let own = self.slots.get(&self.own_key(candidate));
+        let sector = own.and_then(|slot| slot.sector.as_deref());
+        [
+            sector.map(|sector| self.key(candidate, Scope::Sector, sector)),
+            Some(self.key(candidate, Scope::Global, "")),
+        ]
+    }
+
+    fn take_batch(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let known = || batch.iter().filter(|candidate| candidate.outcome.is_some());
+        let first = self.slots.all.len();
+        self.load(known().map(|candidate| self.own_key(candidate)).collect())?;
+        // A series stays in the sector that it was first seen in.
+        for slot in self.slots.all.iter_mut().skip(first).filter(|slot| slot.group_id.is_none()) {
+            slot.sector = self.sectors.get(&slot.key.member).cloned();
+        }
+        self.load(known().flat_map(|candidate| self.pooled_keys(candidate)).flatten().collect())?;
+        for candidate in batch {
+            self.take(candidate);
+        }
+        Ok(())
+    }
+
+    /// Loads the states that are not loaded yet.
+    fn load(&mut self, keys: Vec<Key>) -> Result<()> {
+        let mut asked: HashSet<Key> = HashSet::new();
+        let wanted: Vec<Key> = keys
+            .into_iter()
+            .filter(|key| self.slots.place(key).is_none() && asked.insert(key.clone()))
+            .collect();
+        self.slots.load(self.definition, wanted, self.version, self.anew)
+    }
+
+    fn take(&mut self, candidate: Candidate) {
+        let same = |other: &Candidate| {
+            other.ts == candidate.ts && other.series == candidate.series && other.step == candidate.step
+        };
+        let model = |version: &str| model_key(self.definition.model.as_deref(), version).to_owned();
+        let repeated = self
+            .last
+            .as_ref()
+            .is_some_and(|last| same(last) && model(&last.model_version) == model(&candidate.model_version));
+        match (candidate.outcome, candidate.queue_id) {
+            (Some(outcome), queue_id) => {
+                self.done.extend(queue_id);
+                if !repeated {
+                    self.learn(&candidate, outcome);
+                }
+            }
+            (None, None) if !self.anew => {
+                let twice = self.last.as_ref().is_some_and(|last| {
+                    same(last)
+                        && last.cutoff == candidate.cutoff
+                        && last.model_version == candidate.model_version
+                });
+                if !twice {
+                    self.later.push(candidate.clone());
+                }
+            }
+            (None, _) => {}
+        }
+        self.last = Some(candidate);
+    }
+
+    fn learn(&mut self, candidate: &Candidate, (actual, known): (f64, Instant)) {
+        let settings = &self.definition.options.settings;
+        let [point, lower, upper] = candidate.forecast;
+        let Some(forecast) = settings.unit.interval(point, lower, upper) else { return };
+        let [sector, global] =
+            self.pooled_keys(candidate).map(|key| key.and_then(|key| self.slots.place(&key)));
+        let Some(own) = self.slots.place(&self.own_key(candidate)) else { return };
+        let Some((own, mut sector, mut global)) = slots_of(&mut self.slots.all, own, sector, global) else {
+            return;
+        };
+        settings.learn(
+            &mut own.group,
+            sector.as_deref_mut().map(|slot| &mut slot.group),
+            global.as_deref_mut().map(|slot| &mut slot.group),
+            u32::try_from(candidate.step).unwrap_or(1),
+            &forecast,
+            settings.unit.enter(actual),
+        );
+        for slot in [Some(own), sector, global].into_iter().flatten() {
+            slot.learnt += 1;
+            slot.known = slot.known.max(known);
+            slot.last = Some(forecast);
+        }
+        self.learnt += 1;
+        self.known = self.known.max(known);
+    }
+}
+
+/// States of three scopes at once.
+fn slots_of(
+    all: &mut [Slot],
+    own: usize,
+    sector: Option<usize>,
+    global: Option<usize>,
+) -> Option<(&mut Slot, Option<&mut Slot>, Option<&mut Slot>)> {
+    match (sector, global) {
+        (Some(sector), Some(global)) => {
+            let [own, sector, global] = all.get_disjoint_mut([own, sector, global]).ok()?;
+            Some((own, Some(sector), Some(global)))
+        }
+        (None, Some(other)) | (Some(other), None) => {
+            let [own, other] = all.get_disjoint_mut([own, other]).ok()?;
+            Some(if global.is_some() { (own, None, Some(other)) } else { (own, Some(other), None) })
+        }
+        (None, None) => Some((all.get_mut(own)?, None, None)),
+    }
+}
+
+/// What people read of a state.
+fn describe(settings: &Settings, slots: &Slots, slot: &Slot) -> Described {
+    let group = &slot.group;
+    let pooled = |scope, member: &str| {
+        let key = Key { scope, member: member.to_owned(), ..slot.key.clone() };
+        slots.get(&key).map(|slot| &slot.group)
+    };
+    let own = slot.key.scope == Scope::Series;
+    let groups = match own {
+        true => Groups {
+            series: Some(group),
+            sector: slot.sector.as_deref().and_then(|sector| pooled(Scope::Sector, sector)),
+            global: pooled(Scope::Global, ""),
+        },
+        false => Groups { global: Some(group), ..Groups::default() },
+    };
+    let served = slot.last.map(|last| settings.serve(groups, &last));
+    let step = u32::try_from(slot.key.step).unwrap_or(1);
+    let status = match &served {
+        Some(served) if served.source == Source::BurnIn => Some("burn_in"),
+        Some(served) if served.unbounded => Some("max_radius"),
+        _ if group.record.undercovers(settings.level, step) => Some("undercoverage"),
+        _ if group.record.model_drifts(step) => Some("model_drift"),
+        _ => None,
+    };
+    let radii = served.filter(|served| served.source != Source::BurnIn).map(|served| served.interval);
+    Described {
+        coverage: group.record.coverage(),
+        recent_coverage: group.record.recent_coverage(),
+        raw_coverage: (group.seen > 0).then(|| 1.0 - group.record.raw_missed as f64 / group.seen as f64),
+        bias: group.online.bias,
+        scale: group.online.scale_squared.sqrt(),
+        radii: (
+            radii.map(|interval| interval.point - interval.lower),
+            radii.map(|interval| interval.upper - interval.point),
+        ),
+        mean_width: (group.seen > 0).then_some(group.record.width),
+        status,
+    }
+}
+
+/// Runs that the calibration has not taken up yet; every run where it learns anew. One that is still running waits.
+fn fresh_runs(definition: &Definition, anew: bool) -> Result<Vec<i64>> {
+    let kinds: Vec<String> = definition.options.kinds.iter().map(ToString::to_string).collect();
+    let runs = Spi::get_one_with_args::<Vec<i64>>(
+        "select pg_catalog.array_agg(r.run_id) from kronos.runs r
+         where r.relation::oid operator(pg_catalog.=) $2 and r.state operator(pg_catalog.<>) 'running'
+           and r.kind operator(pg_catalog.=) any ($3)
+           and ($4 or not exists (
+             select from ledger.calibration_runs c
+             where c.calibration operator(pg_catalog.=) $1 and c.run_id operator(pg_catalog.=) r.run_id))",
+        &[definition.name.as_str().into(), definition.relation.into(), kinds.into(), anew.into()],
+    )?;
+    Ok(runs.unwrap_or_default())
+}
+
+/// A series that has a forecast to learn; `None` where there is nothing at all.
+fn any_series(definition: &Definition, runs: &[i64]) -> Result<Option<String>> {
+    Ok(Spi::get_one_with_args::<String>(
+        "(select q.series from ledger.calibration_queue q where q.calibration operator(pg_catalog.=) $1 limit 1)
+         union all
+         (select f.series from kronos.forecasts f
+          where f.run_id operator(pg_catalog.=) any ($2) and f.relation::oid operator(pg_catalog.=) $3
+            and f.target operator(pg_catalog.=) $4 and f.level operator(pg_catalog.=) $5 limit 1)
+         union all select null limit 1",
+        &[
+            definition.name.as_str().into(),
+            runs.to_vec().into(),
+            definition.relation.into(),
+            definition.target.as_str().into(),
+            definition.options.settings.level.into(),
+        ],
+    )?)
+}
+
+/// Puts forecasts whose outcome is not known yet on the queue, and notes that their runs have been read.
+fn take_up(definition: &Definition, runs: &[i64], later: &[Candidate]) -> Result<()> {
+    let name = definition.name.as_str();
+    for chunk in later.chunks(CHUNK) {
+        let instants = |of: fn(&Candidate) -> Instant| -> Result<Vec<TimestampWithTimeZone>> {
+            chunk.iter().map(|candidate| instant(of(candidate))).collect()
+        };
+        let texts = |of: fn(&Candidate) -> &String| chunk.iter().map(|c| of(c).clone()).collect::<Vec<_>>();
+        let numbers = |place: usize| chunk.iter().map(|c| c.forecast[place]).collect::<Vec<f64>>();
+        Spi::run_with_args(
+            "insert into ledger.calibration_queue
+               (calibration, series, step, ts, cutoff, model_version, forecast, lower, upper)
+             select $1, q.* from unnest($2, $3, $4, $5, $6, $7, $8, $9) q",
+            &[
+                name.into(),
+                texts(|c| &c.series).into(),
+                chunk.iter().map(|c| c.step).collect::<Vec<i32>>().into(),
+                instants(|c| c.ts)?.into(),
+                instants(|c| c.cutoff)?.into(),
+                texts(|c| &c.model_version).into(),
+                numbers(0).into(),
+                numbers(1).into(),
+                numbers(2).into(),
+            ],
+        )?;
+    }
+    if !runs.is_empty() {
+        Spi::run_with_args(
+            "insert into ledger.calibration_runs (calibration, run_id) select $1, r from pg_catalog.unnest($2) r
+             on conflict do nothing",
+            &[name.into(), runs.to_vec().into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// Takes forecasts that were learnt off the queue.
+fn forget_done(definition: &Definition, done: &[i64]) -> Result<()> {
+    for chunk in done.chunks(CHUNK) {
+        Spi::run_with_args(
+            "delete from ledger.calibration_queue q
+             where q.queue_id operator(pg_catalog.=) any ($2) and q.calibration operator(pg_catalog.=) $1",
+            &[definition.name.as_str().into(), chunk.to_vec().into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// Stops waiting for outcomes that have not come for too long.
+fn give_up(definition: &Definition) -> Result<()> {
+    Spi::run_with_args(
+        "delete from ledger.calibration_queue q
+         where q.calibration operator(pg_catalog.=) $1
+           and q.queued_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) $2::pg_catalog.interval)",
+        &[definition.name.as_str().into(), definition.options.patience.as_str().into()],
+    )?;
+    Ok(())
+}

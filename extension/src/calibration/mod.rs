@@ -1,0 +1,38 @@
+//! Calibrations: what they are, how they learn from the ledger, and how they serve a forecast.
+//!
+//! The rules are `kronos_models::calibration`; here they meet tables. Everything is read and written as the caller, under the
+//! row security of schema `ledger`.
+
+mod definition;
+mod learn;
+mod matured;
+mod options;
+mod serve;
+mod store;
+
+pub use definition::{Definition, New, create, lock};
+pub use learn::calibrate;
+pub use serve::{Calibrated, Serving};
+
+use crate::error::{Error, Result};
+use pgrx::spi::Spi;
+
+/// Fails where the set-up has not made the tables.
+///
+/// # Errors
+/// 55000.
+fn require_tables() -> Result<()> {
+    let there = Spi::get_one::<bool>("select pg_catalog.to_regclass('ledger.calibrations') is not null")?;
+    if there == Some(true) {
+        return Ok(());
+    }
+    Err(Error::NotReady { what: "the ledger is not installed".into(), hint: "CALL kronos.install();".into() })
+}
+
+/// The part of a version that its states are kept under: the name, unless the calibration is of one version.
+fn model_key<'a>(model: Option<&'a str>, version: &'a str) -> &'a str {
+    match model {
+        Some(pinned) if pinned.contains('@') => version,
+        _ => version.split('@').next().unwrap_or(version),
+    }
+}
