@@ -12,6 +12,7 @@ create table _kronos.model (
   license text,
   registered_at timestamptz not null default pg_catalog.now(),
   registered_by text not null default session_user,
+  built_in boolean not null default false,
   check (pg_catalog.starts_with(version, name || '@')),
   check (sha256 ~ '^[0-9a-f]{64}$')
 );
@@ -22,6 +23,7 @@ comment on column _kronos.model.uri is 'Directory of the model, relative to kron
 comment on column _kronos.model.sha256 is 'SHA-256 of the weights, hexadecimal, as Hugging Face shows it.';
 comment on column _kronos.model.settings is 'What the family needs beside the files, defaults filled in.';
 comment on column _kronos.model.files is 'SHA-256 in hexadecimal per file, paths relative to kronos.model_dir.';
+comment on column _kronos.model.built_in is 'Came with the extension: its files are in the share directory of the server, and a dump leaves it out.';
 comment on column _kronos.model.train_cutoff is 'Day after which the model has seen no data; backtests before it are contaminated.';
 
 create table _kronos.model_alias (
@@ -32,13 +34,14 @@ create table _kronos.model_alias (
 );
 comment on table _kronos.model_alias is 'Names that people use for a version; changed by kronos.set_alias() only.';
 
-select pg_catalog.pg_extension_config_dump('_kronos.model', '');
+select pg_catalog.pg_extension_config_dump('_kronos.model', 'where not built_in');
 select pg_catalog.pg_extension_config_dump('_kronos.model_alias', '');
 
 create view kronos.models with (security_barrier) as
   select m.version, m.name, m.family,
          array(select a.alias from _kronos.model_alias a where a.version = m.version order by a.alias) as aliases,
-         m.uri, m.sha256, m.settings, m.files, m.train_cutoff, m.license, m.registered_at, m.registered_by
+         m.uri, m.sha256, m.settings, m.files, m.train_cutoff, m.license, m.registered_at, m.registered_by,
+         m.built_in
   from _kronos.model m;
 comment on view kronos.models is 'Registered model versions and the aliases that point to them.';
 comment on column kronos.models.version is 'name@digest: what forecasts are recorded under.';
@@ -48,6 +51,7 @@ comment on column kronos.models.sha256 is 'SHA-256 of the weights, hexadecimal.'
 comment on column kronos.models.settings is 'What the family needs beside the files, such as max_context.';
 comment on column kronos.models.files is 'SHA-256 in hexadecimal per file; checked whenever the model is loaded.';
 comment on column kronos.models.train_cutoff is 'Day after which the model has seen no data.';
+comment on column kronos.models.built_in is 'Whether it came with the extension.';
 
 -- These run with the privileges of the extension's owner, so that nobody else can write the catalogue.
 create function kronos.register_model(
@@ -57,7 +61,7 @@ returns text
 language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'register_model_wrapper';
 comment on function kronos.register_model is
-  'Checks and catalogues the model in a directory under kronos.model_dir; returns its version. Options: max_context, tokenizer, tokenizer_sha256.';
+  'Checks and catalogues the model in a directory under kronos.model_dir; returns its version. Options: max_context, tokenizer, tokenizer_sha256, temperature, adapter.';
 
 create function kronos.set_alias(alias text, model_version text) returns text
 language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
@@ -79,6 +83,14 @@ create function kronos.unload_model(model text, device text default null) return
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'unload_model_wrapper';
 comment on function kronos.unload_model is 'Gives the memory of a model back; returns whether it was loaded.';
+
+-- Those in the share directory of the server; runs again with every upgrade.
+create function _kronos.register_built_in_models() returns integer
+language c volatile parallel unsafe set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'register_built_in_models_wrapper';
+comment on function _kronos.register_built_in_models is 'Registers the models that come with the extension; returns how many.';
+
+do $$ begin perform _kronos.register_built_in_models(); end $$;
 
 insert into _kronos.access (level, kind, object) values
   ('use', 'view', 'models'),

@@ -47,6 +47,10 @@ pub enum Error {
     NameTaken { kind: &'static str, name: String, by: String },
     /// A model that others still refer to.
     ModelInUse { version: String, aliases: Vec<String> },
+    /// A model that came with the extension.
+    ModelBuiltIn { version: String },
+    /// A file of the server's share directory that is not what it should be.
+    DamagedManifest { path: PathBuf, reason: String },
     /// A model family this library does not implement.
     UndefinedFamily { family: String, known: Vec<String> },
     /// An alias nobody set.
@@ -274,6 +278,17 @@ fn report(error: Error) -> Report {
         )
         .detail(format!("Referring to it: {}.", list(&aliases)))
         .hint("Point the alias to another version with kronos.set_alias(), or remove it with kronos.set_alias(alias, NULL)."),
+        Error::ModelBuiltIn { version } => Report::new(
+            Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            format!("cannot drop model \"{version}\" because it comes with the extension"),
+        )
+        .hint("Set kronos.default_model, or point the alias kronos-default or chronos-default to another model."),
+        Error::DamagedManifest { path, reason } => Report::new(
+            Code::ERRCODE_CONFIG_FILE_ERROR,
+            format!("the list of built-in models \"{}\" cannot be used", path.display()),
+        )
+        .detail(format!("{reason}."))
+        .hint("Install the extension again."),
         Error::UndefinedFamily { family, known } => {
             let near = did_you_mean(&family, &known);
             Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("model family \"{family}\" does not exist"))

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::options::{OnError, Options, Source};
 use crate::relation::{Fault, Group, Prepared, Reach, Rules, Scan, prepare};
-use kronos_models::bars::{Bar, BarOptions, BarPaths, BarRequest, Window};
+use kronos_models::bars::{Bar, BarOptions, BarPaths, BarRequest, Sampling, Window};
 use kronos_models::error::ModelError;
 use kronos_models::quantile::QuantileLevels;
 use pgrx::datum::TimestampWithTimeZone;
@@ -52,6 +52,7 @@ pub struct Call {
     entry: ModelEntry,
     model: ModelSource,
     max_context: usize,
+    sampling: Sampling,
     reach: Reach,
     samples: usize,
     seed: i64,
@@ -96,6 +97,7 @@ impl Call {
             as_of: arguments.as_of.map_or(i64::MAX, i64::from).min(now()),
             model: entry.source()?,
             max_context: entry.max_context()?,
+            sampling: options.sampling(entry.temperature())?,
             seed: arguments.seed.map_or_else(fresh_seed, Ok)?,
             options,
             entry,
@@ -313,7 +315,7 @@ impl<'a, E: FnMut(Outcome) -> Result<()>> Portion<'a, E> {
         let call = self.call;
         let options = BarOptions {
             samples: call.samples,
-            sampling: call.options.sampling,
+            sampling: call.sampling,
             window: if call.options.slide { Window::Slide } else { Window::Shorten },
             memory_limit: guc::max_cpu_memory(),
         };

@@ -8,7 +8,7 @@
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -36,8 +36,11 @@ static MAX_HORIZON: GucSetting<i32> = GucSetting::<i32>::new(2048);
 static MAX_SAMPLES: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static ALLOW_NETWORK: GucSetting<bool> = GucSetting::<bool>::new(false);
+/// The alias that `kronos.default_model` names until somebody sets it.
+const UNCONFIGURED_MODEL: &CStr = c"kronos-default";
+
 static DEFAULT_MODEL: GucSetting<Option<CString>> =
-    GucSetting::<Option<CString>>::new(Some(c"kronos-default"));
+    GucSetting::<Option<CString>>::new(Some(UNCONFIGURED_MODEL));
 static DEFAULT_CALENDAR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"24x7"));
 static DEFAULT_SAMPLES: GucSetting<i32> = GucSetting::<i32>::new(32);
 static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -392,6 +395,29 @@ fn count(setting: &'static GucSetting<i32>) -> usize {
     usize::try_from(setting.get()).unwrap_or(0)
 }
 
+/// First component of paths that lie in [`share_dir`] instead of `kronos.model_dir`.
+pub const SHARE: &str = "$share";
+
+/// Where the models that come with the extension are installed: `kronos/` in the server's share directory.
+pub fn share_dir() -> PathBuf {
+    let mut path = [0 as c_char; pg_sys::MAXPGPATH as usize];
+    // SAFETY: the server sets its own path before any library can run, and never changes it; the function writes at most
+    // MAXPGPATH bytes and ends them with a NUL.
+    let share = unsafe {
+        pg_sys::get_share_path((&raw const pg_sys::my_exec_path).cast(), path.as_mut_ptr());
+        CStr::from_ptr(path.as_ptr()).to_string_lossy().into_owned()
+    };
+    PathBuf::from(share).join("kronos")
+}
+
+/// Where a file of the catalogue lies.
+pub fn model_path(path: &Path) -> PathBuf {
+    match path.strip_prefix(SHARE) {
+        Ok(below) => share_dir().join(below),
+        Err(_) => model_dir().join(path),
+    }
+}
+
 /// `kronos.model_dir` with `$data` expanded.
 pub fn model_dir() -> PathBuf {
     let configured = text(&MODEL_DIR);
@@ -471,6 +497,11 @@ pub fn threads() -> usize {
 /// `kronos.default_model`.
 pub fn default_model() -> String {
     text(&DEFAULT_MODEL)
+}
+
+/// Whether `kronos.default_model` is what it is where nobody has set it.
+pub fn default_model_is_unconfigured() -> bool {
+    default_model().as_bytes() == UNCONFIGURED_MODEL.to_bytes()
 }
 
 /// `kronos.default_calendar`.

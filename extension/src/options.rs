@@ -84,8 +84,10 @@ pub struct Options {
     pub columns: ColumnNames,
     /// Column that says when a row could be known.
     pub known_at_col: Option<String>,
-    /// How tokens are drawn.
-    pub sampling: Sampling,
+    /// How tokens are drawn, for a model without a temperature of its own.
+    sampling: Sampling,
+    /// Whether the call chose the temperature.
+    temperature_chosen: bool,
     /// Keeps the newest bar though it has not ended.
     pub include_partial: bool,
     /// Missing bars that may be carried forward in one place.
@@ -114,11 +116,20 @@ impl Options {
             columns: columns(&given)?,
             known_at_col: given.text("known_at_col")?.map(str::to_owned),
             sampling: sampling(&given)?,
+            temperature_chosen: given.get("temperature").is_some(),
             include_partial: given.boolean("include_partial")?.unwrap_or(false),
             max_gap: given.integer("max_gap", 0, LONGEST_GAP)?.unwrap_or(0),
             on_error: on_error(&given)?,
             slide: given.boolean("slide")?.unwrap_or(false),
         })
+    }
+
+    /// How tokens are drawn from a model whose own temperature is `temperature`.
+    pub fn sampling(&self, temperature: Option<f64>) -> Result<Sampling> {
+        match temperature.filter(|_| !self.temperature_chosen) {
+            Some(own) => Ok(Sampling::new(own as f32, self.sampling.top_k(), self.sampling.top_p())?),
+            None => Ok(self.sampling),
+        }
     }
 }
 
@@ -221,11 +232,14 @@ fn invalid(name: &str, expected: &str, got: &Value) -> Error {
     }
 }
 
+/// The softmax temperature, as a call or a registration gives it.
+pub fn temperature(given: &Given) -> Result<Option<f64>> {
+    given.number("temperature", "a number greater than 0 and at most 100", |t| (1e-3..=100.0).contains(&t))
+}
+
 /// The three knobs of sampling; docs/adr/0010 has the reason for their defaults.
 fn sampling(given: &Given) -> Result<Sampling> {
-    let temperature = given
-        .number("temperature", "a number greater than 0 and at most 100", |t| (1e-3..=100.0).contains(&t))?
-        .unwrap_or(1.0);
+    let temperature = temperature(given)?.unwrap_or(1.0);
     let top_k = given.integer("top_k", 0, u32::MAX as usize)?;
     let top_p = given.number("top_p", "a number greater than 0 and at most 1", |p| p > 1e-9 && p <= 1.0)?;
     Ok(Sampling::new(temperature as f32, top_k.unwrap_or(0), top_p.unwrap_or(1.0) as f32)?)

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 /// What a restore must bring back: catalogue, aliases, calendars with their exceptions, privileges, a forecast, the ledger.
 const STATE: [&str; 9] = [
-    "select version, name, uri, sha256, settings, train_cutoff, license, aliases from kronos.models order by version",
+    "select version, name, uri, sha256, settings, train_cutoff, license, aliases, built_in from kronos.models order by version",
     "select name, timezone, sessions, closed_days, short_days, builtin from kronos.calendars order by name",
     "select calendar, day, opens, closes, note, builtin from kronos.calendar_exceptions order by 1, 2, 3",
     "select count(*) from kronos.calendar_sessions",
@@ -24,6 +24,7 @@ fn a_restored_database_forecasts_the_same() {
         "select kronos.register_model('house', 'kronos', 'kronos-fixture', train_cutoff => '2024-06-30',
                                       license => 'private', options => '{\"max_context\": 64}');
          select kronos.set_alias('house-default', 'house');
+         select kronos.set_alias('small', 'kronos-nano');
          select kronos.add_calendar('XTST', 'Asia/Shanghai', '{\"1-5\":[[\"09:30\",\"11:30\"],[\"13:00\",\"15:00\"]]}',
                                     'a market with a lunch break');
          select kronos.add_calendar_exception('XTST', '2024-10-01', note => 'National Day');

@@ -40,6 +40,11 @@ fn drop_model(model_version: Option<&str>, if_exists: Option<bool>) -> Result<()
 }
 
 #[pg_extern(sql = false)]
+fn register_built_in_models() -> Result<i32, ErrorReport> {
+    Ok(catalog::register_built_in()?)
+}
+
+#[pg_extern(sql = false)]
 fn load_model(model: Option<&str>, device: Option<&str>) -> Result<String, ErrorReport> {
     check_device(device)?;
     let entry = catalog::resolve(model)?;

@@ -51,7 +51,12 @@ pub fn max_context(settings: &Value) -> Option<usize> {
 }
 
 /// Keys of the options of `kronos.register_model()`.
-pub const OPTIONS: &[&str] = &["max_context", "tokenizer", "tokenizer_sha256", "adapter"];
+pub const OPTIONS: &[&str] = &["max_context", "tokenizer", "tokenizer_sha256", "adapter", "temperature"];
+
+/// The temperature of draws that a call does not choose.
+pub fn temperature(settings: &Value) -> Option<f64> {
+    settings.get("temperature").and_then(Value::as_f64)
+}
 
 /// A digest as it is compared and stored: 64 lower-case hexadecimal digits.
 pub fn digest(name: &str, text: &str) -> Result<String> {
@@ -76,7 +81,7 @@ pub fn layout(family: Option<&str>, uri: &Path, options: &Given) -> Result<(&'st
             .ok_or_else(|| Error::UndefinedFamily { family: name.to_owned(), known: names() })?,
         None => {
             let config =
-                read_config::<Value>(&guc::model_dir().join(config_directory(uri)).join("config.json"))?;
+                read_config::<Value>(&guc::model_path(&config_directory(uri)).join("config.json"))?;
             FAMILIES.iter().find(|family| (family.recognises)(&config)).ok_or_else(|| Error::InvalidUri {
                 uri: uri.display().to_string(),
                 reason: "holds a model of no known family",
@@ -93,9 +98,8 @@ fn names() -> Vec<String> {
 /// Where the configuration lies: in the directory itself, or in its `predictor/`.
 fn config_directory(uri: &Path) -> PathBuf {
     let below = uri.join("predictor");
-    let base = guc::model_dir();
-    let in_itself = base.join(uri).join("config.json").exists();
-    if !in_itself && base.join(&below).join("config.json").exists() { below } else { uri.to_path_buf() }
+    let in_itself = guc::model_path(uri).join("config.json").exists();
+    if !in_itself && guc::model_path(&below).join("config.json").exists() { below } else { uri.to_path_buf() }
 }
 
 /// A predictor has bits for two tokens and layers of its own; a tokenizer has encoder and decoder layers instead.
@@ -104,21 +108,21 @@ fn is_kronos(config: &Value) -> bool {
 }
 
 fn kronos_layout(uri: &Path, options: &Given) -> Result<Layout> {
-    let base = guc::model_dir();
     let predictor = config_directory(uri);
     let tokenizer = match options.text("tokenizer")? {
         Some(other) => relative(other)?,
         None => uri.join("tokenizer"),
     };
-    let config: Value = read_config(&base.join(&predictor).join("config.json"))?;
+    let config: Value = read_config(&guc::model_path(&predictor).join("config.json"))?;
     if config.get("n_enc_layers").is_some() {
         return Err(Error::InvalidUri {
             uri: uri.display().to_string(),
             reason: "is a tokenizer, give the directory of the predictor",
         });
     }
-    if !base.join(&tokenizer).join("config.json").exists() {
-        return Err(Error::TokenizerMissing { path: base.join(tokenizer) });
+    let tokenizer_path = guc::model_path(&tokenizer);
+    if !tokenizer_path.join("config.json").exists() {
+        return Err(Error::TokenizerMissing { path: tokenizer_path });
     }
     let number = |key| config.get(key).and_then(Value::as_u64);
     // The files do not say the window. Of the published models only Kronos-mini, the one of this shape, has 2048.
@@ -129,12 +133,16 @@ fn kronos_layout(uri: &Path, options: &Given) -> Result<Layout> {
         .map(|text| digest("option \"tokenizer_sha256\"", text))
         .transpose()?;
     let weights = predictor.join("model.safetensors");
+    let mut settings = json!({
+        "predictor": predictor.to_string_lossy(),
+        "tokenizer": tokenizer.to_string_lossy(),
+        "max_context": max_context,
+    });
+    if let Some(temperature) = crate::options::temperature(options)? {
+        settings["temperature"] = json!(temperature);
+    }
     Ok(Layout {
-        settings: json!({
-            "predictor": predictor.to_string_lossy(),
-            "tokenizer": tokenizer.to_string_lossy(),
-            "max_context": max_context,
-        }),
+        settings,
         files: vec![
             (predictor.join("config.json"), None),
             (weights.clone(), None),
@@ -160,7 +168,7 @@ fn is_chronos_bolt(config: &Value) -> bool {
 }
 
 fn chronos2_layout(uri: &Path, options: &Given) -> Result<Layout> {
-    let config: chronos2::config::Config = read_config(&guc::model_dir().join(uri).join("config.json"))?;
+    let config: chronos2::config::Config = read_config(&guc::model_path(uri).join("config.json"))?;
     let chronos = &config.chronos_config;
     let mut layout = quantile_layout(uri, options, chronos.context_length, &chronos.quantiles)?;
     if let Some(adapter) = options.text("adapter")? {
@@ -173,7 +181,7 @@ fn chronos2_layout(uri: &Path, options: &Given) -> Result<Layout> {
 }
 
 fn chronos_bolt_layout(uri: &Path, options: &Given) -> Result<Layout> {
-    let config: chronos_bolt::config::Config = read_config(&guc::model_dir().join(uri).join("config.json"))?;
+    let config: chronos_bolt::config::Config = read_config(&guc::model_path(uri).join("config.json"))?;
     let chronos = &config.chronos_config;
     quantile_layout(uri, options, chronos.context_length, &chronos.quantiles)
 }
@@ -205,6 +213,9 @@ pub fn relative(uri: &str) -> Result<PathBuf> {
     }
     if path.is_empty() || path.chars().any(char::is_control) {
         return refuse("is empty or has control characters");
+    }
+    if path.starts_with('$') {
+        return refuse("begins with a \"$\", which is kept for models that come with the extension");
     }
     let base = guc::model_dir();
     let path = Path::new(path);

@@ -4,9 +4,11 @@
 //! and hot standbys. Writing is [`register`], [`set_alias`] and [`drop_model`], whose SQL functions run as the
 //! extension's owner.
 
+mod built_in;
 mod family;
 mod register;
 
+pub use built_in::{CHRONOS_NANO, register_built_in};
 pub use register::{Registration, drop_model, register, set_alias};
 
 use crate::engine::{FilePath, ModelFiles, ModelSource};
@@ -17,6 +19,7 @@ use kronos_models::kronos::KronosFiles;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Spi};
 use serde_json::{Map, Value};
+use std::path::Path;
 
 /// A registered model version.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub struct ModelEntry {
     pub family: String,
     /// Day after which the model has seen no data.
     pub train_cutoff: Option<Date>,
+    /// Whether it came with the extension.
+    pub built_in: bool,
     aliases: Vec<String>,
     settings: Value,
     files: Map<String, Value>,
@@ -40,32 +45,37 @@ impl ModelEntry {
         family::max_context(&self.settings).ok_or_else(|| self.damaged())
     }
 
+    /// Softmax temperature of draws that a call does not choose.
+    pub fn temperature(&self) -> Option<f64> {
+        family::temperature(&self.settings)
+    }
+
     /// What an engine needs to load the model.
     pub fn source(&self) -> Result<ModelSource> {
-        let directory = guc::model_dir();
+        let at = |path: &str| guc::model_path(Path::new(path));
         let setting = |key| self.settings.get(key).and_then(Value::as_str).ok_or_else(|| self.damaged());
         let checksums = self
             .files
             .iter()
             .map(|(path, sha256)| {
                 Ok((
-                    FilePath(directory.join(path)),
+                    FilePath(at(path)),
                     sha256.as_str().ok_or_else(|| self.damaged())?.to_owned(),
                 ))
             })
             .collect::<Result<_>>()?;
         let files = match self.family.as_str() {
             family::CHRONOS2 => ModelFiles::Chronos2 {
-                model: FilePath(directory.join(setting("model")?)),
+                model: FilePath(at(setting("model")?)),
                 adapter: match self.settings.get("adapter") {
                     None | Some(Value::Null) => None,
-                    Some(_) => Some(FilePath(directory.join(setting("adapter")?))),
+                    Some(_) => Some(FilePath(at(setting("adapter")?))),
                 },
             },
-            family::CHRONOS_BOLT => ModelFiles::ChronosBolt(FilePath(directory.join(setting("model")?))),
+            family::CHRONOS_BOLT => ModelFiles::ChronosBolt(FilePath(at(setting("model")?))),
             _ => ModelFiles::Kronos(KronosFiles {
-                predictor: directory.join(setting("predictor")?),
-                tokenizer: directory.join(setting("tokenizer")?),
+                predictor: at(setting("predictor")?),
+                tokenizer: at(setting("tokenizer")?),
                 max_context: self.max_context()?,
             }),
         };
@@ -91,12 +101,17 @@ impl ModelEntry {
     /// Adds to a missing file what the catalogue knows of it: the digest that the right file has.
     pub fn explain(&self, error: Error) -> Error {
         let Error::Model(ModelError::ArtifactMissing { path }) = error else { return error };
-        let expected_sha256 = path
-            .strip_prefix(guc::model_dir())
-            .ok()
-            .and_then(|relative| self.files.get(relative.to_str()?)?.as_str())
+        let mut files = self.files.iter();
+        let expected_sha256 = files
+            .find(|(file, _)| guc::model_path(Path::new(file)) == path)
+            .and_then(|(_, sha256)| sha256.as_str())
             .map(str::to_owned);
         Error::FileMissing { path, expected_sha256 }
+    }
+
+    /// Every file and its SHA-256.
+    fn files(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().filter_map(|(path, sha256)| Some((path.as_str(), sha256.as_str()?)))
     }
 
     fn damaged(&self) -> Error {
@@ -111,15 +126,34 @@ impl ModelEntry {
 /// # Errors
 /// [`Error::UndefinedModel`], [`Error::AmbiguousModel`]; SQLSTATE 42501 for a caller without access.
 pub fn resolve(model: Option<&str>) -> Result<ModelEntry> {
-    let name = model.map_or_else(guc::default_model, str::to_owned);
-    choose(&name, entries()?, true)
+    let known = entries()?;
+    let Some(name) = model else { return default_model(known) };
+    choose(name, known, true)
+}
+
+/// What `kronos.default_model` means: where nobody has set it nor made the alias that it names, the model of bars that comes
+/// with the extension.
+fn default_model(known: Vec<ModelEntry>) -> Result<ModelEntry> {
+    let built_in = built_in(&known, built_in::KRONOS_NANO);
+    match choose(&guc::default_model(), known, true) {
+        Err(error @ Error::UndefinedModel { .. }) if guc::default_model_is_unconfigured() => {
+            built_in.ok_or(error)
+        }
+        other => other,
+    }
+}
+
+/// The newest built-in model of that name.
+pub fn built_in(known: &[ModelEntry], name: &str) -> Option<ModelEntry> {
+    known.iter().rev().find(|entry| entry.built_in && entry.name == name).cloned()
 }
 
 /// Every registered version.
 pub fn entries() -> Result<Vec<ModelEntry>> {
     Spi::connect(|client| {
         let rows = client.select(
-            "select version, name, family, train_cutoff, aliases, settings, files from kronos.models order by registered_at",
+            "select version, name, family, train_cutoff, aliases, settings, files, built_in
+             from kronos.models order by registered_at",
             None,
             &[],
         )?;
@@ -139,6 +173,7 @@ pub fn entries() -> Result<Vec<ModelEntry>> {
                     Value::Object(files) => files,
                     _ => Map::new(),
                 },
+                built_in: row.get(8)?.unwrap_or(false),
             })
         })
         .collect()

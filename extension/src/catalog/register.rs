@@ -50,8 +50,30 @@ pub fn register(registration: Registration) -> Result<String> {
     }
     let options = Given::options(registration.options, family::OPTIONS)?;
     let uri = family::relative(&registration.uri)?;
+    let license = registration.license.clone();
+    let described = describe(registration, &uri, &options, false)?;
+    engine::load(described.entry.source()?)?;
+    described.store(&uri, license)?;
+    Ok(described.entry.version)
+}
+
+/// What is known of a model once its files have been read.
+pub(super) struct Described {
+    /// The entry to be.
+    pub entry: ModelEntry,
+    /// SHA-256 of the weights.
+    weights: Option<String>,
+}
+
+/// Reads the layout of a model's directory and the digest of every file.
+pub(super) fn describe(
+    registration: Registration,
+    uri: &Path,
+    options: &Given,
+    built_in: bool,
+) -> Result<Described> {
     let weights_digest = registration.sha256.map(|text| family::digest("sha256", &text)).transpose()?;
-    let (family, mut layout) = family::layout(registration.family.as_deref(), &uri, &options)?;
+    let (family, mut layout) = family::layout(registration.family.as_deref(), uri, options)?;
     for (path, expected) in &mut layout.files {
         if *path == layout.weights {
             expected.clone_from(&weights_digest);
@@ -61,28 +83,31 @@ pub fn register(registration: Registration) -> Result<String> {
     let mut files = Map::new();
     let mut identity = Sha256::new();
     for (path, expected) in &layout.files {
-        let actual = checked_digest(&guc::model_dir().join(path), expected.as_deref())?;
+        let actual = checked_digest(&guc::model_path(path), expected.as_deref())?;
         identity.update(&actual);
         files.insert(path.to_string_lossy().into_owned(), Value::String(actual));
     }
     // The window changes the numbers as much as a weight does.
     identity.update(family::max_context(&layout.settings).unwrap_or(0).to_string());
+    if let Some(temperature) = family::temperature(&layout.settings) {
+        identity.update(format!("temperature {temperature}"));
+    }
     let digest: String = identity.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let version = format!("{}@{}", registration.name, &digest[..VERSION_DIGITS]);
 
-    let weights = files.get(layout.weights.to_string_lossy().as_ref()).cloned();
+    let weights = files.get(layout.weights.to_string_lossy().as_ref()).and_then(Value::as_str);
+    let weights = weights.map(str::to_owned);
     let entry = ModelEntry {
-        version: version.clone(),
+        version,
         name: registration.name,
         family: family.name.to_owned(),
         train_cutoff: registration.train_cutoff,
+        built_in,
         aliases: Vec::new(),
         settings: layout.settings,
         files,
     };
-    engine::load(entry.source()?)?;
-    store(&entry, &uri, weights.as_ref().and_then(Value::as_str), registration.license)?;
-    Ok(version)
+    Ok(Described { entry, weights })
 }
 
 /// The digest of a file, compared with the one expected.
@@ -102,11 +127,13 @@ fn checked_digest(path: &Path, expected: Option<&str>) -> Result<String> {
     }
 }
 
-/// Writes an entry; the same version again renews where it lies and what is said about it.
-fn store(entry: &ModelEntry, uri: &Path, weights: Option<&str>, license: Option<String>) -> Result<()> {
-    Spi::run_with_args(
-        "insert into _kronos.model (version, name, family, uri, sha256, settings, files, train_cutoff, license)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+impl Described {
+    /// Writes the entry; the same version again renews where it lies and what is said about it.
+    pub(super) fn store(&self, uri: &Path, license: Option<String>) -> Result<()> {
+        let Self { entry, weights } = self;
+        Spi::run_with_args(
+        "insert into _kronos.model (version, name, family, uri, sha256, settings, files, train_cutoff, license, built_in)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
          on conflict (version) do update set
            uri = excluded.uri, settings = excluded.settings, files = excluded.files,
            train_cutoff = coalesce(excluded.train_cutoff, model.train_cutoff),
@@ -116,14 +143,16 @@ fn store(entry: &ModelEntry, uri: &Path, weights: Option<&str>, license: Option<
             entry.name.as_str().into(),
             entry.family.as_str().into(),
             uri.to_string_lossy().as_ref().into(),
-            weights.into(),
+            weights.as_deref().into(),
             JsonB(entry.settings.clone()).into(),
             JsonB(Value::Object(entry.files.clone())).into(),
             entry.train_cutoff.into(),
             license.into(),
+            entry.built_in.into(),
         ],
     )?;
-    Ok(())
+        Ok(())
+    }
 }
 
 /// Points an alias to a version and returns it; `None` removes the alias.
@@ -162,6 +191,9 @@ pub fn drop_model(model_version: &str, if_exists: bool) -> Result<()> {
         }
         other => other?,
     };
+    if entry.built_in {
+        return Err(Error::ModelBuiltIn { version: entry.version });
+    }
     if !entry.aliases.is_empty() {
         return Err(Error::ModelInUse { version: entry.version, aliases: entry.aliases });
     }

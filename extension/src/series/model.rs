@@ -49,7 +49,7 @@ impl SeriesModel {
         let entry = match name {
             Some(name) => catalog::resolve(Some(name))?,
             None => match catalog::resolve(Some(DEFAULT_ALIAS)) {
-                Err(error @ Error::UndefinedModel { .. }) => only_quantile_model()?.ok_or(error)?,
+                Err(error @ Error::UndefinedModel { .. }) => unnamed()?.ok_or(error)?,
                 other => other?,
             },
         };
@@ -145,14 +145,19 @@ impl SeriesModel {
 }
 
 /// The only registered model of numbers.
-fn only_quantile_model() -> Result<Option<ModelEntry>> {
+fn unnamed() -> Result<Option<ModelEntry>> {
+    let known = catalog::entries()?;
     let mut found = Vec::new();
-    for entry in catalog::entries()? {
+    for entry in known.iter().filter(|entry| !entry.built_in) {
         if entry.quantile_model()?.is_some() {
-            found.push(entry);
+            found.push(entry.clone());
         }
     }
-    Ok(if found.len() == 1 { found.pop() } else { None })
+    Ok(match found.len() {
+        0 => catalog::built_in(&known, catalog::CHRONOS_NANO),
+        1 => found.pop(),
+        _ => None,
+    })
 }
 
 /// A baseline has closed forms for any level, but wants them ascending and once.

@@ -1,13 +1,13 @@
 //! From a recipe's sources to panels.
 
 use crate::error::{Error, Result};
-use crate::recipe::{BarsRecipe, SourceRecipe};
+use crate::recipe::{BarsRecipe, Recipe, SourceRecipe};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use chrono_tz::Tz;
 use kronos_models::bars::{Bar, Stamp, complete};
 use kronos_models::simulate::{Market, Simulation, Slot};
 use kronos_models::train::split::DAY;
-use kronos_models::train::{Panel, PanelSeries, Split, SplitRule};
+use kronos_models::train::{Panel, PanelSeries, Part, Split, SplitRule};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -86,6 +86,21 @@ pub fn split(source: &SourceRecipe, panel: &Panel, purge: usize) -> Result<Split
         purge,
     };
     Ok(Split::new(panel, &rule)?)
+}
+
+/// Refuses a source of which training or choosing would see a row after the recipe's cutoff.
+pub fn check_cutoff(recipe: &Recipe, panel: &Panel, split: &Split, horizon: usize) -> Result<()> {
+    let cutoff: NaiveDate =
+        recipe.train_cutoff.parse().map_err(|error| Error::content("train_cutoff", error))?;
+    let end = cutoff.and_time(Default::default()).and_utc().timestamp_micros() + DAY;
+    for (number, series) in panel.series.iter().enumerate() {
+        let cuts = split.cuts(number, series.rows(), Part::Validation, horizon);
+        let last = if cuts.is_empty() { continue } else { cuts.end - 1 + horizon - 1 };
+        if series.times[last] >= end {
+            return Err(Error::content(&series.name, format!("would be used after {cutoff}")));
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &Path, zone: Tz, except: &[String], series: &mut BTreeMap<String, Growing>) -> Result<()> {

@@ -1,27 +1,28 @@
 //! Recipes of Kronos models.
 
-use crate::data::{Bars, split};
-use crate::error::{Error, Result};
+use crate::data::{Bars, check_cutoff, split};
+use crate::error::Result;
+use crate::evaluate::{self, CLOSE, LEVELS, Line};
+use crate::part;
+use crate::publish::Artifact;
 use crate::recipe::{KronosRecipe, Recipe};
 use crate::{Arguments, Command};
 use candle_core::Device;
 use kronos_models::artifact::{Tensors, read_tensors};
+use kronos_models::bars::{BarOptions, BarRequest, Sampling, Window as Sliding};
 use kronos_models::interrupt::NeverInterrupt;
+use kronos_models::kronos::Kronos;
 use kronos_models::kronos::training::{
     BarSource, BarSources, ForecastRule, PredictorTask, TokenizerTask, TrainablePredictor, TrainableTokenizer,
 };
-use kronos_models::train::artifact::{parameters, safetensors};
-use kronos_models::train::{Checkpoints, Event, Options, Parameter, Progress, Trainable, train};
-use serde::Serialize;
-use std::fs;
+use kronos_models::quantile::quantile;
+use kronos_models::random::Stream;
+use kronos_models::train::{Split, Window};
+use serde_json::json;
 use std::path::Path;
-use std::time::Instant;
-
-/// Steps between two checkpoints.
-const CHECKPOINT_EVERY: u64 = 200;
 
 pub fn run(recipe: &Recipe, model: &KronosRecipe, arguments: &Arguments) -> Result<()> {
-    let data = load(recipe, model, &arguments.data)?;
+    let Loaded { data, splits } = load(recipe, model, &arguments.data)?;
     let parts = Parts { model, data: &data, work: &arguments.work };
     match &arguments.command {
         Command::Train { only } => {
@@ -41,14 +42,97 @@ pub fn run(recipe: &Recipe, model: &KronosRecipe, arguments: &Arguments) -> Resu
             }
             Ok(())
         }
+        Command::Evaluate { sources, horizon, windows } => {
+            let task = parts.predictor(parts.tokenizer()?)?;
+            let lines = evaluated(recipe, &task.model()?, model, (&data, &splits), sources, *horizon, *windows)?;
+            evaluate::print(&lines);
+            Ok(())
+        }
+        Command::Publish { out } => {
+            let task = parts.predictor(parts.tokenizer()?)?;
+            let names: Vec<String> = data.sources().iter().map(|source| source.name.clone()).collect();
+            let lines = evaluated(recipe, &task.model()?, model, (&data, &splits), &names, model.forecasts.horizon, 200)?;
+            let validation = task.score(ForecastRule { paths: 64, ..model.forecasts }, &NeverInterrupt)?;
+            let panels = || data.sources().iter().map(|source| &source.panel);
+            let version = Artifact {
+                recipe,
+                recipe_path: &arguments.recipe,
+                family: "kronos",
+                weights: "predictor/model.safetensors",
+                parts: &[("predictor", "predictor"), ("tokenizer", "tokenizer")],
+                work: parts.work,
+                seed: model.predictor_options.seed,
+                fingerprint: data.fingerprint(),
+                size: (panels().map(|panel| panel.series.len()).sum(), panels().map(|panel| panel.rows()).sum()),
+                metrics: json!({ "validation": validation, "test": lines }),
+                options: json!({ "max_context": model.windows.bars, "temperature": model.forecasts.temperature }),
+            }
+            .publish(out)?;
+            println!("{}", version.directory.display());
+            Ok(())
+        }
     }
 }
 
+/// Forecasts test windows of the named sources; sources without a test part are passed over.
+fn evaluated(
+    recipe: &Recipe,
+    kronos: &Kronos,
+    model: &KronosRecipe,
+    (data, splits): (&BarSources, &[Split]),
+    names: &[String],
+    horizon: usize,
+    count: usize,
+) -> Result<Vec<Line>> {
+    let context = model.windows.most_context;
+    let options = BarOptions {
+        samples: 100,
+        sampling: Sampling::new(model.forecasts.temperature, 0, 1.0)?,
+        window: Sliding::Shorten,
+        memory_limit: 1 << 30,
+    };
+    let mut lines = Vec::new();
+    for (source, split) in data.sources().iter().zip(splits) {
+        if !names.contains(&source.name) {
+            continue;
+        }
+        let Ok(windows) = evaluate::windows(&source.panel, split, context, horizon, count) else { continue };
+        let request = |(index, window): (usize, &Window)| {
+            let cut = source.window(*window, context, context + horizon);
+            let stream = Stream::from_key(index as u64);
+            BarRequest { bars: cut.bars[..context].to_vec(), stamps: cut.stamps, horizon, stream }
+        };
+        let requests: Vec<BarRequest> = windows.iter().enumerate().map(request).collect();
+        let mut forecasts = Vec::with_capacity(windows.len());
+        for paths in kronos.forecast(&requests, &options, &NeverInterrupt)? {
+            let paths = paths?;
+            let closes: Vec<Vec<f64>> = (0..horizon)
+                .map(|step| {
+                    let mut closes: Vec<f64> = (0..paths.samples()).map(|path| paths.bar(path, step)[CLOSE]).collect();
+                    closes.sort_by(f64::total_cmp);
+                    closes
+                })
+                .collect();
+            let level = |&level: &f64| closes.iter().map(|closes| quantile(closes, level)).collect();
+            forecasts.push(LEVELS.iter().map(level).collect());
+        }
+        let place = (&source.panel, windows.as_slice());
+        lines.extend(evaluate::compare(&source.name, place, (context, horizon), (&recipe.name, forecasts))?);
+    }
+    Ok(lines)
+}
+
+/// Panels with their windows, and how each was split.
+struct Loaded {
+    data: BarSources,
+    splits: Vec<Split>,
+}
+
 /// The panels of all sources, with their windows.
-fn load(recipe: &Recipe, model: &KronosRecipe, data: &Path) -> Result<BarSources> {
+fn load(recipe: &Recipe, model: &KronosRecipe, data: &Path) -> Result<Loaded> {
     let rule = &model.windows;
     rule.validate()?;
-    let source = |source: &crate::recipe::SourceRecipe| -> Result<BarSource> {
+    let source = |source: &crate::recipe::SourceRecipe| -> Result<(BarSource, Split)> {
         let Bars { panel, stamps } = Bars::of(source, data)?;
         let split = split(source, &panel, rule.bars - rule.least_context)?;
         let made =
@@ -60,10 +144,12 @@ fn load(recipe: &Recipe, model: &KronosRecipe, data: &Path) -> Result<BarSources
             made.train.len(),
             made.validation.len()
         );
-        Ok(made)
+        check_cutoff(recipe, &made.panel, &split, rule.bars - rule.least_context)?;
+        Ok((made, split))
     };
-    let sources = recipe.sources.iter().map(source).collect::<Result<_>>()?;
-    Ok(BarSources::new(sources, rule.clone()))
+    let loaded: Vec<_> = recipe.sources.iter().map(source).collect::<Result<_>>()?;
+    let (sources, splits) = loaded.into_iter().unzip();
+    Ok(Loaded { data: BarSources::new(sources, rule.clone()), splits })
 }
 
 /// The two parts, each trained once and then read.
@@ -82,8 +168,8 @@ impl<'a> Parts<'a> {
             let network =
                 TrainableTokenizer::initialise(&self.model.tokenizer, options.seed as u64, &Device::Cpu)?;
             eprintln!("tokenizer: {} weights", network.parameters().count());
-            let task = TokenizerTask::new(network, self.data, &Device::Cpu);
-            finish(&task, self.data, options, &directory, &self.model.tokenizer)?;
+            let task = TokenizerTask::new(network, self.data, self.model.channel_weights, &Device::Cpu);
+            part::train(&task, &self.data.sampler(options.seed)?, options, &directory, &self.model.tokenizer)?;
         }
         Ok(read_tensors(&directory.join("model.safetensors"), &specs, &Device::Cpu)?)
     }
@@ -107,48 +193,8 @@ impl<'a> Parts<'a> {
         let tokenizer = (self.model.tokenizer.config.clone(), tokenizer);
         let task = PredictorTask::new(network, tokenizer, *condition, *forecasts, self.data)?;
         if !finished {
-            finish(&task, self.data, options, &directory, predictor)?;
+            part::train(&task, &self.data.sampler(options.seed)?, options, &directory, predictor)?;
         }
         Ok(task)
     }
-}
-
-/// Trains a part and writes its files.
-fn finish<T: Trainable>(
-    task: &T,
-    data: &BarSources,
-    options: &Options,
-    directory: &Path,
-    config: &impl Serialize,
-) -> Result<()> {
-    fs::create_dir_all(directory).map_err(|error| Error::file(directory, error))?;
-    let checkpoints = Checkpoints::new(directory, CHECKPOINT_EVERY);
-    let (start, mut progress) = (Instant::now(), Progress::new(options.steps));
-    let mut observe = |event: &Event| match event {
-        Event::Resumed { step } => eprintln!("goes on after step {step}"),
-        Event::Step { step, loss, rate, norm } => {
-            let left = progress.note(*step, start.elapsed()).map_or(0, |left| left.as_secs());
-            if step.is_multiple_of(50) {
-                let pace = progress.steps_per_second().unwrap_or_default();
-                eprintln!(
-                    "step {step} loss {loss:.4} rate {rate:.2e} norm {norm:.2}, {pace:.2}/s, {left} s left"
-                );
-            }
-        }
-        Event::Evaluated(evaluation) => eprintln!("{evaluation:?}"),
-        Event::Checkpointed { .. } => {}
-    };
-    let sampler = data.sampler(options.seed)?;
-    let report = train(task, &sampler, options, Some(&checkpoints), &NeverInterrupt, &mut observe)?;
-    let write = |name: &str, bytes: &[u8]| {
-        let path = directory.join(name);
-        fs::write(&path, bytes).map_err(|error| Error::file(path, error))
-    };
-    // Through a value, which sorts the keys as published files do.
-    let config = serde_json::to_value(config).and_then(|config| serde_json::to_string_pretty(&config));
-    write("config.json", config.map_err(|error| Error::content(directory, error))?.as_bytes())?;
-    write("report.txt", format!("{report:#?}\n").as_bytes())?;
-    // Last: its presence says that the part is finished.
-    let trained: &[Parameter] = task.parameters();
-    write("model.safetensors", &safetensors(&parameters(trained)?)?)
 }

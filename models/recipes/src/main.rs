@@ -3,9 +3,13 @@
 //! A recipe is a JSON file; see `models/artifacts`. A run that is ended at any time goes on where its last checkpoint is
 //! when the same command is given again.
 
+mod chronos2;
 mod data;
 mod error;
+mod evaluate;
 mod kronos;
+mod part;
+mod publish;
 mod recipe;
 
 use clap::{Parser, Subcommand};
@@ -47,12 +51,31 @@ enum Command {
         #[arg(long, default_value_t = 64)]
         paths: usize,
     },
+    /// Scores forecasts of the test windows beside the baselines, as a table.
+    Evaluate {
+        /// Names of the sources.
+        #[arg(long, value_delimiter = ',', default_value = "us_equities_daily,crypto_4h,us_etf_5min")]
+        sources: Vec<String>,
+        /// Steps of a forecast.
+        #[arg(long, default_value_t = 12)]
+        horizon: usize,
+        /// Windows of a source.
+        #[arg(long, default_value_t = 400)]
+        windows: usize,
+    },
+    /// Writes the artifact and lists it among the models that come with the extension.
+    Publish {
+        /// Folder of the artifacts.
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
     let recipe = Recipe::read(&arguments.recipe)?;
     match &recipe.model {
         ModelRecipe::Kronos(model) => kronos::run(&recipe, model, arguments),
+        ModelRecipe::Chronos2(model) => chronos2::run(&recipe, model, arguments),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a recipe says.
 
 use crate::error::{Error, Result};
+use kronos_models::chronos2::training::{Chronos2Training, ExampleRule};
 use kronos_models::kronos::training::{
     Condition, ForecastRule, PredictorTraining, TokenizerTraining, WindowRule,
 };
@@ -18,6 +19,8 @@ pub struct Recipe {
     pub licence: String,
     /// Where the data come from and under which licences.
     pub data: String,
+    /// Last day, as YYYY-MM-DD, of which the weights or the choice of them may have seen anything; checked.
+    pub train_cutoff: String,
     /// The data.
     pub sources: Vec<SourceRecipe>,
     /// The model.
@@ -83,6 +86,8 @@ pub enum BarsRecipe {
 pub enum ModelRecipe {
     /// A tokenizer, then a predictor of its tokens.
     Kronos(Box<KronosRecipe>),
+    /// A network of Chronos-2's kind.
+    Chronos2(Box<Chronos2Recipe>),
 }
 
 /// Both halves of a Kronos model.
@@ -93,6 +98,8 @@ pub struct KronosRecipe {
     pub windows: WindowRule,
     /// Architecture of the tokenizer.
     pub tokenizer: TokenizerTraining,
+    /// Weight of each channel's squared error in the training of the tokenizer.
+    pub channel_weights: [f32; 6],
     /// Training of the tokenizer.
     pub tokenizer_options: Options,
     /// Architecture of the predictor.
@@ -101,8 +108,22 @@ pub struct KronosRecipe {
     pub predictor_options: Options,
     /// What the head of the fine token is told.
     pub condition: Condition,
-    /// The forecasts that weights are chosen by.
+    /// The forecasts that weights are chosen by; their temperature is the model's own.
     pub forecasts: ForecastRule,
+}
+
+/// A model of Chronos-2's kind.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chronos2Recipe {
+    /// How examples are made.
+    pub examples: ExampleRule,
+    /// Architecture.
+    pub network: Chronos2Training,
+    /// Training.
+    pub options: Options,
+    /// Steps of the forecasts that weights are chosen by.
+    pub scored: usize,
 }
 
 impl Recipe {

@@ -4,16 +4,16 @@ use crate::artifact::TensorSpec;
 use crate::error::{ModelError, Result};
 use crate::layers::cpu::cache::HeadShape;
 use crate::layers::t5::{Attention, FeedForward, ResidualBlock};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// `config.json`; keys that matter in training only are not read, and absent ones have the reference's defaults.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Class names of the model; the first decides.
     #[serde(default)]
     pub architectures: Vec<String>,
     /// `t5` for every Chronos family, or `chronos2`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_type: Option<String>,
     /// Width of the residual stream.
     #[serde(default = "defaults::d_model")]
@@ -44,7 +44,7 @@ pub struct Config {
 }
 
 /// The object `chronos_config`. An unknown key changes the model in a way this code does not know, and is refused.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChronosConfig {
     /// Longest history used, in points.
@@ -67,7 +67,7 @@ pub struct ChronosConfig {
     #[serde(default)]
     pub use_reg_token: bool,
     /// Points per unit of the time encoding; absent: the context length.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_encoding_scale: Option<f64>,
 }
 

@@ -15,6 +15,7 @@ pub mod network;
 pub mod normalise;
 mod observe;
 mod passes;
+pub mod training;
 pub mod unroll;
 
 pub use layout::{Group, Variate};

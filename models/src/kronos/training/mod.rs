@@ -106,6 +106,9 @@ fn initial(spec: &TensorSpec) -> Initial {
     }
 }
 
+/// Channel of the close, which forecasts are scored by.
+const CLOSE: usize = 3;
+
 /// Rows of an evaluation that run together.
 const EVALUATED: usize = 32;
 

@@ -1,7 +1,7 @@
 //! Training of the predictor: tokens in, cross entropy out, and forecasts to choose the weights by.
 
 use super::{
-    BarSources, BarWindow, BatchShape, Condition, EVALUATED, PredictorBatch, TrainablePredictor, dropout_key,
+    BarSources, BarWindow, BatchShape, CLOSE, Condition, EVALUATED, PredictorBatch, TrainablePredictor, dropout_key,
     normalise_window, trained_parameters,
 };
 use crate::artifact::Tensors;
@@ -20,9 +20,6 @@ use crate::train::{Noise, Parameter, Pick, Trainable, Validation};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-
-/// Column of the close, which forecasts are scored by.
-const CLOSE: usize = 3;
 
 fn scalar(x: &Tensor) -> Result<f64> {
     Ok(f64::from(x.to_dtype(DType::F32)?.to_scalar::<f32>()?))

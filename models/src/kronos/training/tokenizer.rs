@@ -166,11 +166,28 @@ impl TrainableTokenizer {
         }
     }
 
-    /// The losses of a batch.
+    /// The losses of a batch, all channels alike as in the reference.
     ///
     /// # Errors
     /// [`ModelError::ShapeMismatch`] when `x` is not of the batch's shape.
     pub fn loss(&self, x: &Tensor, batch: BatchShape, key: Option<u64>) -> Result<TokenizerLoss> {
+        self.weighted_loss(x, batch, &[1.0; CHANNELS], key)
+    }
+
+    /// The losses of a batch with a weight for the squared error of each channel.
+    ///
+    /// Volume varies from bar to bar by as much as over a whole window, prices by a fraction of it: with equal weights
+    /// a small tokenizer spends its bits on volume.
+    ///
+    /// # Errors
+    /// [`ModelError::ShapeMismatch`] when `x` is not of the batch's shape.
+    pub fn weighted_loss(
+        &self,
+        x: &Tensor,
+        batch: BatchShape,
+        weights: &[f32; CHANNELS],
+        key: Option<u64>,
+    ) -> Result<TokenizerLoss> {
         let rows = x.dim(0)?;
         if x.dims() != [batch.rows(), CHANNELS] {
             return Err(ModelError::ShapeMismatch {
@@ -181,7 +198,8 @@ impl TrainableTokenizer {
         }
         let TokenizerTraining { beta, gamma0, gamma, zeta, .. } = self.config;
         let Reconstruction { coarse, full, latent, code } = self.forward(x, batch, key)?;
-        let error = |y: &Tensor| (y - x)?.sqr()?.mean_all();
+        let weights = Tensor::from_slice(weights, (1, CHANNELS), x.device())?.to_dtype(x.dtype())?;
+        let error = |y: &Tensor| (y - x)?.sqr()?.broadcast_mul(&weights)?.mean_all();
         let (coarse, full) = (error(&coarse)?, error(&full)?);
         let commitment = (code.detach() - &latent)?.sqr()?.sum(D::Minus1)?.mean_all()?;
         // The probability of each bit; its entropy per code and over all codes.

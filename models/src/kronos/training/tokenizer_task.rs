@@ -1,7 +1,7 @@
 //! Training of the tokenizer: windows in, reconstruction losses out.
 
 use super::{
-    BarSources, BatchShape, EVALUATED, TrainableTokenizer, dropout_key, normalise_window, trained_parameters,
+    BarSources, BatchShape, CLOSE, EVALUATED, TrainableTokenizer, dropout_key, normalise_window, trained_parameters,
 };
 use crate::bars::CHANNELS;
 use crate::interrupt::Interrupt;
@@ -21,19 +21,31 @@ pub struct TokenizerTask<'d> {
     network: TrainableTokenizer,
     parameters: Vec<Parameter>,
     data: &'d BarSources,
+    weights: [f32; CHANNELS],
     device: Device,
 }
 
 impl<'d> TokenizerTask<'d> {
-    /// Trains `network` on `data`.
-    pub fn new(network: TrainableTokenizer, data: &'d BarSources, device: &Device) -> Self {
+    /// Trains `network` on `data`, with a weight for the squared error of each channel.
+    pub fn new(
+        network: TrainableTokenizer,
+        data: &'d BarSources,
+        weights: [f32; CHANNELS],
+        device: &Device,
+    ) -> Self {
         let parameters = trained_parameters(network.parameters());
-        Self { network, parameters, data, device: device.clone() }
+        Self { network, parameters, data, weights, device: device.clone() }
     }
 
     /// The network.
     pub fn network(&self) -> &TrainableTokenizer {
         &self.network
+    }
+
+    /// The weighted mean over channels.
+    fn weighted(&self, squares: &[f32]) -> f64 {
+        let terms = squares.iter().zip(&self.weights).map(|(square, weight)| f64::from(square * weight));
+        terms.sum::<f64>() / CHANNELS as f64
     }
 }
 
@@ -45,13 +57,14 @@ impl Trainable for TokenizerTask<'_> {
     fn loss(&self, picks: &[Pick], noise: Noise) -> Result<Tensor> {
         let windows: Vec<_> = picks.iter().map(|pick| normalise_window(&self.data.draw(pick))).collect();
         let shape = BatchShape { windows: windows.len(), length: self.data.rule().bars };
-        Ok(self.network.loss(&rows(&windows, &self.device)?, shape, dropout_key(noise))?.total)
+        let x = rows(&windows, &self.device)?;
+        Ok(self.network.weighted_loss(&x, shape, &self.weights, dropout_key(noise))?.total)
     }
 
-    /// The mean squared error of the full reconstruction after the cut.
+    /// The weighted mean squared error of the full reconstruction after the cut.
     fn validate(&self, interrupt: &dyn Interrupt) -> Result<Validation> {
         let all: Vec<_> = self.data.validation().map(|(_, window)| window).collect();
-        let (mut squares, mut coarse_squares, mut count) = (0f64, 0f64, 0f64);
+        let (mut squares, mut coarse_squares, mut closes, mut count) = (0f64, 0f64, 0f64, 0f64);
         let mut used = std::collections::HashSet::new();
         for windows in all.chunks(EVALUATED) {
             interrupt.check()?;
@@ -64,15 +77,16 @@ impl Trainable for TokenizerTask<'_> {
             for (row, code) in made.code.to_vec2::<f32>()?.iter().enumerate() {
                 used.insert(code.iter().fold(0u64, |bits, value| bits << 1 | u64::from(*value > 0.0)));
                 if row % shape.length >= windows[row / shape.length].context {
-                    squares += full[row].iter().map(|v| f64::from(*v)).sum::<f64>() / CHANNELS as f64;
-                    coarse_squares +=
-                        coarse[row].iter().map(|v| f64::from(*v)).sum::<f64>() / CHANNELS as f64;
+                    squares += self.weighted(&full[row]);
+                    coarse_squares += self.weighted(&coarse[row]);
+                    closes += f64::from(full[row][CLOSE]);
                     count += 1.0;
                 }
             }
         }
         let scores = vec![
             ("coarse".to_owned(), coarse_squares / count),
+            ("close".to_owned(), closes / count),
             ("distinct_codes".to_owned(), used.len() as f64),
         ];
         Ok(Validation { loss: squares / count, scores })
@@ -80,8 +94,9 @@ impl Trainable for TokenizerTask<'_> {
 
     fn identity(&self) -> String {
         format!(
-            "kronos-tokenizer {:?} {:?} {}",
+            "kronos-tokenizer {:?} {:?} {:?} {}",
             self.network.config(),
+            self.weights,
             self.data.rule(),
             self.data.fingerprint()
         )
