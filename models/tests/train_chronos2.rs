@@ -39,8 +39,10 @@ fn examples(file: &HashMap<String, Tensor>, step: usize, arcsinh: bool) -> Vec<E
     for (row, &id) in ids.iter().enumerate() {
         let history: Vec<f64> = contexts[row].iter().map(|&v| f64::from(v)).collect();
         let scaling = Scaling::of(&history, arcsinh);
-        let apply = |values: &[f32]| -> Vec<f32> { values.iter().map(|&v| scaling.apply(f64::from(v))).collect() };
-        let variate = Variate { context: apply(&contexts[row]), future: apply(&covariates[row]), wanted: true };
+        let apply =
+            |values: &[f32]| -> Vec<f32> { values.iter().map(|&v| scaling.apply(f64::from(v))).collect() };
+        let variate =
+            Variate { context: apply(&contexts[row]), future: apply(&covariates[row]), wanted: true };
         let actual = apply(&targets[row]);
         match examples.last_mut().filter(|(last, _)| *last == id) {
             Some((_, example)) => {
@@ -57,7 +59,8 @@ fn examples(file: &HashMap<String, Tensor>, step: usize, arcsinh: bool) -> Vec<E
 #[test]
 fn losses_gradients_and_steps_are_the_reference_s() {
     let network = model("tiny-a");
-    let file = candle_core::safetensors::load(fixtures().join("tiny-a.train_full.safetensors"), &Device::Cpu).unwrap();
+    let file = candle_core::safetensors::load(fixtures().join("tiny-a.train_full.safetensors"), &Device::Cpu)
+        .unwrap();
     let text = std::fs::read_to_string(fixtures().join("tiny-a.train_full.json")).unwrap();
     let golden: Value = serde_json::from_str(&text).unwrap();
     let patches = golden["num_output_patches"].as_u64().unwrap() as usize;
@@ -86,7 +89,8 @@ fn losses_gradients_and_steps_are_the_reference_s() {
         let norm = global_norm(&grads).unwrap();
         let expected = log["grad_norm"].as_f64().unwrap();
         assert!((norm / expected - 1.0).abs() < 1e-4, "step {step}: norm {norm} {expected}");
-        adam.step(&parameters, &grads, log["learning_rate"].as_f64().unwrap(), (1.0 / norm).min(1.0)).unwrap();
+        adam.step(&parameters, &grads, log["learning_rate"].as_f64().unwrap(), (1.0 / norm).min(1.0))
+            .unwrap();
     }
 }
 
@@ -143,7 +147,10 @@ fn rule() -> ExampleRule {
 fn nothing_after_the_cut_changes_a_history() {
     let before = panel();
     let mut after = panel();
-    after.series[0].values.iter_mut().for_each(|values| values[250..].iter_mut().for_each(|v| *v = *v * 3.0 + 1.0));
+    after.series[0]
+        .values
+        .iter_mut()
+        .for_each(|values| values[250..].iter_mut().for_each(|v| *v = *v * 3.0 + 1.0));
     let window = Window { series: 0, cut: 250 };
     let (mut known, mut groups) = (0, 0);
     for draw in 0..300 {

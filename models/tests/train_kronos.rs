@@ -8,13 +8,19 @@ use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::kronos::predictor::Predictor;
 use kronos_models::kronos::tokenizer::{Token, Tokenizer};
 use kronos_models::kronos::training::{
-    BatchShape, Condition, PredictorBatch, PredictorTraining, TokenizerTraining, TrainablePredictor,
-    TrainableTokenizer,
+    BarSource, BarSources, BatchShape, Condition, PredictorBatch, PredictorTraining, TokenizerTask,
+    TokenizerTraining, TrainablePredictor, TrainableTokenizer, WindowRule, normalise_window,
 };
 use kronos_models::layers::differentiable::Parameters;
+use kronos_models::simulate::{Market, Simulation, Slot};
+use kronos_models::train::optimiser::{AdamW, AdamWOptions, global_norm};
+use kronos_models::train::{
+    Checkpoints, Event, Options, Panel, PanelSeries, Parameter, Split, SplitRule, Window, train,
+};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn fixture(set: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kronos").join(set)
@@ -174,4 +180,125 @@ fn the_networks_in_training_are_those_of_inference() {
         }
         assert!(worst < 1e-5 * 5.0, "window {window}: {worst:e}");
     }
+}
+
+fn steps(parameters: &Parameters, count: u32, rate: f64, loss: impl Fn(u32) -> Tensor) {
+    let parameters: Vec<Parameter> =
+        parameters.variables().iter().map(|(name, var)| Parameter::new(name.clone(), var.clone())).collect();
+    let options = AdamWOptions { weight_decay: 0.0, ..AdamWOptions::default() };
+    let mut adam = AdamW::new(options, &parameters).unwrap();
+    for step in 0..count {
+        let mut grads = loss(step).backward().unwrap();
+        let grads: Vec<_> = parameters.iter().map(|parameter| grads.remove(&parameter.var)).collect();
+        let clip = (1.0 / global_norm(&grads).unwrap()).min(1.0);
+        adam.step(&parameters, &grads, rate * (1.0 - f64::from(step) / f64::from(count)), clip).unwrap();
+    }
+}
+
+/// One small batch is learnt by heart, by either half.
+#[test]
+fn both_halves_overfit_one_batch() {
+    let stages = stages("tiny55");
+    let (x, shape) = bars(&stages);
+    let x = x.narrow(0, 0, 12).unwrap().contiguous().unwrap();
+    let shape = BatchShape { windows: 1, length: shape.rows().min(12) };
+    let config = tokenizer("tiny55").config().clone();
+    let network = TrainableTokenizer::initialise(&config, 3, &Device::Cpu).unwrap();
+    let first = scalar(&network.loss(&x, shape, None).unwrap().full);
+    steps(network.parameters(), 1200, 5e-3, |_| network.loss(&x, shape, None).unwrap().total);
+    let last = scalar(&network.loss(&x, shape, None).unwrap().full);
+    assert!(last < 0.01 * first, "tokenizer from {first} to {last}");
+
+    let batch = batch(&stages);
+    let network = TrainablePredictor::initialise(predictor("tiny55").config(), 3, &Device::Cpu).unwrap();
+    steps(network.parameters(), 250, 5e-3, |_| network.loss(&batch, Condition::True, None).unwrap().total);
+    let last = network.loss(&batch, Condition::True, None).unwrap();
+    assert!(scalar(&last.s1) < 0.02 && scalar(&last.s2) < 0.02, "{} {}", scalar(&last.s1), scalar(&last.s2));
+}
+
+/// A drawn condition is a function of the key, and dropout of it too.
+#[test]
+fn draws_and_dropout_follow_their_key() {
+    let mut config = predictor("tiny55").config().clone();
+    config.resid_dropout_p = 0.2;
+    config.attn_dropout_p = 0.1;
+    config.token_dropout_p = 0.1;
+    let network = TrainablePredictor::initialise(&config, 3, &Device::Cpu).unwrap();
+    let batch = batch(&stages("tiny55"));
+    let loss = |key| scalar(&network.loss(&batch, Condition::Sampled, key).unwrap().total).to_bits();
+    assert_eq!(loss(Some(1)), loss(Some(1)));
+    assert_ne!(loss(Some(1)), loss(Some(2)));
+    assert_ne!(loss(Some(1)), loss(None));
+}
+
+/// A market of two simulated symbols, with its windows.
+fn sources(rule: &WindowRule, change_after: Option<usize>) -> BarSources {
+    let slots = vec![Slot { closed: 0.0, position: None }; 400];
+    let simulation = Simulation::new(Market::default(), &slots, 8766.0, 5).unwrap();
+    let mut panel = Panel {
+        columns: ["open", "high", "low", "close", "volume", "amount"].map(String::from).to_vec(),
+        series: Vec::new(),
+    };
+    for name in ["A", "B"] {
+        let bars = simulation.bars(name);
+        let mut values: Vec<Vec<f64>> = (0..6).map(|c| bars.iter().map(|bar| bar[c]).collect()).collect();
+        if let Some(row) = change_after {
+            values.iter_mut().for_each(|values| values[row..].iter_mut().for_each(|v| *v = *v * 7.0 + 1.0));
+        }
+        let times = (0..400).map(|hour| hour * 3_600_000_000).collect();
+        panel.series.push(PanelSeries { name: name.into(), times, values });
+    }
+    let stamp = |row: usize| Stamp { minute: 0, hour: (row % 24) as u8, weekday: 2, day: 1, month: 1 };
+    let stamps = vec![(0..400).map(stamp).collect(); 2];
+    let split = Split::new(&panel, &SplitRule::intraday(rule.bars)).unwrap();
+    let source = BarSource::new("sim", 1.0, panel, stamps, &split, rule, 2).unwrap();
+    BarSources::new(vec![source], rule.clone())
+}
+
+fn rule() -> WindowRule {
+    WindowRule { bars: 40, least_context: 24, most_context: 30, weight_before_cut: 0.1, without_volume: 0.0 }
+}
+
+/// Statistics are those of the context: whatever comes after the cut, what is before it is bitwise the same.
+#[test]
+fn nothing_after_the_cut_changes_a_bar_before_it() {
+    let window = Window { series: 1, cut: 200 };
+    let cut = |sources: &BarSources| sources.sources()[0].window(window, 28, 40);
+    let (before, after) = (cut(&sources(&rule(), None)), cut(&sources(&rule(), Some(200))));
+    let bits = |rows: &[[f32; 6]]| rows.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let (a, b) = (normalise_window(&before), normalise_window(&after));
+    assert_eq!(bits(&a[..28]), bits(&b[..28]));
+    assert_ne!(bits(&a[28..]), bits(&b[28..]));
+}
+
+/// A run that is stopped and goes on ends with the bits of one that was not.
+#[test]
+fn a_resumed_training_is_the_uninterrupted_one() {
+    let data = sources(&rule(), None);
+    let mut config = tokenizer("tiny55").config().clone();
+    config.resid_dropout_p = 0.1;
+    let options = Options { steps: 6, batch: 3, evaluate_every: 2, seed: 9, ..Options::default() };
+    let sampler = data.sampler(9).unwrap();
+    let run = |folder: &Path, stop_after: Option<u64>| -> Vec<u32> {
+        let network = TrainableTokenizer::initialise(&config, 1, &Device::Cpu).unwrap();
+        let task = TokenizerTask::new(network, &data, [1.0; 6], &Device::Cpu);
+        let stop = AtomicBool::new(false);
+        let checkpoints = Checkpoints::new(folder, 100);
+        let result = train(&task, &sampler, &options, Some(&checkpoints), &stop, &mut |event| {
+            if let Event::Step { step, .. } = event {
+                stop.store(Some(*step) == stop_after, Ordering::Relaxed);
+            }
+        });
+        assert_eq!(result.is_err(), stop_after.is_some());
+        let tensors = task.network().parameters().variables().values();
+        tensors
+            .flat_map(|var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+            .map(f32::to_bits)
+            .collect()
+    };
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let expected = run(whole.path(), None);
+    let interrupted = run(parts.path(), Some(3));
+    assert_ne!(interrupted, expected);
+    assert_eq!(run(parts.path(), None), expected);
 }

@@ -24,7 +24,9 @@ fn every_listed_model_is_registered_with_its_digests() {
     for model in listed() {
         let (name, files) = (model["name"].as_str().unwrap(), model["files"].as_object().unwrap());
         assert!(model["train_cutoff"].as_str().unwrap() <= "2023-03-01");
-        let known = |what: &str| db.value(&format!("select {what} from kronos.models where built_in and name = '{name}'"));
+        let known = |what: &str| {
+            db.value(&format!("select {what} from kronos.models where built_in and name = '{name}'"))
+        };
         assert_eq!(known("family"), model["family"].as_str().unwrap());
         assert_eq!(known("train_cutoff"), model["train_cutoff"].as_str().unwrap());
         assert_eq!(known("license"), model["license"].as_str().unwrap());
@@ -40,7 +42,8 @@ fn every_listed_model_is_registered_with_its_digests() {
 #[test]
 fn they_answer_where_nothing_is_configured() {
     let db = unconfigured("built_in_answer");
-    let version = |sql: &str| db.value(&format!("select distinct split_part(model_version, '@', 1) from {sql}"));
+    let version =
+        |sql: &str| db.value(&format!("select distinct split_part(model_version, '@', 1) from {sql}"));
     assert_eq!(version("kronos.kronos_predict('bars', 3)"), "kronos-nano");
     assert_eq!(version("kronos.chronos_predict('bars', '{close}', 3)"), "chronos-nano");
     assert_eq!(version("kronos.forecast(null, 'bars', '{close}', 3)"), "kronos-nano");

@@ -80,8 +80,7 @@ pub fn layout(family: Option<&str>, uri: &Path, options: &Given) -> Result<(&'st
             .find(|family| family.name == name)
             .ok_or_else(|| Error::UndefinedFamily { family: name.to_owned(), known: names() })?,
         None => {
-            let config =
-                read_config::<Value>(&guc::model_path(&config_directory(uri)).join("config.json"))?;
+            let config = read_config::<Value>(&guc::model_path(&config_directory(uri)).join("config.json"))?;
             FAMILIES.iter().find(|family| (family.recognises)(&config)).ok_or_else(|| Error::InvalidUri {
                 uri: uri.display().to_string(),
                 reason: "holds a model of no known family",

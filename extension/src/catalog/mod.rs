@@ -58,10 +58,7 @@ impl ModelEntry {
             .files
             .iter()
             .map(|(path, sha256)| {
-                Ok((
-                    FilePath(at(path)),
-                    sha256.as_str().ok_or_else(|| self.damaged())?.to_owned(),
-                ))
+                Ok((FilePath(at(path)), sha256.as_str().ok_or_else(|| self.damaged())?.to_owned()))
             })
             .collect::<Result<_>>()?;
         let files = match self.family.as_str() {

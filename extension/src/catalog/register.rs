@@ -38,7 +38,7 @@ const VERSION_DIGITS: usize = 12;
 /// Checks and catalogues a model; returns its version.
 ///
 /// The model is loaded once, so that a broken file is refused now and not by the first forecast.
-pub fn register(registration: Registration) -> Result<String> {
+pub fn register(mut registration: Registration) -> Result<String> {
     check_name("model name", &registration.name)?;
     let known = entries()?;
     if let Some(owner) = known.iter().find(|entry| entry.aliases.contains(&registration.name)) {
@@ -48,7 +48,7 @@ pub fn register(registration: Registration) -> Result<String> {
             by: format!("an alias of model \"{}\"", owner.version),
         });
     }
-    let options = Given::options(registration.options, family::OPTIONS)?;
+    let options = Given::options(registration.options.take(), family::OPTIONS)?;
     let uri = family::relative(&registration.uri)?;
     let license = registration.license.clone();
     let described = describe(registration, &uri, &options, false)?;

@@ -9,8 +9,8 @@ use crate::recipe::{Chronos2Recipe, Recipe};
 use crate::{Arguments, Command};
 use candle_core::Device;
 use kronos_models::artifact::read_tensors;
-use kronos_models::chronos2::training::{Chronos2Task, PanelSource, TrainableChronos2};
 use kronos_models::chronos2::Chronos2Options;
+use kronos_models::chronos2::training::{Chronos2Task, PanelSource, TrainableChronos2};
 use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::series::{QuantileForecast, SeriesRequest};
 use kronos_models::train::{Split, Window};
@@ -111,7 +111,11 @@ fn trained(model: &Chronos2Recipe, sources: Vec<PanelSource>, directory: &Path) 
     let finished = weights.exists();
     let network = if finished {
         let specs = model.network.config.tensors()?;
-        TrainableChronos2::from_tensors(&model.network, &read_tensors(&weights, &specs, &Device::Cpu)?, &Device::Cpu)?
+        TrainableChronos2::from_tensors(
+            &model.network,
+            &read_tensors(&weights, &specs, &Device::Cpu)?,
+            &Device::Cpu,
+        )?
     } else {
         TrainableChronos2::initialise(&model.network, model.options.seed as u64, &Device::Cpu)?
     };

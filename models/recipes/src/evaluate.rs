@@ -10,9 +10,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Levels of every forecast here; a model without some of them is read between its own.
-pub const LEVELS: [f64; 19] = [
-    0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95,
-];
+pub const LEVELS: [f64; 19] =
+    [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95];
 
 /// Column of the close.
 pub const CLOSE: usize = 3;
@@ -35,7 +34,13 @@ pub struct Line {
 }
 
 /// Test windows of a panel, about `count` of them, evenly spread over series and time and not overlapping.
-pub fn windows(panel: &Panel, split: &Split, context: usize, horizon: usize, count: usize) -> Result<Vec<Window>> {
+pub fn windows(
+    panel: &Panel,
+    split: &Split,
+    context: usize,
+    horizon: usize,
+    count: usize,
+) -> Result<Vec<Window>> {
     let rule = Windows { context, horizon, stride: horizon, complete: vec![CLOSE], positive: vec![CLOSE] };
     let all = rule.of(panel, split, Part::Test)?;
     let count = count.clamp(1, all.len());
@@ -125,8 +130,10 @@ pub fn print(lines: &[Line]) {
     println!("|---|---|---|---|---|---|---|");
     for line in lines {
         let Line { source, model, score, crps, against_hist_vol, .. } = line;
-        let direction = score.directional_accuracy.map_or("–".to_owned(), |share| format!("{:.1} %", 100.0 * share));
-        let test = against_hist_vol.map_or("–".to_owned(), |(statistic, p)| format!("{statistic:+.2} ({p:.3})"));
+        let direction =
+            score.directional_accuracy.map_or("–".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+        let test =
+            against_hist_vol.map_or("–".to_owned(), |(statistic, p)| format!("{statistic:+.2} ({p:.3})"));
         println!(
             "| {source} | {model} | {:.4} | {crps:.5} | {:.1} % | {direction} | {test} |",
             score.wql,

@@ -44,14 +44,23 @@ pub fn run(recipe: &Recipe, model: &KronosRecipe, arguments: &Arguments) -> Resu
         }
         Command::Evaluate { sources, horizon, windows } => {
             let task = parts.predictor(parts.tokenizer()?)?;
-            let lines = evaluated(recipe, &task.model()?, model, (&data, &splits), sources, *horizon, *windows)?;
+            let lines =
+                evaluated(recipe, &task.model()?, model, (&data, &splits), sources, *horizon, *windows)?;
             evaluate::print(&lines);
             Ok(())
         }
         Command::Publish { out } => {
             let task = parts.predictor(parts.tokenizer()?)?;
             let names: Vec<String> = data.sources().iter().map(|source| source.name.clone()).collect();
-            let lines = evaluated(recipe, &task.model()?, model, (&data, &splits), &names, model.forecasts.horizon, 200)?;
+            let lines = evaluated(
+                recipe,
+                &task.model()?,
+                model,
+                (&data, &splits),
+                &names,
+                model.forecasts.horizon,
+                200,
+            )?;
             let validation = task.score(ForecastRule { paths: 64, ..model.forecasts }, &NeverInterrupt)?;
             let panels = || data.sources().iter().map(|source| &source.panel);
             let version = Artifact {
@@ -108,7 +117,8 @@ fn evaluated(
             let paths = paths?;
             let closes: Vec<Vec<f64>> = (0..horizon)
                 .map(|step| {
-                    let mut closes: Vec<f64> = (0..paths.samples()).map(|path| paths.bar(path, step)[CLOSE]).collect();
+                    let mut closes: Vec<f64> =
+                        (0..paths.samples()).map(|path| paths.bar(path, step)[CLOSE]).collect();
                     closes.sort_by(f64::total_cmp);
                     closes
                 })
@@ -169,7 +179,13 @@ impl<'a> Parts<'a> {
                 TrainableTokenizer::initialise(&self.model.tokenizer, options.seed as u64, &Device::Cpu)?;
             eprintln!("tokenizer: {} weights", network.parameters().count());
             let task = TokenizerTask::new(network, self.data, self.model.channel_weights, &Device::Cpu);
-            part::train(&task, &self.data.sampler(options.seed)?, options, &directory, &self.model.tokenizer)?;
+            part::train(
+                &task,
+                &self.data.sampler(options.seed)?,
+                options,
+                &directory,
+                &self.model.tokenizer,
+            )?;
         }
         Ok(read_tensors(&directory.join("model.safetensors"), &specs, &Device::Cpu)?)
     }

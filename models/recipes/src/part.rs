@@ -37,7 +37,14 @@ pub fn train<T: Trainable>(
         Event::Evaluated(evaluation) => eprintln!("{evaluation:?}"),
         Event::Checkpointed { .. } => {}
     };
-    let report = kronos_models::train::train(task, sampler, options, Some(&checkpoints), &NeverInterrupt, &mut observe)?;
+    let report = kronos_models::train::train(
+        task,
+        sampler,
+        options,
+        Some(&checkpoints),
+        &NeverInterrupt,
+        &mut observe,
+    )?;
     let write = |name: &str, bytes: &[u8]| {
         let path = directory.join(name);
         fs::write(&path, bytes).map_err(|error| Error::file(path, error))

@@ -66,15 +66,16 @@ impl Artifact<'_> {
         };
         let version = draft.write(out)?;
         let directory = format!("{}/{}", recipe.name, version.digest);
-        let written: Manifest =
-            serde_json::from_slice(&read(&version.directory.join("artifact.json"))?)
-                .map_err(|error| Error::content(&version.directory, error))?;
-        let read_by_models = |path: &str| path.ends_with("config.json") || path.ends_with("model.safetensors");
+        let written: Manifest = serde_json::from_slice(&read(&version.directory.join("artifact.json"))?)
+            .map_err(|error| Error::content(&version.directory, error))?;
+        let read_by_models =
+            |path: &str| path.ends_with("config.json") || path.ends_with("model.safetensors");
         listed.extend(written.files.into_iter().filter(|(path, _)| read_by_models(path)));
         let path = out.join("manifest.json");
         let mut models: Vec<Value> = match fs::read(&path) {
             Ok(bytes) => {
-                let list: Value = serde_json::from_slice(&bytes).map_err(|error| Error::content(&path, error))?;
+                let list: Value =
+                    serde_json::from_slice(&bytes).map_err(|error| Error::content(&path, error))?;
                 list["models"].as_array().cloned().unwrap_or_default()
             }
             Err(_) => Vec::new(),

@@ -1,8 +1,8 @@
 //! Training of the predictor: tokens in, cross entropy out, and forecasts to choose the weights by.
 
 use super::{
-    BarSources, BarWindow, BatchShape, CLOSE, Condition, EVALUATED, PredictorBatch, TrainablePredictor, dropout_key,
-    normalise_window, trained_parameters,
+    BarSources, BarWindow, BatchShape, CLOSE, Condition, EVALUATED, PredictorBatch, TrainablePredictor,
+    dropout_key, normalise_window, trained_parameters,
 };
 use crate::artifact::Tensors;
 use crate::bars::{BarOptions, BarRequest, Sampling, Window as Sliding};

@@ -1,7 +1,8 @@
 //! Training of the tokenizer: windows in, reconstruction losses out.
 
 use super::{
-    BarSources, BatchShape, CLOSE, EVALUATED, TrainableTokenizer, dropout_key, normalise_window, trained_parameters,
+    BarSources, BatchShape, CLOSE, EVALUATED, TrainableTokenizer, dropout_key, normalise_window,
+    trained_parameters,
 };
 use crate::bars::CHANNELS;
 use crate::interrupt::Interrupt;
