@@ -3,6 +3,8 @@
 //! `training_torch.py` beside this file measures the same networks in PyTorch; both print the same lines, so that they can be
 //! run in turns on one machine. Processor time, because a machine that trains has other work too.
 
+#![allow(clippy::expect_used)]
+
 use candle_core::{Device, Tensor};
 use kronos_models::bars::Stamp;
 use kronos_models::chronos2::Variate;

@@ -250,7 +250,7 @@ fn sources(rule: &WindowRule, change_after: Option<usize>) -> BarSources {
     }
     let stamp = |row: usize| Stamp { minute: 0, hour: (row % 24) as u8, weekday: 2, day: 1, month: 1 };
     let stamps = vec![(0..400).map(stamp).collect(); 2];
-    let split = Split::new(&panel, &SplitRule::intraday(rule.bars)).unwrap();
+    let split = Split::new(&panel, &SplitRule::intraday(rule.bars - rule.least_context)).unwrap();
     let source = BarSource::new("sim", 1.0, panel, stamps, &split, rule, 2).unwrap();
     BarSources::new(vec![source], rule.clone())
 }

@@ -36,7 +36,7 @@ fn every_listed_model_is_registered_with_its_digests() {
             assert_eq!(known(&format!("files ->> '{path}'")), sha256.as_str().unwrap());
         }
     }
-    assert_eq!(db.value("select bool_and(ok) from kronos.diagnostics() where check_name = 'weights'"), "t");
+    assert_eq!(db.value("select bool_and(ok) from kronos.diagnostics() where \"check\" = 'weights'"), "t");
 }
 
 #[test]

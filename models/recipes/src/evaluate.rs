@@ -73,9 +73,9 @@ pub fn compare(
         losses.push(loss);
     }
     let reference = lines.iter().position(|line| line.model == Baseline::HistVol.name()).unwrap_or(0);
-    for index in 0..lines.len() {
-        lines[index].against_hist_vol = (index != reference)
-            .then(|| by_time(panel, windows, &losses[index], &losses[reference]))
+    for (index, (line, own)) in lines.iter_mut().zip(&losses).enumerate() {
+        line.against_hist_vol = (index != reference)
+            .then(|| by_time(panel, windows, own, &losses[reference]))
             .and_then(|differences| diebold_mariano(&differences, 1))
             .map(|test| (test.statistic, test.p_value));
     }
