@@ -52,7 +52,7 @@ pub fn run(recipe: &Recipe, model: &Chronos2Recipe, arguments: &Arguments) -> Re
                 size,
                 metrics: json!({
                     "validation": task.score(&NeverInterrupt)?,
-                    "test": evaluated(&names, model.scored, 200)?,
+                    "test": evaluated(&names, model.scored, 120)?,
                 }),
                 options: json!({}),
             }

@@ -4,7 +4,7 @@ use crate::error::Result;
 use kronos_models::baselines::Baseline;
 use kronos_models::metrics::{crps_quantiles, diebold_mariano};
 use kronos_models::series::SeriesRequest;
-use kronos_models::train::score::{Score, Scorer, Unit};
+use kronos_models::train::score::{Score, Scorer};
 use kronos_models::train::{Panel, Part, Split, Window, Windows};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub struct Line {
     pub windows: usize,
     #[serde(flatten)]
     pub score: Score,
-    /// Mean continuous ranked probability score of log returns, from the quantiles.
+    /// Mean continuous ranked probability score of simple returns, from the quantiles.
     pub crps: f64,
     /// Diebold and Mariano's statistic and p-value against historical volatility; negative is better.
     pub against_hist_vol: Option<(f64, f64)>,
@@ -97,11 +97,9 @@ fn score(
         let last = window.context(panel, CLOSE, 1)[0];
         let mut sum = 0.0;
         for (step, &value) in window.future(panel, CLOSE, horizon).iter().enumerate() {
-            let returns: Vec<f64> = quantiles
-                .iter()
-                .map(|steps| Unit::LogReturn.of(steps[step].max(last * 1e-6), last))
-                .collect();
-            let actual = Unit::LogReturn.of(value, last);
+            // Simple returns: a walk without a floor may fall below zero, where there is no logarithm.
+            let returns: Vec<f64> = quantiles.iter().map(|steps| steps[step] / last - 1.0).collect();
+            let actual = value / last - 1.0;
             scorer.add(|level| returns[level], actual);
             sum += crps_quantiles(actual, &returns, &LEVELS).unwrap_or_default();
         }

@@ -59,9 +59,9 @@ pub fn run(recipe: &Recipe, model: &KronosRecipe, arguments: &Arguments) -> Resu
                 (&data, &splits),
                 &names,
                 model.forecasts.horizon,
-                200,
+                60,
             )?;
-            let validation = task.score(ForecastRule { paths: 64, ..model.forecasts }, &NeverInterrupt)?;
+            let validation = task.score(ForecastRule { paths: 32, ..model.forecasts }, &NeverInterrupt)?;
             let panels = || data.sources().iter().map(|source| &source.panel);
             let version = Artifact {
                 recipe,
