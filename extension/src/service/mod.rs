@@ -30,5 +30,6 @@ pub fn settings() -> Settings {
         max_queue: guc::max_queue(),
         track: guc::track(),
         model_dir: guc::model_dir(),
+        built_in_dir: guc::share_dir(),
     }
 }

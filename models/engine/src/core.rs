@@ -195,8 +195,9 @@ impl Shared {
         ticket: Ticket,
         work: Work,
     ) -> Result<Option<Reply>, Refusal> {
+        let allowed = [&state.settings.model_dir, &state.settings.built_in_dir];
         if let Some(path) = model.paths().find(|path| {
-            !path.starts_with(&state.settings.model_dir)
+            !allowed.iter().any(|directory| path.starts_with(directory))
                 || path.components().any(|part| part == Component::ParentDir)
         }) {
             let reason = format!("\"{}\" is not in the directory of models", path.display());

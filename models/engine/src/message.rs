@@ -237,9 +237,12 @@ pub struct Settings {
     pub max_queue: usize,
     /// Whether statistics are counted.
     pub track: bool,
-    /// The one directory models are read from.
+    /// The directory that models are read from.
     #[serde(with = "path")]
     pub model_dir: PathBuf,
+    /// The directory of the models that come with the program, the only other one.
+    #[serde(with = "path")]
+    pub built_in_dir: PathBuf,
 }
 
 /// What an engine sends, possibly in several pieces; see [`Reply::is_last`].

@@ -42,6 +42,7 @@ pub fn settings() -> Settings {
         max_queue: 1000,
         track: true,
         model_dir: fixtures(),
+        built_in_dir: fixtures(),
     }
 }
 
