@@ -1,5 +1,5 @@
 -- reader: SELECT. ingestor: also writes data and bookkeeping. operator: also instruments, sources, jobs, repairs.
-call market.require_not_newer('180_privileges.sql', 1);
+call market.require_not_newer('180_privileges.sql', 2);
 
 do $$
 begin
@@ -20,7 +20,9 @@ begin
     market.validation_findings to market_ingestor, market_operator;
   grant delete on market.validation_findings to market_ingestor, market_operator;
 
-  grant execute on procedure market.refresh_liquidity() to market_ingestor, market_operator;
+  grant execute on procedure market.refresh_liquidity(), market.refresh_trade_bars(), market.apply_retention()
+    to market_ingestor, market_operator;
+  grant insert, update, delete on market.retention to market_operator;
 
   grant insert, update, delete on market.sources, market.instruments, market.instrument_symbols, market.sessions
     to market_operator;
@@ -28,4 +30,4 @@ begin
 end
 $$;
 
-call market.record_file('180_privileges.sql', 1);
+call market.record_file('180_privileges.sql', 2);

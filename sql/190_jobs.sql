@@ -1,17 +1,21 @@
 -- One maintenance procedure, scheduled by whichever scheduler is there: TimescaleDB jobs (community edition), else
 -- pg_cron. Without both, the worker runs it while it runs, or: call market.maintenance().
-call market.require_not_newer('190_jobs.sql', 1);
+call market.require_not_newer('190_jobs.sql', 2);
 
 create or replace procedure market.maintenance(job_id integer default null, config jsonb default null)
 language plpgsql
 as $$
 begin
+  if market_internal.stores_trade_bars() then
+    call market.refresh_trade_bars();
+  end if;
+  call market.apply_retention();
   call market.run_validation(now() - coalesce((config ->> 'validate')::interval, interval '7 days'));
   call market.refresh_liquidity();
 end
 $$;
 comment on procedure market.maintenance(integer, jsonb) is
-  'Validation and liquidity refresh, in the form both TimescaleDB jobs and pg_cron can call. config: {"validate": "7 days"}.';
+  'Stored bars, retention, validation and liquidity refresh, in the form both TimescaleDB jobs and pg_cron can call. config: {"validate": "7 days"}.';
 
 do $$
 declare
@@ -24,8 +28,9 @@ begin
     end if;
   elsif exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
     perform cron.schedule('market-maintenance', '7 * * * *', 'call market.maintenance()');
+    perform cron.schedule('market-trade-bars', '* * * * *', 'call market.refresh_trade_bars()');
   end if;
 end
 $$;
 
-call market.record_file('190_jobs.sql', 1);
+call market.record_file('190_jobs.sql', 2);

@@ -16,7 +16,9 @@ set local client_min_messages = warning;
 \ir 120_bars.sql
 \ir 130_feeds.sql
 \ir 140_timescale.sql
+\ir 145_stored_bars.sql
 \ir 150_trade_bars.sql
+\ir 155_retention.sql
 \ir 160_daily.sql
 \ir 170_validate.sql
 \ir 180_privileges.sql

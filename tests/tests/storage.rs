@@ -33,7 +33,7 @@ fn both_doors_make_the_same_objects_and_may_be_used_again() {
         succeed(by_psql.program("psql").args(["-X", "-q", "-f", "sql/install.sql"]));
     }
     assert_eq!(by_psql.value(OBJECTS), first);
-    assert_eq!(by_psql.value("select count(*) from market.installed_files where file ~ '^[01]'"), "12");
+    assert_eq!(by_psql.value("select count(*) from market.installed_files where file ~ '^[01]'"), "14");
 }
 
 #[test]
@@ -236,6 +236,117 @@ fn a_trade_taken_back_leaves_its_bar() {
     // An odd lot counts in the volume and sets no price.
     db.run("update market.trades set conditions = '{I}' where trade_id = '1'");
     assert_eq!(db.value("select format('%s %s', close, volume) from market.bars_1m"), "10 2");
+}
+
+const BARS: &str = "
+    select string_agg(b::text, e'\\n' order by b::text) from (
+      select '1m' as width, * from market.trade_bars_1m union all select '5m', * from market.trade_bars_5m
+      union all select '1h', * from market.trade_bars_1h union all select '1d', * from market.trade_bars_1d) as b";
+
+/// Deterministic trades of three symbols, one each 47 seconds.
+const MADE_TRADES: &str = "
+    insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+    select 'S' || i % 3, 'file', t, i::text, i, 100 + sin(i)::numeric(8, 4), 1 + i % 7, t, t
+    from (select i, timestamptz '2024-01-01 00:00+00' + i * interval '47 seconds' as t
+          from generate_series(1, 9000) as i) as made";
+
+#[test]
+fn stored_bars_follow_every_change_of_a_trade() {
+    let db = migrated("storage_stored");
+    if db.value("select market_internal.stores_trade_bars()") != "t" {
+        writeln!(std::io::stderr(), "skipped: bars built from trades are continuous aggregates here").ok();
+        return;
+    }
+    let touched = "select count(distinct (symbol, hour)) from market_internal.touched_hours";
+    db.run(MADE_TRADES);
+    let computed = db.value(BARS);
+    assert_ne!(db.value(touched), "0");
+    db.run("call market.refresh_trade_bars()");
+    assert_eq!(db.value(touched), "0");
+    assert_eq!(db.value(BARS), computed, "a refresh changes no bar");
+    // What is read now comes from the table alone.
+    db.run("begin; set local market.keeps_bars = 'on'; create table kept as table market.trades; delete from market.trades; commit");
+    assert_eq!(db.value(BARS), computed);
+    db.run("begin; set local market.keeps_bars = 'on'; insert into market.trades table kept; commit");
+    for change in [
+        "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+         values ('S1', 'file', '2024-01-02 03:00:00+00', 'late', 0, 999, 5, now(), '2024-01-02 03:00:01+00')",
+        "update market.trades set cancelled_at = now() where trade_id = '4000'",
+        "update market.trades set event_time = event_time + interval '5 hours' where trade_id = '4001'",
+        "delete from market.trades where trade_id = '4002'",
+    ] {
+        db.run(change);
+        let before = db.value(BARS);
+        assert_ne!(db.value(touched), "0", "{change}");
+        db.run("call market.refresh_trade_bars()");
+        assert_eq!(db.value(BARS), before, "{change}");
+        // Everything anew, from the trades alone.
+        db.run("insert into market_internal.touched_hours
+                select distinct symbol, feed, date_trunc('hour', event_time, 'UTC') from market.trades");
+        assert_eq!(db.value(BARS), before, "{change}");
+        db.run("call market.refresh_trade_bars()");
+    }
+}
+
+#[test]
+fn an_uncommitted_trade_is_not_lost_to_a_refresh() {
+    let db = migrated("storage_refresh_race");
+    db.run(MADE_TRADES);
+    let mut writer = db.connect();
+    writer
+        .batch_execute(
+            "begin; insert into market.trades
+               (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+             values ('S1', 'file', '2024-01-02 03:00:00+00', 'late', 0, 999, 5, now(), '2024-01-02 03:00:01+00')",
+        )
+        .unwrap();
+    for statement in db.rows("select market.refresh_trade_bars_statements()") {
+        db.run(statement[0].as_deref().unwrap());
+    }
+    writer.batch_execute("commit").unwrap();
+    let high = "select high from market.trade_bars_1d where symbol = 'S1' and time = '2024-01-02 00:00+00'";
+    for _ in 0..2 {
+        assert_eq!(db.value(high), "999");
+        for statement in db.rows("select market.refresh_trade_bars_statements()") {
+            db.run(statement[0].as_deref().unwrap());
+        }
+    }
+}
+
+#[test]
+fn retention_drops_old_rows_and_keeps_their_bars() {
+    let db = migrated("storage_retention");
+    db.run(MADE_TRADES);
+    db.run(
+        "insert into market.quotes (symbol, feed, event_time, sequence, bid, ask, received_at, known_at)
+         select 'S1', 'file', now() - d * interval '10 days', d, 1, 2, now(), now() from generate_series(0, 2) as d;
+         insert into market.rejected_rows (feed, received_at, reason, payload, digest)
+         values ('file', now() - interval '1 year', 'bad', '?', '\\x00'), ('file', now(), 'bad', '!', '\\x01')",
+    );
+    let bars = db.value(BARS);
+    for relation in ["market.trades", "market.quotes", "market.rejected_rows"] {
+        db.run(&format!("call market.set_retention('{relation}', '14 days')"));
+    }
+    db.run("call market.maintenance()");
+    assert_eq!(db.value("select count(*) from market.trades"), "0");
+    assert_eq!(db.value("select count(*) from market.quotes"), "2");
+    assert_eq!(db.value("select count(*) from market.rejected_rows"), "1");
+    assert_eq!(db.value(BARS), bars, "bars outlive their trades");
+    // A trade that comes after its time is stored, is dropped again, and leaves the bars as they are.
+    db.run(
+        "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+         values ('S1', 'file', '2024-01-02 03:00:00+00', 'late', 0, 999, 5, now(), '2024-01-02 03:00:01+00')",
+    );
+    db.run("call market.maintenance()");
+    assert_eq!(db.value(BARS), bars);
+    db.error("call market.set_retention('market.trades', '1 day')")
+        .is("22023", "rows must be kept for at least 7 days, got 1 day")
+        .hint("7 days or more");
+    db.error("call market.set_retention('market.instruments', '30 days')")
+        .is("22023", "relation \"market.instruments\" has no retention")
+        .hint("market.quotes");
+    db.run("call market.set_retention('market.quotes', null)");
+    assert_eq!(db.value("select count(*) from market.retention"), "2");
 }
 
 #[test]
