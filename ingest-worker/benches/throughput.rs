@@ -57,9 +57,9 @@ fn decode() -> Result<(), Failure> {
         ("coinbase_exchange", Protocol::CoinbaseExchange, 1),
         ("kraken", Protocol::Kraken, 4),
     ] {
-        let venue = Venue { protocol, trades: (1..=4_000).map(trade).collect() };
+        let venue = Venue { protocol, trades: (1..=4_000).map(trade).collect(), has_quotes: false };
         let frames: Vec<String> = venue.trades.chunks(packed).map(|trades| venue.frame(trades, 1)).collect();
-        let feed = (find(name).ok_or("feed")?.build)(FeedSettings::default());
+        let feed = (find(name).ok_or("feed")?.build)(FeedSettings::default())?;
         let now = micros(1_700_000_000_000_000).ok_or("time")?;
         let (started, mut messages, mut rows) = (Instant::now(), 0u64, 0usize);
         while started.elapsed() < Duration::from_secs(2) {

@@ -61,7 +61,7 @@ enum Command {
     Replay(Replay),
     /// Fills an empty database with synthetic bars.
     Simulate(Simulate),
-    /// Checks configuration, credentials, database and clock.
+    /// Checks configuration, credentials (one question to each feed), database and clock.
     Check,
     /// Shows freshness, gaps and findings.
     Status,
@@ -198,7 +198,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             println!("{rows} bars of {} symbols stored as source simulate", simulation.symbols);
             Ok(())
         }
-        Command::Check => report::print_checks(&report::check(&config, database()).await),
+        Command::Check => report::print_checks(&report::check(&config, database(), &Network::new()?).await),
         Command::Status => report::status(&database()?.connect().await?).await,
     }
 }
@@ -238,7 +238,11 @@ async fn run_feeds(config: &Config, database: Database) -> Result<()> {
         std::future::pending::<()>().await;
     });
     let network = Arc::new(Network::new()?);
-    maintain(config, &database, shutdown.clone());
+    if config.maintenance.every_minutes > 0 {
+        let every = std::time::Duration::from_secs(config.maintenance.every_minutes * 60);
+        repeat("call market.maintenance()", every, &database, shutdown.clone());
+        repeat("call market.refresh_trade_bars()", REFRESH_EVERY, &database, shutdown.clone());
+    }
     let reader = database.clone();
     with_writer(config, database, async |sink: Sink| {
         live::run(config, &reader, network, sink, shutdown).await
@@ -259,12 +263,13 @@ async fn wait_for_signal() {
     }
 }
 
-/// Validation and refreshes, for databases without a scheduler; failures are logged, never fatal.
-fn maintain(config: &Config, database: &Database, mut shutdown: tokio::sync::watch::Receiver<bool>) {
-    let every = std::time::Duration::from_secs(config.maintenance.every_minutes * 60);
-    if every.is_zero() {
-        return;
-    }
+/// Runs `statement` every `every`, for databases without a scheduler; failures are logged, never fatal.
+fn repeat(
+    statement: &'static str,
+    every: std::time::Duration,
+    database: &Database,
+    mut shutdown: tokio::sync::watch::Receiver<bool>,
+) {
     let database = database.clone();
     tokio::spawn(async move {
         loop {
@@ -272,15 +277,16 @@ fn maintain(config: &Config, database: &Database, mut shutdown: tokio::sync::wat
                 () = stopped(&mut shutdown) => return,
                 () = tokio::time::sleep(every) => {}
             }
-            let done = async {
-                Ok::<_, Error>(database.connect().await?.batch_execute("call market.maintenance()").await?)
-            };
+            let done = async { Ok::<_, Error>(database.connect().await?.batch_execute(statement).await?) };
             if let Err(error) = done.await {
-                tracing::warn!(%error, "maintenance failed");
+                tracing::warn!(%error, statement, "maintenance failed");
             }
         }
     });
 }
+
+/// How often the bars of touched hours are stored; what is touched is computed when read.
+const REFRESH_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
 async fn backfill(config: &Config, database: Database, arguments: Backfill) -> Result<()> {
     let entry = feed::find(&arguments.feed).ok_or_else(|| {

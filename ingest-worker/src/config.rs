@@ -229,16 +229,21 @@ impl FeedConfig {
 /// The credentials of a feed, from the environment.
 ///
 /// # Errors
-/// [`Error::MissingVariable`] naming the first that is not set.
+/// [`Error::MissingVariable`] naming the first that is not set, also where others of the optional ones are.
 pub fn credentials(entry: &'static FeedEntry) -> Result<BTreeMap<&'static str, Secret>> {
-    entry
-        .credentials
-        .iter()
-        .map(|name| match std::env::var(name) {
-            Ok(value) if !value.is_empty() => Ok((*name, Secret(value))),
-            _ => Err(Error::MissingVariable { name, purpose: entry.name }),
-        })
-        .collect()
+    let read = |name: &&'static str| {
+        let value = std::env::var(name).ok().filter(|value| !value.is_empty());
+        value.map(|value| (*name, Secret(value))).ok_or(Error::MissingVariable { name, purpose: entry.name })
+    };
+    let mut found: BTreeMap<_, _> = entry.credentials.iter().map(read).collect::<Result<_>>()?;
+    let optional: Vec<_> = entry.optional_credentials.iter().map(read).collect();
+    // Half of a pair is a mistake, not a choice.
+    if optional.iter().any(Result::is_ok) {
+        for pair in optional {
+            found.extend([pair?]);
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! client object per venue that owns its socket, because its failures can then only be tested against a server.
 
 mod alpaca;
+mod cdp_token;
 mod coinbase;
 mod coinbase_exchange;
 mod kraken;
@@ -26,8 +27,8 @@ pub trait Feed: Send + Sync {
     /// Name in the configuration, in `feed` columns and in metrics.
     fn name(&self) -> &'static str;
 
-    /// How to listen; `None` for feeds that only have history.
-    fn plan(&self) -> Option<Plan>;
+    /// How to listen from `now`, which dates credentials; `None` for feeds that only have history.
+    fn plan(&self, now: Timestamp) -> Option<Plan>;
 
     /// Decodes one frame. Pure: no I/O, no clock.
     ///
@@ -49,9 +50,14 @@ pub trait Feed: Send + Sync {
     /// What the trade ids of this feed can prove.
     fn trade_ids(&self) -> TradeIds;
 
-    /// Timers of the stream; see FEEDS of the operators' manual (`docs/feeds.md`).
-    fn timers(&self) -> Timers {
-        Timers { socket_idle: Duration::from_secs(10), data_idle: Duration::from_secs(120) }
+    /// Timers of the stream at `now`; markets that close are silent by night. See the operators' manual (`docs/feeds.md`).
+    fn timers(&self, now: Timestamp) -> Timers {
+        let _ = now;
+        Timers {
+            socket_idle: Duration::from_secs(10),
+            data_idle: Duration::from_secs(120),
+            compare_every: None,
+        }
     }
 
     /// Shortest time between two REST requests.
@@ -115,6 +121,8 @@ pub struct Timers {
     pub socket_idle: Duration,
     /// Frames, but no data of any subscribed channel: an acknowledged subscription can be mute.
     pub data_idle: Duration,
+    /// How often REST is asked for what the stream may have lost unnoticed; for feeds without dense ids.
+    pub compare_every: Option<Duration>,
 }
 
 /// A stretch of history of one symbol (spelling of the feed).
@@ -124,6 +132,8 @@ pub enum History {
     Trades { symbol: String, from: Timestamp, to: Timestamp, from_id: Option<i64>, to_id: Option<i64> },
     /// Bars that start from `from` (included) to `to` (excluded).
     Bars { symbol: String, width_seconds: i64, from: Timestamp, to: Timestamp },
+    /// The newest trade alone.
+    Latest { symbol: String },
 }
 
 /// One REST request.
@@ -161,6 +171,7 @@ pub struct FeedSettings {
 }
 
 impl FeedSettings {
+    /// The value of an environment variable the feed asked for; empty where it is not set.
     fn credential(&self, name: &str) -> &str {
         self.credentials.get(name).map_or("", |secret| &secret.0)
     }
@@ -180,7 +191,10 @@ pub struct FeedEntry {
     pub description: &'static str,
     /// Environment variables without which it cannot work.
     pub credentials: &'static [&'static str],
-    pub build: fn(FeedSettings) -> Box<dyn Feed>,
+    /// Environment variables it can do without, all of them or none.
+    pub optional_credentials: &'static [&'static str],
+    /// Fails with the reason when credentials or settings cannot be used.
+    pub build: fn(FeedSettings) -> Result<Box<dyn Feed>, String>,
 }
 
 /// Every feed the worker speaks. Adding one is its file and a line here.
@@ -189,43 +203,50 @@ pub const FEEDS: &[FeedEntry] = &[
         name: coinbase::NAME,
         description: "Coinbase Advanced Trade: trades, quotes, bars",
         credentials: &[],
-        build: |settings| Box::new(coinbase::Coinbase::new(settings)),
+        optional_credentials: cdp_token::CREDENTIALS,
+        build: |settings| Ok(Box::new(coinbase::Coinbase::new(settings)?)),
     },
     FeedEntry {
         name: coinbase_exchange::NAME,
         description: "Coinbase Exchange: trades, quotes",
         credentials: &[],
-        build: |settings| Box::new(coinbase_exchange::CoinbaseExchange::new(settings)),
+        optional_credentials: &[],
+        build: |settings| Ok(Box::new(coinbase_exchange::CoinbaseExchange::new(settings))),
     },
     FeedEntry {
         name: kraken::NAME,
         description: "Kraken websocket v2: trades, quotes, bars",
         credentials: &[],
-        build: |settings| Box::new(kraken::Kraken::new(settings)),
+        optional_credentials: &[],
+        build: |settings| Ok(Box::new(kraken::Kraken::new(settings))),
     },
     FeedEntry {
         name: kraken_v1::NAME,
         description: "Kraken websocket v1, for recordings: trades, quotes",
         credentials: &[],
-        build: |_| Box::new(KrakenV1),
+        optional_credentials: &[],
+        build: |_| Ok(Box::new(KrakenV1)),
     },
     FeedEntry {
         name: alpaca::STOCKS,
         description: "Alpaca stocks: trades, quotes, bars, corrections",
         credentials: alpaca::CREDENTIALS,
-        build: |settings| Box::new(alpaca::Alpaca::stocks(settings)),
+        optional_credentials: &[],
+        build: |settings| Ok(Box::new(alpaca::Alpaca::stocks(settings))),
     },
     FeedEntry {
         name: alpaca::CRYPTO,
         description: "Alpaca crypto: trades, quotes, bars",
         credentials: alpaca::CREDENTIALS,
-        build: |settings| Box::new(alpaca::Alpaca::crypto(settings)),
+        optional_credentials: &[],
+        build: |settings| Ok(Box::new(alpaca::Alpaca::crypto(settings))),
     },
     FeedEntry {
         name: yahoo::NAME,
         description: "Yahoo chart: daily bars of the leaders, back-fill only",
         credentials: &[],
-        build: |settings| Box::new(yahoo::Yahoo::new(settings)),
+        optional_credentials: &[],
+        build: |settings| Ok(Box::new(yahoo::Yahoo::new(settings))),
     },
 ];
 
@@ -268,6 +289,11 @@ fn each<'a, T: serde::Deserialize<'a>>(
     }
 }
 
+/// The error of a response to a question that the feed never puts.
+fn not_asked() -> FeedError {
+    FeedError::Rejected("response to a question that this feed does not put".to_owned())
+}
+
 /// When a trade or quote could be known: as published if the feed says so, but never before it happened.
 fn published(event_time: Timestamp, published_at: Option<Timestamp>, received_at: Timestamp) -> Timestamp {
     published_at.unwrap_or(received_at).max(event_time)
@@ -280,7 +306,7 @@ mod tests {
     #[test]
     fn feed_names_are_unique_and_agree_with_their_feeds() {
         for (i, entry) in FEEDS.iter().enumerate() {
-            assert_eq!((entry.build)(FeedSettings::default()).name(), entry.name);
+            assert_eq!((entry.build)(FeedSettings::default()).map(|feed| feed.name()), Ok(entry.name));
             assert!(FEEDS[..i].iter().all(|earlier| earlier.name != entry.name), "{}", entry.name);
         }
     }

@@ -27,10 +27,9 @@ use crate::{
 /// # Errors
 /// Missing credentials, or a section that does not fit.
 pub fn build(entry: &'static FeedEntry, section: &FeedConfig) -> Result<Arc<dyn Feed>> {
-    let settings = section
-        .settings(entry, &credentials(entry)?)
-        .map_err(|message| Error::Config { path: "feeds".into(), message })?;
-    Ok(Arc::from((entry.build)(settings)))
+    let wrong = |message| Error::Config { path: "feeds".into(), message };
+    let settings = section.settings(entry, &credentials(entry)?).map_err(wrong)?;
+    Ok(Arc::from((entry.build)(settings).map_err(wrong)?))
 }
 
 /// Where the feed stood when its last transaction committed.
@@ -104,7 +103,7 @@ pub async fn run(
     for (name, section) in config.feeds.iter().filter(|(_, section)| section.enabled) {
         let entry = feed::find(name).ok_or_else(|| Error::Usage(unknown_feed(name)))?;
         let feed = build(entry, section)?;
-        if feed.plan().is_none() {
+        if feed.plan(clock()).is_none() {
             continue;
         }
         register_symbols(&client, feed.name(), &section.symbols.mapping()).await?;

@@ -153,7 +153,7 @@ impl Decoder {
     /// [`Error::Usage`] for an unknown feed.
     pub fn of_feed(name: &str) -> Result<Self> {
         let entry = feed::find(name).ok_or_else(|| Error::Usage(unknown_feed(name)))?;
-        let feed = Some((entry.build)(FeedSettings::default()));
+        let feed = Some((entry.build)(FeedSettings::default()).map_err(Error::Usage)?);
         Ok(Decoder { feed, feed_name: entry.name, url: "(given feed)".to_owned() })
     }
 
@@ -167,7 +167,7 @@ impl Decoder {
         match line {
             Line::Connected { url } => {
                 let entry = feed::of_url(url);
-                self.feed = entry.map(|entry| (entry.build)(FeedSettings::default()));
+                self.feed = entry.and_then(|entry| (entry.build)(FeedSettings::default()).ok());
                 self.feed_name = entry.map_or("unknown", |entry| entry.name);
                 self.url.clone_from(url);
                 Vec::new()

@@ -32,8 +32,8 @@ pub enum Reason {
     Ids(GapRow),
     /// A stretch of time: a reconnect, a jump in the numbering of frames.
     Time(GapRow),
-    /// A silent subscription: is there really nothing?
-    Probe,
+    /// Did the stream bring everything? After silence an answer with more means that the subscription is mute.
+    Probe { is_silent: bool },
 }
 
 /// One piece of work of the queue.
@@ -86,9 +86,9 @@ impl Repairs {
         self.queue.is_empty()
     }
 
-    /// Whether a probe waits already.
-    pub fn has_probe(&self) -> bool {
-        self.queue.iter().any(|repair| repair.reason == Reason::Probe)
+    /// Whether such a probe waits already.
+    pub fn has_probe(&self, is_silent: bool) -> bool {
+        self.queue.iter().any(|repair| repair.reason == Reason::Probe { is_silent })
     }
 
     /// Adds a repair; `stretches` in the spelling of the feed.

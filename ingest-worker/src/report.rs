@@ -4,12 +4,14 @@ use chrono::Utc;
 use tokio_postgres::Client;
 
 use crate::{
-    config::{Config, credentials},
-    error::{Error, Result},
-    feed,
+    config::{Config, FeedConfig},
+    error::{Error, FeedError, Result},
+    feed::{self, FeedEntry, History},
+    live,
     migrate::FILES,
     postgres::Database,
-    record::Timestamp,
+    record::{Record, Timestamp},
+    transport::Transport,
 };
 
 /// One line of `check`.
@@ -28,18 +30,13 @@ impl Check {
 /// Largest accepted difference between our clock and the database's, in milliseconds.
 const MAX_CLOCK_SKEW_MS: i64 = 1_000;
 
-/// Checks the configuration, the credentials, the database, its set-up, the privileges and the clock.
-pub async fn check(config: &Config, database: Result<Database>) -> Vec<Check> {
+/// Checks the configuration, that each enabled feed answers with its credentials, the database, its set-up, the
+/// privileges and the clock.
+pub async fn check(config: &Config, database: Result<Database>, transport: &dyn Transport) -> Vec<Check> {
     let mut checks = vec![Check::new("configuration", Ok(format!("{} feeds", config.feeds.len())))];
     for (name, feed_config) in config.feeds.iter().filter(|(_, feed)| feed.enabled) {
         let Some(entry) = feed::find(name) else { continue };
-        let outcome = credentials(entry)
-            .map(|found| match found.len() {
-                0 => format!("{} symbols, no credentials needed", feed_config.symbols.mapping().len()),
-                n => format!("{} symbols, {n} credentials set", feed_config.symbols.mapping().len()),
-            })
-            .map_err(|e| e.to_string());
-        checks.push(Check::new(format!("feed {name}"), outcome));
+        checks.push(Check::new(format!("feed {name}"), ask(entry, feed_config, transport).await));
     }
     if let Some(folder) = &config.sink.spill_dir {
         let outcome = crate::spill::Spill::open(folder, u64::MAX)
@@ -69,6 +66,39 @@ pub async fn check(config: &Config, database: Result<Database>) -> Vec<Check> {
         checks.push(Check::new("privileges", privileges(&client).await));
     }
     checks
+}
+
+/// Puts one question to a feed: the newest trade of its first symbol, or the history of the last minute or days.
+async fn ask(
+    entry: &'static FeedEntry,
+    section: &FeedConfig,
+    transport: &dyn Transport,
+) -> std::result::Result<String, String> {
+    let feed = live::build(entry, section).map_err(|e| e.to_string())?;
+    let symbols = section.symbols.mapping();
+    let Some(symbol) = symbols.keys().next().cloned() else { return Err("no symbols".to_owned()) };
+    let (to, minute) = (Utc::now(), chrono::TimeDelta::minutes(1));
+    let questions = [
+        History::Latest { symbol: symbol.clone() },
+        History::Trades { symbol: symbol.clone(), from: to - minute, to, from_id: None, to_id: None },
+        History::Bars { symbol: symbol.clone(), width_seconds: 86_400, from: to - minute * 14_400, to },
+    ];
+    let Some(request) = questions.iter().find_map(|question| feed.request(question)) else {
+        return Ok(format!("{} symbols, nothing to ask", symbols.len()));
+    };
+    let answer = transport.get(request.clone()).await;
+    let page = answer.and_then(|body| feed.parse_page(&request, &body, Utc::now()));
+    let page = page.map_err(|error| match error {
+        FeedError::Fatal(reason) => format!("refused: {reason}"),
+        other => other.to_string(),
+    })?;
+    let newest = page.records.iter().filter_map(|record| match record {
+        Record::Trade(trade) => Some(trade.event_time),
+        Record::Bar(bar) | Record::OpenBar(bar) => Some(bar.time),
+        _ => None,
+    });
+    let newest = newest.max().map_or_else(|| "no recent row".to_owned(), |time| format!("newest of {time}"));
+    Ok(format!("{} symbols; it answers for {symbol}: {newest}", symbols.len()))
 }
 
 async fn clock(client: &Client) -> std::result::Result<String, String> {

@@ -5,13 +5,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     backoff::Backoff,
     config::canonical,
     error::FeedError,
-    feed::{Feed, Plan},
+    feed::{Feed, Plan, TradeIds},
     record::{Record, Rejected, Signal, Timestamp},
     repair::{ANSWERS_BEFORE_LOST, Progress, Reason, Repair, Repairs},
     sink::{Batch, GapRow, GapStatus, SessionRow},
@@ -22,6 +23,8 @@ use crate::{
 
 /// Health that forgives earlier failures; a completed handshake is no health.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// How long REST may take to list a trade.
+const SETTLING: TimeDelta = TimeDelta::seconds(30);
 /// How often the row of an open session is brought up to date.
 const SESSION_EVERY: Duration = Duration::from_secs(10);
 
@@ -42,6 +45,8 @@ pub struct Stream {
     backoff: Backoff,
     /// A probe found rows that the silent subscription should have brought.
     is_mute: bool,
+    /// Up to here probes have compared the stream with REST.
+    asked_until: Option<Timestamp>,
 }
 
 /// Why a connection ended.
@@ -87,6 +92,7 @@ impl Stream {
             canonical: symbols,
             backoff,
             is_mute: false,
+            asked_until: None,
         }
     }
 
@@ -104,10 +110,10 @@ impl Stream {
     /// # Errors
     /// [`FeedError::Fatal`] when trying again cannot help, [`FeedError::Transient`] when the writer has stopped.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), FeedError> {
-        let Some(plan) = self.feed.plan() else {
-            return Err(FeedError::Fatal("has no stream; use backfill".to_owned()));
-        };
         loop {
+            let Some(plan) = self.feed.plan((self.clock)()) else {
+                return Err(FeedError::Fatal("has no stream; use backfill".to_owned()));
+            };
             let opening = self.transport.open(plan.url.clone());
             let Some(opened) = self.drive(opening, &mut shutdown).await? else { return Ok(()) };
             let mut wait = None;
@@ -201,12 +207,15 @@ impl Stream {
                 return Ok(End::because(error.to_string()));
             }
         }
-        let timers = self.feed.timers();
         let (mut last_frame, mut last_data) = (Instant::now(), Instant::now());
-        let (mut last_session, mut last_ping) = (Instant::now(), Instant::now());
+        let (mut last_session, mut last_ping, mut last_comparison) =
+            (Instant::now(), Instant::now(), Instant::now());
         loop {
+            let timers = self.feed.timers((self.clock)());
+            let comparison = timers.compare_every.map(|every| last_comparison + every);
             let timer = (last_frame + timers.socket_idle)
                 .min(last_data + timers.data_idle)
+                .min(comparison.unwrap_or(last_frame + timers.socket_idle))
                 .min(last_frame.max(last_ping) + timers.socket_idle / 3)
                 .min(last_session + SESSION_EVERY);
             let event = async {
@@ -255,7 +264,11 @@ impl Stream {
             }
             if now >= last_data + timers.data_idle {
                 last_data = now;
-                self.probe();
+                self.probe(true);
+            }
+            if comparison.is_some_and(|due| now >= due) {
+                last_comparison = now;
+                self.probe(false);
             }
             if now >= last_frame.max(last_ping) + timers.socket_idle / 3 {
                 last_ping = now;
@@ -297,6 +310,7 @@ impl Stream {
                 Record::Signal(Signal::System { status }) => {
                     tracing::info!(feed, status, "state of the venue")
                 }
+                Record::Signal(Signal::Subscribed { .. }) => signals.is_subscribed = true,
                 Record::Signal(_) | Record::Rejected(_) => {}
                 _ => signals.has_data = true,
             }
@@ -309,6 +323,10 @@ impl Stream {
             self.repairs.push(Reason::Time(gap), stretches);
         }
         self.queue_gaps();
+        // What was published after the answer to the reconnect and before this shows no gap where nothing is numbered.
+        if signals.is_subscribed && self.feed.trade_ids() == TradeIds::Sparse {
+            self.probe(false);
+        }
         Ok(Ok(signals))
     }
 
@@ -369,15 +387,22 @@ impl Stream {
         self.send(batch).await
     }
 
-    fn probe(&mut self) {
-        if self.repairs.has_probe() {
+    /// Asks REST for what the stream has not brought: all since its newest row, and since the last question.
+    fn probe(&mut self, is_silent: bool) {
+        if self.repairs.has_probe(is_silent) {
             return;
         }
         let now = (self.clock)();
-        let stretches: Vec<_> =
-            self.tracker.since_last(now).into_iter().map(|stretch| self.in_native(stretch)).collect();
+        let since = self.asked_until.unwrap_or(now);
+        let mut stretches = self.tracker.since_last(now);
+        for stretch in &mut stretches {
+            stretch.from = stretch.from.min(since);
+        }
+        let stretches: Vec<_> = stretches.into_iter().map(|stretch| self.in_native(stretch)).collect();
         if !stretches.is_empty() {
-            self.repairs.push(Reason::Probe, stretches);
+            // REST lists a trade some seconds after the stream.
+            self.asked_until = Some(now - SETTLING);
+            self.repairs.push(Reason::Probe { is_silent }, stretches);
         }
     }
 
@@ -398,7 +423,7 @@ impl Stream {
             };
             let is_needed = |reason: &Reason| match reason {
                 Reason::Ids(row) => is_open(row),
-                Reason::Time(_) | Reason::Probe => true,
+                Reason::Time(_) | Reason::Probe { .. } => true,
             };
             match self.repairs.start(is_needed) {
                 None => return Ok(()),
@@ -475,9 +500,9 @@ impl Stream {
                 row.note = failure.or(row.note);
                 batch.gaps.push(row);
             }
-            Reason::Probe => {
+            Reason::Probe { is_silent } => {
                 if repair.accepted > 0 {
-                    self.is_mute = true;
+                    self.is_mute |= is_silent;
                     let at = now.timestamp_micros();
                     batch.gaps.push(GapRow {
                         channel: TRADES.to_owned(),
@@ -491,7 +516,7 @@ impl Stream {
                         status: GapStatus::Filled,
                         filled_at: Some(now),
                         filled_rows: Some(repair.accepted),
-                        note: None,
+                        note: (!is_silent).then(|| "REST listed trades that the stream lost".to_owned()),
                     });
                 }
             }
@@ -520,4 +545,5 @@ pub async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 struct Signals {
     has_data: bool,
     is_authenticated: bool,
+    is_subscribed: bool,
 }

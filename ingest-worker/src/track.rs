@@ -2,9 +2,13 @@
 //!
 //! Pure: it is told the time. Where trade ids are dense every number is accounted for: a number that was skipped opens a
 //! gap, a number that comes again is dropped (also when REST stamps it a microsecond apart), a late one is taken and
-//! closes its gap. Where they are not, rows are left to the table's key and gaps are stretches of time.
+//! closes its gap. Where they are not, gaps are stretches of time, and only what came lately is known by its identity:
+//! the table's key does the rest.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use chrono::TimeDelta;
 
@@ -19,6 +23,12 @@ pub const TRADES: &str = "trades";
 /// Trades over which the clock is judged, and the largest accepted median difference to the venue's.
 const CLOCK_SAMPLES: usize = 100;
 const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
+/// Where ids are not dense, what came lately is remembered by its identity, so that an answer of REST shows what the
+/// stream has lost: for this long, and no more than so many of one symbol.
+const REMEMBERED: TimeDelta = TimeDelta::minutes(10);
+const MAX_REMEMBERED: usize = 100_000;
+/// How far before the newest row a stream without dense ids asks again: a row may be lost among later ones.
+const OVERLAP: TimeDelta = TimeDelta::minutes(2);
 
 /// A position to start from, out of `market.feed_cursors`.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +69,35 @@ struct Series {
     newest: Option<Timestamp>,
     /// By first id of the gap.
     gaps: BTreeMap<i64, Gap>,
+    recent: Recent,
+}
+
+/// Identities of the newest trades of one symbol.
+#[derive(Default)]
+struct Recent {
+    known: HashSet<u64>,
+    order: VecDeque<(Timestamp, u64)>,
+}
+
+impl Recent {
+    /// Whether the trade is new as far as this remembers.
+    fn insert(&mut self, trade: &Trade) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (&trade.trade_id, trade.event_time).hash(&mut hasher);
+        let identity = hasher.finish();
+        if !self.known.insert(identity) {
+            return false;
+        }
+        self.order.push_back((trade.event_time, identity));
+        while let Some((time, oldest)) = self.order.front().copied() {
+            if self.order.len() <= MAX_REMEMBERED && trade.event_time - time <= REMEMBERED {
+                break;
+            }
+            self.order.pop_front();
+            self.known.remove(&oldest);
+        }
+        true
+    }
 }
 
 /// The state of one feed's streams.
@@ -78,7 +117,8 @@ impl Tracker {
         for anchor in anchors {
             // Everything up to the position is stored, unless a gap says otherwise.
             let range = (ids == TradeIds::Dense).then_some((i64::MIN, anchor.sequence));
-            series.insert(anchor.symbol, Series { range, newest: anchor.event_time, gaps: BTreeMap::new() });
+            let place = Series { range, newest: anchor.event_time, ..Series::default() };
+            series.insert(anchor.symbol, place);
         }
         for KnownGap { row, present } in gaps {
             if row.cause != "id" {
@@ -114,7 +154,8 @@ impl Tracker {
             .series
             .iter()
             .filter_map(|(symbol, series)| {
-                let from = series.newest?;
+                let newest = series.newest?;
+                let from = if self.ids == TradeIds::Dense { newest } else { newest - OVERLAP };
                 let from_id = series.range.map(|(_, highest)| highest.saturating_add(1));
                 Some(Stretch { symbol: symbol.clone(), from, to: now.max(from), from_id, to_id: None })
             })
@@ -209,7 +250,12 @@ impl Tracker {
             trade.known_at = trade.received_at;
         }
         let series = self.series.entry(trade.symbol.clone()).or_default();
-        if self.ids == TradeIds::Dense && !accept(series, &trade, now, batch) {
+        let is_new = match self.ids {
+            TradeIds::Dense => accept(series, &trade, now, batch),
+            TradeIds::Sparse => series.recent.insert(&trade),
+            TradeIds::Absent => true,
+        };
+        if !is_new {
             metrics::counter!("kronos_ingest_duplicates_total", "feed" => self.feed).increment(1);
             return;
         }

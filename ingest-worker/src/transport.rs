@@ -1,9 +1,13 @@
 //! The network as the streams see it: open a websocket, get a REST response. Tests put a scripted one in its place.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use futures_util::{FutureExt, SinkExt, StreamExt, future::BoxFuture};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
     tungstenite::{Message, protocol::WebSocketConfig},
@@ -49,6 +53,28 @@ pub trait Transport: Send + Sync {
 #[derive(Clone)]
 pub struct Network {
     http: reqwest::Client,
+    limits: Limits,
+}
+
+/// Until when each host has asked not to be asked, as told by the headers of its answers.
+#[derive(Clone, Default)]
+struct Limits(Arc<Mutex<HashMap<String, Instant>>>);
+
+impl Limits {
+    /// Waits until the host of a request takes it.
+    async fn wait(&self, host: &str) {
+        let until = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied();
+        if let Some(until) = until {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    fn hold(&self, host: &str, pause: Duration) {
+        let until = Instant::now() + pause;
+        let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = holds.entry(host.to_owned()).or_insert(until);
+        *held = until.max(*held);
+    }
 }
 
 impl Network {
@@ -65,7 +91,7 @@ impl Network {
             .user_agent(concat!("kronos-ingest/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| Error::Usage(format!("could not set up HTTP: {e}")))?;
-        Ok(Network { http })
+        Ok(Network { http, limits: Limits::default() })
     }
 }
 
@@ -85,15 +111,28 @@ impl Transport for Network {
     }
 
     fn get(&self, request: Request) -> BoxFuture<'static, Result<Vec<u8>, FeedError>> {
-        let http = self.http.clone();
+        let (http, limits) = (self.http.clone(), self.limits.clone());
         async move {
+            let url = reqwest::Url::parse(&request.url).map_err(|e| FeedError::Fatal(e.to_string()))?;
+            let host = url.authority().to_owned();
+            limits.wait(&host).await;
             let mut builder = http.get(&request.url);
             for (name, value) in &request.headers {
                 builder = builder.header(*name, &value.0);
             }
             let response = builder.send().await.map_err(|e| transient(&e))?;
             let status = response.status().as_u16();
-            let retry_after = retry_after(response.headers());
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let pause = pause(response.headers(), now.as_secs());
+            if let Some(pause) = pause {
+                tracing::debug!(
+                    host,
+                    seconds = pause.as_secs(),
+                    "no request is left until the limit is reset"
+                );
+                limits.hold(&host, pause);
+            }
+            let retry_after = retry_after(response.headers()).or(pause);
             let mut body = Vec::new();
             let mut chunks = response.bytes_stream_checked();
             while let Some(chunk) = chunks.next().await {
@@ -163,6 +202,18 @@ fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds.min(3_600)))
 }
 
+/// How long `X-RateLimit-*` asks to wait: nothing while requests remain.
+fn pause(headers: &reqwest::header::HeaderMap, now: u64) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    if number("x-ratelimit-remaining")? > 0 {
+        return None;
+    }
+    // A time where it is one, else seconds from now.
+    let reset = number("x-ratelimit-reset")?;
+    let wait = if reset > 1_000_000_000 { reset.saturating_sub(now) } else { reset };
+    Some(Duration::from_secs(wait.min(3_600)))
+}
+
 fn handshake_error(error: tokio_tungstenite::tungstenite::Error) -> FeedError {
     match error {
         tokio_tungstenite::tungstenite::Error::Http(response) => {
@@ -216,6 +267,23 @@ impl Connection for WebSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_used_up_limit_is_waited_for() {
+        let headers = |remaining: &str, reset: &str| {
+            let mut headers = reqwest::header::HeaderMap::new();
+            headers.insert("x-ratelimit-remaining", remaining.parse().unwrap());
+            headers.insert("x-ratelimit-reset", reset.parse().unwrap());
+            headers
+        };
+        let now = 1_800_000_000;
+        assert_eq!(pause(&headers("1", "1800000009"), now), None);
+        assert_eq!(pause(&headers("0", "1800000009"), now), Some(Duration::from_secs(9)));
+        assert_eq!(pause(&headers("0", "7"), now), Some(Duration::from_secs(7)));
+        assert_eq!(pause(&headers("0", "1799999999"), now), Some(Duration::ZERO));
+        assert_eq!(pause(&headers("0", "soon"), now), None);
+        assert_eq!(pause(&reqwest::header::HeaderMap::new(), now), None);
+    }
 
     #[test]
     fn statuses_are_told_apart() {

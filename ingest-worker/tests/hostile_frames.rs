@@ -17,7 +17,7 @@ fn now() -> Timestamp {
 }
 
 fn feeds() -> Vec<Box<dyn Feed>> {
-    FEEDS.iter().map(|entry| (entry.build)(FeedSettings::default())).collect()
+    FEEDS.iter().map(|entry| (entry.build)(FeedSettings::default()).unwrap()).collect()
 }
 
 /// One sound frame or response of each kind, to be damaged.
@@ -181,7 +181,7 @@ proptest! {
             let frame = format!("{head}{}{tail}", items.join(","));
             // An id without text is no JSON at all: then the frame is quarantined whole, which the others cannot survive.
             prop_assume!(serde_json::from_str::<serde_json::Value>(&frame).is_ok());
-            let feed = (find(name).unwrap().build)(FeedSettings::default());
+            let feed = (find(name).unwrap().build)(FeedSettings::default()).unwrap();
             let records = feed.parse(frame.as_bytes(), now()).unwrap();
             let good = records.iter().filter(|r| matches!(r, Record::Trade(t) if t.trade_id.parse::<i64>().is_ok_and(|id| (100..105).contains(&id)))).count();
             let rejected = records.iter().filter(|r| matches!(r, Record::Rejected(_))).count();

@@ -17,7 +17,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use kronos_ingest::{
     error::FeedError,
     exact::micros,
-    feed::{FeedSettings, Request, find},
+    feed::{FeedSettings, Request, Secret, find},
     record::{Record, Timestamp},
     sink::{Batch, GapStatus},
     stream::Stream,
@@ -25,7 +25,7 @@ use kronos_ingest::{
     transport::{Connection, Received, Transport},
     writer::{Limits, Sink},
 };
-use kronos_venue::{Protocol, Trade, Venue};
+use kronos_venue::{KEY, Protocol, SECRET, Trade, Venue};
 use proptest::prelude::*;
 use tokio::{sync::watch, time::Instant};
 
@@ -33,6 +33,14 @@ use tokio::{sync::watch, time::Instant};
 const START: i64 = 1_700_000_000_000_000;
 /// Time between two trades of the venue.
 const EVERY: Duration = Duration::from_millis(300);
+
+const PROTOCOLS: [Protocol; 5] = [
+    Protocol::Coinbase,
+    Protocol::CoinbaseExchange,
+    Protocol::Kraken,
+    Protocol::Alpaca,
+    Protocol::AlpacaCrypto,
+];
 
 /// What happens to one frame.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +108,7 @@ impl Transport for Simulated {
                         late: None,
                         heartbeats: 0,
                         silent: false,
+                        pinged: false,
                     };
                     Ok(Box::new(connection) as Box<dyn Connection>)
                 }
@@ -148,6 +157,8 @@ struct Line {
     late: Option<String>,
     heartbeats: u64,
     silent: bool,
+    /// A ping of the worker is to be answered.
+    pinged: bool,
 }
 
 impl Line {
@@ -156,6 +167,9 @@ impl Line {
         loop {
             if self.silent {
                 return std::future::pending().await;
+            }
+            if std::mem::take(&mut self.pinged) {
+                return Received::Alive;
             }
             if let Some(frame) = self.ready.pop_front() {
                 return Received::Frame(frame.into_bytes());
@@ -203,6 +217,7 @@ impl Connection for Line {
     }
 
     fn ping(&mut self) -> BoxFuture<'_, Result<(), FeedError>> {
+        self.pinged = true;
         async { Ok(()) }.boxed()
     }
 
@@ -249,7 +264,11 @@ impl Tables {
 }
 
 fn venue(protocol: Protocol, count: i64) -> Venue {
-    let symbols = if protocol == Protocol::Kraken { ["BTC/USD", "ETH/USD"] } else { ["BTC-USD", "ETH-USD"] };
+    let symbols = match protocol {
+        Protocol::Kraken | Protocol::AlpacaCrypto => ["BTC/USD", "ETH/USD"],
+        Protocol::Alpaca => ["BTCUSD", "ETHUSD"],
+        _ => ["BTC-USD", "ETH-USD"],
+    };
     let mut next = [0i64; 2];
     let trades = (0..count).map(|i| {
         let which = usize::from(i % 3 == 1);
@@ -263,7 +282,7 @@ fn venue(protocol: Protocol, count: i64) -> Venue {
             is_buy: i % 2 == 0,
         }
     });
-    Venue { protocol, trades: trades.collect() }
+    Venue { protocol, trades: trades.collect(), has_quotes: false }
 }
 
 /// Runs the worker against the world for long enough to repair everything.
@@ -274,11 +293,7 @@ fn run(
     handshakes: Vec<Refusal>,
     requests: Vec<Refusal>,
 ) -> Tables {
-    let name = match protocol {
-        Protocol::Coinbase => "coinbase",
-        Protocol::CoinbaseExchange => "coinbase_exchange",
-        Protocol::Kraken => "kraken",
-    };
+    let name = protocol.feed();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async move {
@@ -298,9 +313,12 @@ fn run(
             trades: true,
             url: Some("ws://venue".into()),
             rest_url: Some("http://venue".into()),
+            credentials: [("APCA_API_KEY_ID", KEY), ("APCA_API_SECRET_KEY", SECRET)]
+                .map(|(name, value)| (name, Secret(value.into())))
+                .into(),
             ..FeedSettings::default()
         };
-        let feed = Arc::from((find(name).unwrap().build)(settings));
+        let feed = Arc::from((find(name).unwrap().build)(settings).unwrap());
         let anchors = symbols.values().map(|symbol| Anchor {
             symbol: symbol.clone(),
             sequence: 0,
@@ -337,16 +355,23 @@ fn assert_complete(protocol: Protocol, count: i64, tables: &Tables) {
         .trades
         .into_iter()
         .map(|t| {
-            let side = Some(if t.is_buy { "buy" } else { "sell" }.to_owned());
+            // The stock stream does not tell.
+            let side =
+                (protocol != Protocol::Alpaca).then(|| if t.is_buy { "buy" } else { "sell" }.to_owned());
+            let id = protocol.trade_id(&t);
             let symbol = t.symbol.replace(['-', '/'], "");
-            ((symbol, micros(t.micros).unwrap(), t.id.to_string()), (t.price, t.size, side))
+            ((symbol, micros(t.micros).unwrap(), id), (t.price, t.size, side))
         })
         .collect();
     assert_eq!(tables.trades, truth);
     let open: Vec<_> = tables.gaps.iter().filter(|(_, status)| **status != GapStatus::Filled).collect();
     assert!(open.is_empty(), "{open:?}");
     for symbol in ["BTCUSD", "ETHUSD"] {
-        let newest = truth.keys().filter(|key| key.0 == symbol).map(|key| key.2.parse().unwrap()).max();
+        let of_symbol = truth.keys().filter(|key| key.0 == symbol);
+        let newest = match protocol {
+            Protocol::Alpaca | Protocol::AlpacaCrypto => of_symbol.map(|key| key.1.timestamp_micros()).max(),
+            _ => of_symbol.map(|key| key.2.parse().unwrap()).max(),
+        };
         assert_eq!(tables.cursors.get(symbol).copied(), newest, "{symbol}");
     }
 }
@@ -380,9 +405,7 @@ proptest! {
 
     #[test]
     fn any_interleaving_of_faults_leaves_the_tables_of_the_clean_feed(
-        protocol in prop_oneof![
-            Just(Protocol::Coinbase), Just(Protocol::CoinbaseExchange), Just(Protocol::Kraken)
-        ],
+        protocol in proptest::sample::select(&PROTOCOLS[..]),
         faults in faults(),
         handshakes in refusals(),
         requests in refusals(),
@@ -393,11 +416,22 @@ proptest! {
 
 #[test]
 fn a_clean_feed_is_stored_without_a_gap() {
-    for protocol in [Protocol::Coinbase, Protocol::CoinbaseExchange, Protocol::Kraken] {
+    for protocol in PROTOCOLS {
         let tables = run(protocol, 60, Vec::new(), Vec::new(), Vec::new());
         assert_complete(protocol, 60, &tables);
         // The stretch from the resume position to the connection is always asked for.
         assert!(tables.gaps.keys().all(|(_, _, cause, _, _)| cause == "reconnect"), "{:?}", tables.gaps);
+    }
+}
+
+#[test]
+fn a_stream_without_numbers_is_compared_with_rest() {
+    let mut faults = vec![Fault::None; 20];
+    faults.extend([Fault::Drop; 5]);
+    for protocol in [Protocol::Alpaca, Protocol::AlpacaCrypto] {
+        let tables = run(protocol, 60, faults.clone(), Vec::new(), Vec::new());
+        assert_complete(protocol, 60, &tables);
+        assert!(tables.gaps.keys().any(|(_, _, cause, _, _)| cause == "idle"), "{:?}", tables.gaps);
     }
 }
 

@@ -27,7 +27,11 @@ fn venue(trades: i64) -> Venue {
             is_buy: i % 2 == 0,
         }
     };
-    Venue { protocol: Protocol::CoinbaseExchange, trades: (0..trades).map(trade).collect() }
+    Venue {
+        protocol: Protocol::CoinbaseExchange,
+        trades: (0..trades).map(trade).collect(),
+        has_quotes: false,
+    }
 }
 
 fn configuration(folder: &Path, server: &Server) -> std::path::PathBuf {
@@ -59,29 +63,9 @@ fn terminate(mut child: Child) {
 
 /// The venue's trades against the table, and gaps that could still be filled.
 fn difference(db: &Database, venue: &Venue) -> String {
-    db.run("create table if not exists source (symbol text, trade_id text, event_time timestamptz, price numeric, size numeric, side text); truncate source");
-    let mut client = db.connect();
-    let mut copy = client.copy_in("copy source from stdin csv").unwrap();
-    for t in &venue.trades {
-        let (symbol, side) = (t.symbol.replace('-', ""), if t.is_buy { "sell" } else { "buy" });
-        let (second, micro) = (t.micros / 1_000_000, t.micros % 1_000_000);
-        let (hour, minute) = (second / 3_600 % 24, second / 60 % 60);
-        let time = format!("2023-11-14 {hour:02}:{minute:02}:{:02}.{micro:06}+00", second % 60);
-        std::io::Write::write_fmt(
-            &mut copy,
-            format_args!("{symbol},{},{time},{},{},{side}\n", t.id, t.price, t.size),
-        )
-        .unwrap();
-    }
-    copy.finish().unwrap();
-    db.value(
-        "select format('%s missing, %s surplus, %s open gaps',
-           (select count(*) from (select symbol, trade_id, event_time, price::text, size::text, side from source
-              except all select symbol, trade_id, event_time, price::text, size::text, side from market.trades) as a),
-           (select count(*) from (select symbol, trade_id, event_time, price::text, size::text, side from market.trades
-              except all select symbol, trade_id, event_time, price::text, size::text, side from source) as b),
-           (select count(*) from market.feed_gaps where status = 'open'))",
-    )
+    worker::load_source(db, venue);
+    let open = db.value("select count(*) from market.feed_gaps where status = 'open'");
+    format!("{}, {open} open gaps", db.value(worker::DIFFERENCE))
 }
 
 #[test]
@@ -104,6 +88,7 @@ fn a_live_feed_with_faults_and_a_worker_killed_again_and_again_loses_and_doubles
         garbage_every: 7_001,
         disconnect_every: 20_011,
         refuse_every: 7,
+        ..Faults::default()
     };
     let pace = Pace { trades: 50, tick: Duration::from_millis(10) };
     let mut server = runtime.block_on(Server::start(venue(TRADES), faults, pace)).unwrap();

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{Datelike, NaiveTime, TimeDelta, Weekday};
 use chrono_tz::America::New_York;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -63,7 +63,18 @@ impl Alpaca {
             Market::Stocks => "/v2/stocks",
             Market::Crypto => "/v1beta3/crypto/us",
         };
+        let tape =
+            if self.market == Market::Stocks { format!("&feed={}", self.tape()) } else { String::new() };
+        let headers = vec![
+            ("APCA-API-KEY-ID", Secret(self.settings.credential(KEY).to_owned())),
+            ("APCA-API-SECRET-KEY", Secret(self.settings.credential(SECRET).to_owned())),
+        ];
         let (kind, symbol, from, to, more) = match history {
+            History::Latest { symbol } => {
+                let path = if self.market == Market::Stocks { "trades/latest" } else { "latest/trades" };
+                let url = format!("{}{base}/{path}?symbols={}{tape}", self.rest, symbol.replace('/', "%2F"));
+                return Some(Request { url, headers, history: history.clone() });
+            }
             History::Trades { symbol, from, to, .. } => ("trades", symbol, from, to, String::new()),
             History::Bars { symbol, width_seconds, from, to } => {
                 let timeframe = timeframe(*width_seconds)?;
@@ -71,8 +82,6 @@ impl Alpaca {
                 ("bars", symbol, from, to, format!("&timeframe={timeframe}{adjustment}"))
             }
         };
-        let tape =
-            if self.market == Market::Stocks { format!("&feed={}", self.tape()) } else { String::new() };
         let token = if token.is_empty() { String::new() } else { format!("&page_token={token}") };
         let time = |t: &Timestamp| t.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
         Some(Request {
@@ -83,10 +92,7 @@ impl Alpaca {
                 time(from),
                 time(to)
             ),
-            headers: vec![
-                ("APCA-API-KEY-ID", Secret(self.settings.credential(KEY).to_owned())),
-                ("APCA-API-SECRET-KEY", Secret(self.settings.credential(SECRET).to_owned())),
-            ],
+            headers,
             history: history.clone(),
         })
     }
@@ -137,6 +143,46 @@ impl Alpaca {
             Cancel { symbol, trade_id: original, cancelled_at: event_time, is_correction: true, received_at };
         Ok([Record::Cancel(cancel), Record::Trade(trade)])
     }
+}
+
+/// What the stock market does; holidays count as sessions, because a question too many costs a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Regular,
+    Extended,
+    Closed,
+}
+
+impl Phase {
+    fn of(now: Timestamp) -> Self {
+        let local = now.with_timezone(&New_York);
+        let at = |hour, minute| NaiveTime::from_hms_opt(hour, minute, 0).unwrap_or(NaiveTime::MIN);
+        let is_within = |from, to| (from..to).contains(&local.time());
+        match local.weekday() {
+            Weekday::Sat | Weekday::Sun => Phase::Closed,
+            _ if is_within(at(9, 30), at(16, 0)) => Phase::Regular,
+            _ if is_within(at(4, 0), at(20, 0)) => Phase::Extended,
+            _ => Phase::Closed,
+        }
+    }
+}
+
+/// `{"trades":{"AAPL":{"t":"…Z","x":"V","p":231.22,"s":100,"c":["@"],"i":52983525029461,"z":"C"}}}`
+fn latest(body: &[u8], received_at: Timestamp) -> Result<Page, FeedError> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        trades: std::collections::BTreeMap<String, &'a RawValue>,
+    }
+    let body: Body = from_json(body)?;
+    let mut records = Vec::new();
+    for (symbol, row) in body.trades {
+        each(&[row], received_at, &mut records, |item: Item| {
+            let known_at = item.time.ok_or("trade without t")?.0;
+            item.trade(&symbol, known_at, received_at).map(Record::Trade)
+        });
+    }
+    Ok(Page { records, next: None })
 }
 
 fn timeframe(width_seconds: i64) -> Option<String> {
@@ -322,7 +368,7 @@ impl Feed for Alpaca {
         }
     }
 
-    fn plan(&self) -> Option<Plan> {
+    fn plan(&self, _now: Timestamp) -> Option<Plan> {
         let auth = serde_json::json!({
             "action": "auth", "key": self.settings.credential(KEY), "secret": self.settings.credential(SECRET),
         });
@@ -393,6 +439,9 @@ impl Feed for Alpaca {
     }
 
     fn parse_page(&self, request: &Request, body: &[u8], received_at: Timestamp) -> Result<Page, FeedError> {
+        if matches!(request.history, History::Latest { .. }) {
+            return latest(body, received_at);
+        }
         type Rows<'a> = std::collections::BTreeMap<String, Option<Vec<&'a RawValue>>>;
         #[derive(Deserialize)]
         struct Body<'a> {
@@ -428,10 +477,19 @@ impl Feed for Alpaca {
         TradeIds::Sparse
     }
 
-    fn timers(&self) -> Timers {
-        // No heartbeat of its own: silence is normal outside of the session.
-        let data_idle = if self.market == Market::Stocks { 300 } else { 120 };
-        Timers { socket_idle: Duration::from_secs(30), data_idle: Duration::from_secs(data_idle) }
+    fn timers(&self, now: Timestamp) -> Timers {
+        // The stream has neither heartbeats nor numbers, so REST alone can tell silence and loss from a quiet market.
+        let (data_idle, compare_every) = match (self.market, Phase::of(now)) {
+            (Market::Crypto, _) => (120, Some(60)),
+            (Market::Stocks, Phase::Regular) => (60, Some(60)),
+            (Market::Stocks, Phase::Extended) => (300, Some(60)),
+            (Market::Stocks, Phase::Closed) => (3_600, None),
+        };
+        Timers {
+            socket_idle: Duration::from_secs(30),
+            data_idle: Duration::from_secs(data_idle),
+            compare_every: compare_every.map(Duration::from_secs),
+        }
     }
 
     fn request_interval(&self) -> Duration {
@@ -502,13 +560,41 @@ mod tests {
 
     #[test]
     fn credentials_are_sent_and_never_printed() {
-        let plan = feed().plan().unwrap();
+        let plan = feed().plan(Timestamp::UNIX_EPOCH).unwrap();
         assert!(plan.on_open[0].text.contains("hunter2"));
         let (from, to) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         let history = History::Bars { symbol: "AAPL".into(), width_seconds: 86_400, from, to };
         let request = feed().request(&history).unwrap();
         assert!(!format!("{plan:?} {request:?}").contains("hunter2"));
         assert!(!request.url.contains("hunter2"));
+    }
+
+    #[test]
+    fn silence_is_judged_by_the_hours_of_the_market() {
+        // Summer and winter time of New York; a Saturday.
+        for (now, phase) in [
+            ("2026-07-01T13:29:59Z", Phase::Extended),
+            ("2026-07-01T13:30:00Z", Phase::Regular),
+            ("2026-12-01T14:29:59Z", Phase::Extended),
+            ("2026-12-01T20:59:59Z", Phase::Regular),
+            ("2026-12-01T21:00:00Z", Phase::Extended),
+            ("2026-12-02T01:00:00Z", Phase::Closed),
+            ("2026-12-05T15:00:00Z", Phase::Closed),
+        ] {
+            assert_eq!(Phase::of(now.parse().unwrap()), phase, "{now}");
+        }
+        let idle = |now: &str| feed().timers(now.parse().unwrap()).data_idle.as_secs();
+        assert_eq!((idle("2026-12-01T15:00:00Z"), idle("2026-12-05T15:00:00Z")), (60, 3_600));
+    }
+
+    #[test]
+    fn the_newest_trade_is_asked_for_and_read() {
+        let request = feed().request(&History::Latest { symbol: "AAPL".into() }).unwrap();
+        assert!(request.url.ends_with("/v2/stocks/trades/latest?symbols=AAPL&feed=iex"), "{}", request.url);
+        let body = br#"{"trades":{"AAPL":{"t":"2026-11-20T15:04:05.123456789Z","x":"V","p":231.22,"s":100,"c":["@"],"i":7,"z":"C"}}}"#;
+        let page = feed().parse_page(&request, body, Timestamp::UNIX_EPOCH).unwrap();
+        let [Record::Trade(trade)] = &page.records[..] else { panic!("{page:?}") };
+        assert_eq!((trade.trade_id.as_str(), trade.price.to_string().as_str()), ("V:7", "231.22"));
     }
 
     #[test]

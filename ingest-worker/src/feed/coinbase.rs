@@ -1,4 +1,4 @@
-//! Coinbase Advanced Trade market data: `wss://advanced-trade-ws.coinbase.com`, public.
+//! Coinbase Advanced Trade market data: `wss://advanced-trade-ws.coinbase.com`, public or with a key.
 //!
 //! Frames are an envelope with a sequence number per connection and a list of events; trades come several to an event,
 //! newest first. The side of `market_trades` is the aggressor's (the Exchange feed of the same venue names the maker's);
@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Feed, FeedSettings, History, Message, Page, Plan, Request, TradeIds, each, from_json, published,
+    Feed, FeedSettings, History, Message, Page, Plan, Request, TradeIds, cdp_token::CdpKey, each, from_json,
+    not_asked, published,
 };
 use crate::{
     error::FeedError,
@@ -29,12 +30,28 @@ const BARS_PER_PAGE: i64 = 350;
 pub(super) struct Coinbase {
     settings: FeedSettings,
     rest: String,
+    key: Option<CdpKey>,
 }
 
 impl Coinbase {
-    pub(super) fn new(settings: FeedSettings) -> Self {
+    /// # Errors
+    /// A key that is none.
+    pub(super) fn new(settings: FeedSettings) -> Result<Self, String> {
         let rest = settings.rest_url_or(REST);
-        Coinbase { settings, rest }
+        let key = CdpKey::of(&settings)?;
+        Ok(Coinbase { settings, rest, key })
+    }
+
+    /// Asks for a channel, with a token of its own where there is a key.
+    fn subscribe(&self, channel: &str, products: Option<&[String]>, now: Timestamp) -> Message {
+        let mut frame = serde_json::json!({"type": "subscribe", "channel": channel});
+        if let Some(products) = products {
+            frame["product_ids"] = products.into();
+        }
+        if let Some(key) = &self.key {
+            frame["jwt"] = key.token(channel, now).into();
+        }
+        Message { text: frame.to_string(), is_secret: self.key.is_some() }
     }
 
     fn trades_request(&self, history: &History) -> Option<Request> {
@@ -194,8 +211,7 @@ impl Feed for Coinbase {
         NAME
     }
 
-    fn plan(&self) -> Option<Plan> {
-        let products = serde_json::json!(self.settings.symbols);
+    fn plan(&self, now: Timestamp) -> Option<Plan> {
         let channels = [
             (self.settings.trades, "market_trades"),
             (self.settings.quotes, "ticker"),
@@ -205,14 +221,10 @@ impl Feed for Coinbase {
         let mut on_open: Vec<_> = channels
             .iter()
             .filter(|(wanted, _)| *wanted)
-            .map(|(_, channel)| {
-                let frame =
-                    serde_json::json!({"type": "subscribe", "channel": channel, "product_ids": products});
-                Message::public(frame.to_string())
-            })
+            .map(|(_, channel)| self.subscribe(channel, Some(&self.settings.symbols), now))
             .collect();
         // Without it most channels close after a minute without updates.
-        on_open.push(Message::public(r#"{"type":"subscribe","channel":"heartbeats"}"#));
+        on_open.push(self.subscribe("heartbeats", None, now));
         Some(Plan { url: self.settings.url_or(WEBSOCKET), on_open, on_authenticated: Vec::new() })
     }
 
@@ -324,6 +336,7 @@ impl Feed for Coinbase {
                 let next = if from < *to { self.bars_request(&rest) } else { None };
                 Ok(Page { records, next })
             }
+            History::Latest { .. } => Err(not_asked()),
         }
     }
 
@@ -370,7 +383,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Vec<Record>, FeedError> {
-        Coinbase::new(FeedSettings::default()).parse(text.as_bytes(), Timestamp::UNIX_EPOCH)
+        Coinbase::new(FeedSettings::default()).unwrap().parse(text.as_bytes(), Timestamp::UNIX_EPOCH)
     }
 
     const PACKED: &str = r#"{"channel":"market_trades","client_id":"","timestamp":"2026-11-20T15:04:05.120034Z","sequence_num":418,"events":[{"type":"update","trades":[
@@ -415,7 +428,7 @@ mod tests {
 
     #[test]
     fn history_pages_back_in_time_until_the_first_id() {
-        let feed = Coinbase::new(FeedSettings::default());
+        let feed = Coinbase::new(FeedSettings::default()).unwrap();
         let at = |s: i64| micros(s * 1_000_000).unwrap();
         let history = History::Trades {
             symbol: "BTC-USD".into(),
@@ -447,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_running_bar_is_not_a_bar() {
-        let feed = Coinbase::new(FeedSettings::default());
+        let feed = Coinbase::new(FeedSettings::default()).unwrap();
         let (from, to) = (micros(0).unwrap(), micros(120_000_000).unwrap());
         let request =
             feed.request(&History::Bars { symbol: "BTC-USD".into(), width_seconds: 60, from, to }).unwrap();

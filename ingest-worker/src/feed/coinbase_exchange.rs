@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Feed, FeedSettings, History, Message, Page, Plan, Request, TradeIds, coinbase::float,
-    coinbase::stream_error, each, from_json,
+    coinbase::stream_error, each, from_json, not_asked,
 };
 use crate::{
     error::FeedError,
@@ -150,7 +150,7 @@ impl Feed for CoinbaseExchange {
         NAME
     }
 
-    fn plan(&self) -> Option<Plan> {
+    fn plan(&self, _now: Timestamp) -> Option<Plan> {
         let mut channels = vec!["heartbeat"];
         channels.extend(self.settings.trades.then_some("matches"));
         channels.extend(self.settings.quotes.then_some("ticker"));
@@ -287,6 +287,7 @@ impl Feed for CoinbaseExchange {
                 let next = if from < *to { self.bars_request(&rest) } else { None };
                 Ok(Page { records, next })
             }
+            History::Latest { .. } => Err(not_asked()),
         }
     }
 

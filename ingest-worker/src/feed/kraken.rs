@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Feed, FeedSettings, History, Message, Page, Plan, Request, Timers, TradeIds, coinbase::float, each,
-    from_json,
+    from_json, not_asked,
 };
 use crate::{
     error::FeedError,
@@ -149,7 +149,7 @@ impl Feed for Kraken {
         NAME
     }
 
-    fn plan(&self) -> Option<Plan> {
+    fn plan(&self, _now: Timestamp) -> Option<Plan> {
         let symbols = &self.settings.symbols;
         let mut params = Vec::new();
         if self.settings.trades {
@@ -270,6 +270,7 @@ impl Feed for Kraken {
                     history: history.clone(),
                 })
             }
+            History::Latest { .. } => None,
         }
     }
 
@@ -361,6 +362,7 @@ impl Feed for Kraken {
                 // The interface gives the newest 720 bars whatever is asked: there is no second page.
                 Ok(Page { records, next: None })
             }
+            History::Latest { .. } => Err(not_asked()),
         }
     }
 
@@ -368,9 +370,13 @@ impl Feed for Kraken {
         TradeIds::Dense
     }
 
-    fn timers(&self) -> Timers {
+    fn timers(&self, _now: Timestamp) -> Timers {
         // A heartbeat comes each second when nothing else does.
-        Timers { socket_idle: Duration::from_secs(5), data_idle: Duration::from_secs(120) }
+        Timers {
+            socket_idle: Duration::from_secs(5),
+            data_idle: Duration::from_secs(120),
+            compare_every: None,
+        }
     }
 
     fn request_interval(&self) -> Duration {

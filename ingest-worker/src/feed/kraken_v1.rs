@@ -101,7 +101,7 @@ impl Feed for KrakenV1 {
         NAME
     }
 
-    fn plan(&self) -> Option<Plan> {
+    fn plan(&self, _now: Timestamp) -> Option<Plan> {
         None
     }
 

@@ -112,7 +112,7 @@ impl Feed for Yahoo {
         NAME
     }
 
-    fn plan(&self) -> Option<Plan> {
+    fn plan(&self, _now: Timestamp) -> Option<Plan> {
         None
     }
 

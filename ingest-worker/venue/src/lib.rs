@@ -4,8 +4,12 @@
 //! It is written from the vendors' descriptions and shares no code with the worker, so a misreading of one is not
 //! repeated by the other.
 
+mod alpaca;
+mod bars;
+mod rest;
 pub mod server;
 
+pub use alpaca::{KEY, SECRET};
 use chrono::{DateTime, SecondsFormat};
 
 /// One trade of the list.
@@ -29,6 +33,39 @@ pub enum Protocol {
     Coinbase,
     CoinbaseExchange,
     Kraken,
+    /// Stocks; the stream names no aggressor.
+    Alpaca,
+    AlpacaCrypto,
+    /// History alone.
+    Yahoo,
+}
+
+impl Protocol {
+    /// Name of the feed in the worker's configuration.
+    pub fn feed(self) -> &'static str {
+        match self {
+            Protocol::Coinbase => "coinbase",
+            Protocol::CoinbaseExchange => "coinbase_exchange",
+            Protocol::Kraken => "kraken",
+            Protocol::Alpaca => "alpaca",
+            Protocol::AlpacaCrypto => "alpaca_crypto",
+            Protocol::Yahoo => "yahoo",
+        }
+    }
+
+    /// Trades that fit into one frame.
+    pub fn packed(self) -> usize {
+        if self == Protocol::CoinbaseExchange { 1 } else { 8 }
+    }
+
+    /// `trade_id` of a trade as the tables have it.
+    pub fn trade_id(self, trade: &Trade) -> String {
+        match self {
+            // Unique per exchange only.
+            Protocol::Alpaca => format!("{}:{}", alpaca::EXCHANGE, trade.id),
+            _ => trade.id.to_string(),
+        }
+    }
 }
 
 /// The exchange: its trades in the order they are published.
@@ -36,10 +73,9 @@ pub enum Protocol {
 pub struct Venue {
     pub protocol: Protocol,
     pub trades: Vec<Trade>,
+    /// Whether the server publishes a quote after each frame of trades.
+    pub has_quotes: bool,
 }
-
-/// Trades of one REST page.
-const PAGE: usize = 1_000;
 
 fn rfc3339(micros: i64) -> String {
     DateTime::from_timestamp_micros(micros).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Micros, true)
@@ -103,6 +139,40 @@ impl Venue {
                     .collect();
                 format!(r#"{{"channel":"trade","type":"update","data":[{}]}}"#, items.join(","))
             }
+            Protocol::Alpaca | Protocol::AlpacaCrypto => alpaca::trades(self.protocol, trades),
+            Protocol::Yahoo => String::new(),
+        }
+    }
+
+    /// The frame that publishes the best bid and ask after `trade`: a cent below and above its price, sizes 1 and 2.
+    pub fn quote(&self, trade: &Trade, sequence: i64) -> String {
+        let (bid, ask) = quote_prices(trade);
+        let time = rfc3339(trade.micros);
+        match self.protocol {
+            Protocol::Coinbase => format!(
+                r#"{{"channel":"ticker","client_id":"","timestamp":"{time}","sequence_num":{sequence},"events":[{{"type":"update","tickers":[{{"type":"ticker","product_id":"{}","price":"{}","best_bid":"{bid}","best_bid_quantity":"1","best_ask":"{ask}","best_ask_quantity":"2"}}]}}]}}"#,
+                trade.symbol, trade.price
+            ),
+            Protocol::CoinbaseExchange => format!(
+                r#"{{"type":"ticker","sequence":{},"product_id":"{}","price":"{}","best_bid":"{bid}","best_bid_size":"1","best_ask":"{ask}","best_ask_size":"2","time":"{time}"}}"#,
+                trade.id * 7,
+                trade.symbol,
+                trade.price
+            ),
+            Protocol::Kraken => format!(
+                r#"{{"channel":"ticker","type":"update","data":[{{"symbol":"{}","bid":{bid},"bid_qty":1,"ask":{ask},"ask_qty":2,"last":{},"timestamp":"{time}"}}]}}"#,
+                trade.symbol, trade.price
+            ),
+            Protocol::Alpaca | Protocol::AlpacaCrypto => alpaca::quote(trade, &bid, &ask),
+            Protocol::Yahoo => String::new(),
+        }
+    }
+
+    /// Whether `message` asks for data, so that publication to this listener begins.
+    pub fn is_subscription(&self, message: &str) -> bool {
+        match self.protocol {
+            Protocol::Alpaca | Protocol::AlpacaCrypto => message.contains(r#""action":"subscribe""#),
+            _ => true,
         }
     }
 
@@ -131,6 +201,8 @@ impl Venue {
                     .collect()
             }
             Protocol::Kraken => vec![r#"{"channel":"heartbeat"}"#.to_owned()],
+            // The peer's pong is its only sign of life.
+            Protocol::Alpaca | Protocol::AlpacaCrypto | Protocol::Yahoo => Vec::new(),
         }
     }
 
@@ -158,88 +230,15 @@ impl Venue {
                     })
                     .collect()
             }
+            Protocol::Alpaca | Protocol::AlpacaCrypto => alpaca::acknowledge(&message),
+            Protocol::Yahoo => Vec::new(),
         }
     }
+}
 
-    /// Status and body of the answer to `GET target` while `published` trades are out.
-    pub fn answer(&self, target: &str, published: usize) -> (u16, String) {
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let parameter = |name: &str| {
-            query
-                .split('&')
-                .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, v)| v))
-        };
-        let out = &self.trades[..published];
-        match self.protocol {
-            Protocol::Coinbase if path.ends_with("/ticker") => {
-                let symbol = path.split('/').rev().nth(1).unwrap_or_default();
-                let second = |name| parameter(name).and_then(|v| v.parse::<i64>().ok());
-                let (start, end) =
-                    (second("start").unwrap_or(0), second("end").unwrap_or(i64::MAX / 1_000_000));
-                let chosen = out.iter().rev().filter(|t| t.symbol == symbol);
-                let inside = chosen.filter(|t| (start * 1_000_000..=end * 1_000_000).contains(&t.micros));
-                let items: Vec<_> = inside
-                    .take(PAGE)
-                    .map(|t| {
-                        format!(
-                            r#"{{"trade_id":"{}","product_id":"{}","price":"{}","size":"{}","time":"{}","side":"{}"}}"#,
-                            t.id,
-                            t.symbol,
-                            t.price,
-                            t.size,
-                            rfc3339(t.micros),
-                            if t.is_buy { "BUY" } else { "SELL" }
-                        )
-                    })
-                    .collect();
-                (200, format!(r#"{{"trades":[{}],"best_bid":"1","best_ask":"2"}}"#, items.join(",")))
-            }
-            Protocol::CoinbaseExchange if path.ends_with("/trades") => {
-                let symbol = path.split('/').rev().nth(1).unwrap_or_default();
-                let after = parameter("after").and_then(|v| v.parse().ok()).unwrap_or(i64::MAX);
-                let chosen = out.iter().rev().filter(|t| t.symbol == symbol && t.id < after);
-                let items: Vec<_> = chosen
-                    .take(PAGE)
-                    .map(|t| {
-                        format!(
-                            r#"{{"time":"{}","trade_id":{},"price":"{}","size":"{}","side":"{}"}}"#,
-                            rfc3339(t.micros),
-                            t.id,
-                            t.price,
-                            t.size,
-                            if t.is_buy { "sell" } else { "buy" }
-                        )
-                    })
-                    .collect();
-                (200, format!("[{}]", items.join(",")))
-            }
-            Protocol::Kraken if path.ends_with("/Trades") => {
-                let pair = parameter("pair").unwrap_or_default();
-                let since = parameter("since").and_then(|v| v.parse::<i64>().ok()).unwrap_or(0);
-                let named = |symbol: &str| symbol.replace("BTC", "XBT").replace('/', "") == pair;
-                let chosen = out.iter().filter(|t| named(&t.symbol) && t.micros * 1_000 > since);
-                let page: Vec<_> = chosen.take(PAGE).collect();
-                let items: Vec<_> = page
-                    .iter()
-                    .map(|t| {
-                        format!(
-                            r#"["{}","{}",{}.{:06},"{}","m","",{}]"#,
-                            t.price,
-                            t.size,
-                            t.micros / 1_000_000,
-                            t.micros % 1_000_000,
-                            if t.is_buy { "b" } else { "s" },
-                            t.id
-                        )
-                    })
-                    .collect();
-                let last = page.last().map_or(since, |t| t.micros * 1_000);
-                (
-                    200,
-                    format!(r#"{{"error":[],"result":{{"X{pair}":[{}],"last":"{last}"}}}}"#, items.join(",")),
-                )
-            }
-            _ => (404, "<html>not found</html>".to_owned()),
-        }
-    }
+/// Best bid and ask after a trade, to the digits of its price.
+pub fn quote_prices(trade: &Trade) -> (String, String) {
+    let cents: i64 = trade.price.replace('.', "").parse().unwrap_or(0);
+    let written = |cents: i64| format!("{}.{:02}", cents / 100, cents % 100);
+    (written(cents - 1), written(cents + 1))
 }

@@ -5,10 +5,10 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_util::{SinkExt, StreamExt};
@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::Venue;
+use crate::{KEY, Protocol, SECRET, Venue};
 
 /// What goes wrong; each counts frames (or requests) of the whole server, 0 is never.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +34,8 @@ pub struct Faults {
     pub disconnect_every: u64,
     /// Answers a request with 503, or 429 with `Retry-After`, in turn.
     pub refuse_every: u64,
+    /// Requests allowed in two seconds, as told by `X-RateLimit-*`; who asks more is refused and counted.
+    pub quota: u64,
 }
 
 /// Pace of the publication.
@@ -50,6 +52,8 @@ pub struct Server {
     published: watch::Receiver<usize>,
     total: usize,
     tasks: tokio::task::JoinSet<()>,
+    begin: Arc<watch::Sender<bool>>,
+    shared: Arc<Shared>,
 }
 
 struct Shared {
@@ -57,8 +61,37 @@ struct Shared {
     faults: Faults,
     frames: AtomicU64,
     requests: AtomicU64,
+    quota: Mutex<Quota>,
     counter: AtomicUsize,
     published: watch::Receiver<usize>,
+}
+
+/// The running period of the request limit.
+#[derive(Default)]
+struct Quota {
+    /// Seconds since 1970 at which it ends.
+    reset: u64,
+    used: u64,
+    violations: u64,
+}
+
+impl Quota {
+    /// Counts a request; what the answer says about the limit, and whether it is over it.
+    fn request(&mut self, allowed: u64) -> (String, bool) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        if now >= self.reset {
+            (self.reset, self.used) = (now + 2, 0);
+        }
+        self.used += 1;
+        let is_over = self.used > allowed;
+        self.violations += u64::from(is_over);
+        let remaining = allowed.saturating_sub(self.used);
+        let reset = self.reset;
+        let headers = format!(
+            "X-RateLimit-Limit: {allowed}\r\nX-RateLimit-Remaining: {remaining}\r\nX-RateLimit-Reset: {reset}\r\n"
+        );
+        (headers, is_over)
+    }
 }
 
 impl Server {
@@ -77,6 +110,7 @@ impl Server {
             faults,
             frames: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            quota: Mutex::default(),
             counter: AtomicUsize::new(0),
             published: published.clone(),
         });
@@ -94,16 +128,27 @@ impl Server {
             std::future::pending::<()>().await;
         });
         let begin = Arc::new(begin);
+        let (to_begin, to_share) = (Arc::clone(&begin), Arc::clone(&shared));
         tasks.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (shared, begin) = (Arc::clone(&shared), Arc::clone(&begin));
+                let (shared, begin) = (Arc::clone(&to_share), Arc::clone(&to_begin));
                 tokio::spawn(async move {
                     // A peer that is gone is the test's doing.
                     drop(serve(stream, &shared, &begin).await);
                 });
             }
         });
-        Ok(Server { address, published, total, tasks })
+        Ok(Server { address, published, total, tasks, begin, shared })
+    }
+
+    /// Begins to publish although nobody listens.
+    pub fn begin(&self) {
+        self.begin.send_replace(true);
+    }
+
+    /// Requests beyond the announced limit.
+    pub fn violations(&self) -> u64 {
+        self.shared.quota.lock().unwrap_or_else(PoisonError::into_inner).violations
     }
 
     /// Waits until every trade is out.
@@ -154,12 +199,22 @@ async fn serve(mut stream: TcpStream, shared: &Shared, begin: &watch::Sender<boo
         let target = text.split(' ').nth(1).unwrap_or("/").to_owned();
         let number = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let out = *shared.published.borrow();
+        let (limits, is_over) = match shared.faults.quota {
+            0 => (String::new(), false),
+            allowed => shared.quota.lock().unwrap_or_else(PoisonError::into_inner).request(allowed),
+        };
         let (status, extra, body) = match is_due(number, shared.faults.refuse_every) {
-            true if number.is_multiple_of(2) => (429, "Retry-After: 1\r\n", "slow down".to_owned()),
-            true => (503, "", "<html>busy</html>".to_owned()),
+            _ if !is_allowed(&text, shared.venue.protocol) => {
+                (403, limits, r#"{"message":"forbidden."}"#.to_owned())
+            }
+            _ if is_over => (429, limits, r#"{"message":"too many requests."}"#.to_owned()),
+            true if number.is_multiple_of(2) => {
+                (429, "Retry-After: 1\r\n".to_owned(), "slow down".to_owned())
+            }
+            true => (503, limits, "<html>busy</html>".to_owned()),
             false => {
                 let (status, body) = shared.venue.answer(&target, out);
-                (status, "", body)
+                (status, limits, body)
             }
         };
         let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{extra}\r\n", body.len());
@@ -168,21 +223,35 @@ async fn serve(mut stream: TcpStream, shared: &Shared, begin: &watch::Sender<boo
     }
 }
 
+/// Alpaca wants the account in the headers of every request.
+fn is_allowed(request: &str, protocol: Protocol) -> bool {
+    let has = |name: &str, value: &str| {
+        let mut headers = request.lines().filter_map(|line| line.split_once(':'));
+        headers.any(|(key, given)| key.eq_ignore_ascii_case(name) && given.trim() == value)
+    };
+    !matches!(protocol, Protocol::Alpaca | Protocol::AlpacaCrypto)
+        || (has("APCA-API-KEY-ID", KEY) && has("APCA-API-SECRET-KEY", SECRET))
+}
+
 fn is_due(number: u64, every: u64) -> bool {
     every > 0 && number.is_multiple_of(every)
 }
 
 async fn publish(stream: TcpStream, shared: &Shared, begin: &watch::Sender<bool>) -> Result<(), Failure> {
     let mut socket = tokio_tungstenite::accept_async(stream).await?;
-    let subscribe = loop {
+    loop {
         match socket.next().await {
-            Some(Ok(Message::Text(text))) => break text.to_string(),
+            Some(Ok(Message::Text(text))) => {
+                for answer in shared.venue.acknowledge(&text) {
+                    socket.send(Message::text(answer)).await?;
+                }
+                if shared.venue.is_subscription(&text) {
+                    break;
+                }
+            }
             Some(Ok(_)) => {}
             _ => return Ok(()),
         }
-    };
-    for answer in shared.venue.acknowledge(&subscribe) {
-        socket.send(Message::text(answer)).await?;
     }
     let mut published = shared.published.clone();
     // A subscription brings what is published from now on.
@@ -197,8 +266,7 @@ async fn publish(stream: TcpStream, shared: &Shared, begin: &watch::Sender<bool>
                 changed?;
                 let out = *published.borrow_and_update();
                 while sent < out {
-                    let packed = if shared.venue.protocol == crate::Protocol::CoinbaseExchange { 1 } else { 8 };
-                    let end = (sent + packed).min(out);
+                    let end = (sent + shared.venue.protocol.packed()).min(out);
                     sequence += 1;
                     let frame = shared.venue.frame(&shared.venue.trades[sent..end], sequence);
                     sent = end;
@@ -220,6 +288,10 @@ async fn publish(stream: TcpStream, shared: &Shared, begin: &watch::Sender<bool>
                         socket.feed(Message::text(frame.clone())).await?;
                     }
                     socket.feed(Message::text(frame)).await?;
+                    if let Some(trade) = shared.venue.trades.get(end - 1).filter(|_| shared.venue.has_quotes) {
+                        sequence += i64::from(shared.venue.protocol == Protocol::Coinbase);
+                        socket.feed(Message::text(shared.venue.quote(trade, sequence))).await?;
+                    }
                     if let Some(late) = held.take() {
                         socket.feed(Message::text(late)).await?;
                     }
@@ -231,7 +303,7 @@ async fn publish(stream: TcpStream, shared: &Shared, begin: &watch::Sender<bool>
                 for frame in shared.venue.heartbeat(sent, i64::try_from(counter)?, sequence + 1) {
                     socket.send(Message::text(frame)).await?;
                 }
-                sequence += i64::from(shared.venue.protocol == crate::Protocol::Coinbase);
+                sequence += i64::from(shared.venue.protocol == Protocol::Coinbase);
             }
             message = socket.next() => match message {
                 Some(Ok(Message::Text(text))) => {
