@@ -36,7 +36,8 @@ fn wrong_arguments() {
     error("kronos_predict('bars', 2, samples => 0)").is("22023", "samples must be at least 1, got 0");
     error("kronos_paths('bars', 2, paths => -1)").is("22023", "paths must be at least 1, got -1");
     error("kronos_predict('bars', 2, calibration => 'close_90')")
-        .is("42704", "calibration \"close_90\" does not exist");
+        .is("55000", "the ledger is not installed")
+        .hint("CALL kronos.install();");
     error("kronos_predict('bars', 2, model => 'kronos-fixtur')")
         .is("42704", "model \"kronos-fixtur\" does not exist")
         .hint("Did you mean \"kronos-fixture\"? See kronos.models.");
