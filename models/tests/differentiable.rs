@@ -1,4 +1,5 @@
 //! Gradients of the fused layers against finite differences and against candle's own composed operations.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in what the tests share, which clippy does not take for a test.
 
 use candle_core::{D, Device, Result, Tensor, Var};
 use kronos_models::layers::cpu::cache::HeadShape;

@@ -1,4 +1,5 @@
 //! The training regime, with a network small enough to know the answer.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in what the tests share, which clippy does not take for a test.
 
 use candle_core::{DType, Device, Tensor, Var};
 use kronos_models::ModelError;

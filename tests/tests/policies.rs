@@ -432,10 +432,8 @@ fn a_search_path_cannot_be_used_against_a_policy() {
     add(&db, "p", "");
     let mut client = db.connect();
     client
-        .batch_execute(&format!(
-            "set search_path = trap, pg_catalog, kronos; select kronos.add_forecast_policy('public.bars', 3, policy => 'q');
-             select kronos.submit('q')"
-        ))
+        .batch_execute("set search_path = trap, pg_catalog, kronos; select kronos.add_forecast_policy('public.bars', 3, policy => 'q');
+             select kronos.submit('q')")
         .unwrap();
     for policy in ["p", "q"] {
         client.batch_execute(&call(policy)).unwrap();

@@ -54,7 +54,7 @@ impl Scale {
     /// A value as the axis writes it: as many decimals as tell ticks apart, thousands grouped.
     pub fn label(&self, value: f64) -> String {
         let size = self.low.abs().max(self.high.abs());
-        if size >= 1e12 || size < 1e-6 {
+        if !(1e-6..1e12).contains(&size) {
             // Neighbouring ticks differ in one of this many digits after the first.
             let digits = (size / self.step).log10().floor().clamp(0.0, 15.0) as usize;
             return format!("{:.digits$e}", value + 0.0);

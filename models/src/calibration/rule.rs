@@ -76,8 +76,8 @@ impl Settings {
     pub fn learn(
         &self,
         series: &mut Group,
-        mut sector: Option<&mut Group>,
-        mut global: Option<&mut Group>,
+        sector: Option<&mut Group>,
+        global: Option<&mut Group>,
         step: u32,
         forecast: &Interval,
         actual: f64,
@@ -88,9 +88,7 @@ impl Settings {
         let outside = |interval: &Interval| actual < interval.lower || actual > interval.upper;
         let miss = (served.source != Source::BurnIn).then(|| outside(&served.interval));
         let newcomer = series.seen == 0;
-        for (group, own) in
-            [(Some(&mut *series), true), (sector.as_deref_mut(), false), (global.as_deref_mut(), false)]
-        {
+        for (group, own) in [(Some(&mut *series), true), (sector, false), (global, false)] {
             let Some(group) = group else { continue };
             if newcomer {
                 group.members += 1;

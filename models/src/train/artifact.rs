@@ -243,11 +243,14 @@ fn corrupt(path: &Path, reason: String) -> ModelError {
     ModelError::ArtifactCorrupt { path: path.to_path_buf(), reason }
 }
 
+/// A tensor of f32 as it is written: name, shape, values in row-major order.
+pub type NamedTensor = (String, Vec<usize>, Vec<f32>);
+
 /// The bytes of a safetensors file of f32 tensors, in the order of the list.
 ///
 /// # Errors
 /// `Backend` when a tensor's values do not fill its shape.
-pub fn safetensors(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Result<Vec<u8>> {
+pub fn safetensors(tensors: &[NamedTensor]) -> Result<Vec<u8>> {
     use safetensors::tensor::{Dtype, TensorView, serialize};
     let bytes: Vec<Vec<u8>> = tensors
         .iter()
@@ -263,7 +266,7 @@ pub fn safetensors(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Result<Vec<u8>
 }
 
 /// The tensors of a network's parameters, for [`safetensors`].
-pub fn parameters(parameters: &[super::Parameter]) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+pub fn parameters(parameters: &[super::Parameter]) -> Result<Vec<NamedTensor>> {
     let values = super::run::weights(parameters)?;
     let named = parameters.iter().zip(values);
     Ok(named

@@ -1,4 +1,5 @@
 //! N-BEATS: the training network and the forecasting one are the same, gradients are right, quantiles never cross.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in what the tests share, which clippy does not take for a test.
 
 mod files;
 mod golden;

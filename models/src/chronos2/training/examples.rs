@@ -125,7 +125,7 @@ enum Role {
 }
 
 /// Key of the stream that examples are drawn from; a run's own seed decides which windows are drawn.
-const EXAMPLES: u64 = 0x6368_726F_6E6F_73;
+const EXAMPLES: u64 = 0x0063_6872_6F6E_6F73;
 
 fn uniform(draw: u64, what: u32) -> f64 {
     Stream::from_key(EXAMPLES).uniform(draw as u32, (draw >> 32) as u32, what)
