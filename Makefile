@@ -30,8 +30,8 @@ check: setup ## formatting, lints, and the arrows between the crates
 golden: setup ## parity with the published model, on every set found; KRONOS_GOLDEN=folder adds one
 	@.ci/golden
 
-fuzz: setup ## 100,000 damaged model files and as many damaged messages
-	@export PROPTEST_CASES=100000 && $(call cargo,test) --test artifact_fuzz --test protocol_fuzz
+fuzz: setup ## 100,000 damaged model files, and as many damaged messages and frames of feeds
+	@export PROPTEST_CASES=100000 && $(call cargo,test) --test artifact_fuzz --test protocol_fuzz --test hostile_frames
 
 frames: setup ## recorded frames of venues decode to the expected trades; KRONOS_FRAMES=folder takes others
 	@export KRONOS_FRAMES=$(if $(KRONOS_FRAMES),"$(abspath $(KRONOS_FRAMES))") && $(call cargo,test) --test frames

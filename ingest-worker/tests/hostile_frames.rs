@@ -180,7 +180,9 @@ proptest! {
             let items: Vec<_> = (0..5).map(|i| trade(i, name)).collect();
             let frame = format!("{head}{}{tail}", items.join(","));
             // An id without text is no JSON at all: then the frame is quarantined whole, which the others cannot survive.
-            prop_assume!(serde_json::from_str::<serde_json::Value>(&frame).is_ok());
+            if serde_json::from_str::<serde_json::Value>(&frame).is_err() {
+                continue;
+            }
             let feed = (find(name).unwrap().build)(FeedSettings::default()).unwrap();
             let records = feed.parse(frame.as_bytes(), now()).unwrap();
             let good = records.iter().filter(|r| matches!(r, Record::Trade(t) if t.trade_id.parse::<i64>().is_ok_and(|id| (100..105).contains(&id)))).count();
