@@ -29,6 +29,11 @@ as $$
 $$;
 comment on function kronos.timescale_schema is 'Schema with the functions of TimescaleDB; NULL without it.';
 
+create function kronos.cron_timezone() returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$ select coalesce(current_setting('cron.timezone', true), 'GMT') $$;
+comment on function kronos.cron_timezone is 'Time zone of pg_cron''s schedules, which newer versions show to few roles.';
+
 create function kronos.add_forecast_policy(
   relation regclass,
   horizon int,
@@ -122,7 +127,7 @@ begin
       kronos.timescale_schema())
     into job using schedule_interval, jsonb_build_object('policy', name), start, zone;
   elsif chosen = 'pg_cron' then
-    cron_zone := coalesce(current_setting('cron.timezone', true), 'GMT');
+    cron_zone := kronos.cron_timezone();
     if zone <> cron_zone and not (zone in ('UTC', 'GMT') and cron_zone in ('UTC', 'GMT')) then
       raise exception 'pg_cron runs by time zone %, not by %', cron_zone, zone
         using errcode = 'feature_not_supported', hint = format('Pass timezone => %L; initial_start may be written in any zone.', cron_zone);
@@ -304,6 +309,7 @@ comment on function kronos.cancel is
 insert into _kronos.access (level, kind, object) values
   ('use', 'routine', 'list_series'),
   ('use', 'routine', 'scheduler'),
+  ('operate', 'routine', 'cron_timezone'),
   ('operate', 'routine', 'timescale_schema'),
   ('operate', 'routine', 'add_forecast_policy'),
   ('operate', 'routine', 'remove_forecast_policy'),

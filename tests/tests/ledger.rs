@@ -225,7 +225,7 @@ fn nothing_in_the_ledger_can_be_changed() {
         .is("55000", "cannot be changed");
     assert_eq!(db.value("select count(*) from ledger.forecasts"), "3");
     // Retention is the way out, and only that.
-    db.run("select ledger.drop_forecasts((select max(ts) + interval '10 years' from ledger.forecasts))");
+    db.run("select ledger.drop_forecasts('3000-01-01')");
     assert_eq!(db.value("select count(*) from ledger.forecasts"), "0");
     db.error("delete from ledger.forecasts").is("55000", "is append-only");
 }
