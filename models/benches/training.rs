@@ -149,7 +149,7 @@ fn main() {
             (0..n).map(|i| (uniform(row * 1000 + from + i) * 2.0 - 1.0) as f32).collect()
         };
         let variate = Variate { context: values(256, 0), future: Vec::new(), wanted: true };
-        Example { group: vec![variate], actual: vec![values(32, 500)] }
+        Example { group: vec![variate], actual: vec![values(32, 500)], weight: vec![1.0] }
     };
     let examples: Vec<Example> = (0..64).map(example).collect();
     measure("chronos2", examples.len(), network.parameters(), || {

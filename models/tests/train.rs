@@ -87,6 +87,7 @@ fn options() -> Options {
         clip: Some(1.0),
         evaluate_every: 7,
         patience: None,
+        average: None,
     }
 }
 
@@ -126,8 +127,14 @@ fn a_run_finds_the_line() {
 /// Killed in the middle twice, once between two checkpoints, and resumed: the bits of a run that was not.
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one_bitwise() {
+    for average in [None, Some(0.9)] {
+        resume(&Options { average, ..options() });
+    }
+}
+
+fn resume(options: &Options) {
     let whole = Line::new();
-    let told = train(&whole, &sampler(), &options(), None, &NeverInterrupt, &mut |_| {}).unwrap();
+    let told = train(&whole, &sampler(), options, None, &NeverInterrupt, &mut |_| {}).unwrap();
 
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::new(folder.path(), 10);
@@ -135,19 +142,19 @@ fn a_resumed_run_equals_an_uninterrupted_one_bitwise() {
         let line = Line::new();
         let interrupt = StopAfter(stop.into());
         let error =
-            train(&line, &sampler(), &options(), Some(&checkpoints), &interrupt, &mut |_| {}).unwrap_err();
+            train(&line, &sampler(), options, Some(&checkpoints), &interrupt, &mut |_| {}).unwrap_err();
         assert!(matches!(error, TrainError::Model(ModelError::Cancelled)), "{error}");
     }
     // Lost without a chance to write: the file is the one of step 40 again, three steps back.
     let saved = std::fs::read(checkpoints.path()).unwrap();
     let lost = Line::new();
     let interrupt = StopAfter(3.into());
-    train(&lost, &sampler(), &options(), Some(&checkpoints), &interrupt, &mut |_| {}).unwrap_err();
+    train(&lost, &sampler(), options, Some(&checkpoints), &interrupt, &mut |_| {}).unwrap_err();
     std::fs::write(checkpoints.path(), saved).unwrap();
 
     let resumed = Line::new();
     let mut events = Vec::new();
-    let report = train(&resumed, &sampler(), &options(), Some(&checkpoints), &NeverInterrupt, &mut |event| {
+    let report = train(&resumed, &sampler(), options, Some(&checkpoints), &NeverInterrupt, &mut |event| {
         events.push(event.clone());
     });
     let report = report.unwrap();
@@ -157,8 +164,34 @@ fn a_resumed_run_equals_an_uninterrupted_one_bitwise() {
 
     // Once more from the finished run: nothing to do, the same weights.
     let again = Line::new();
-    train(&again, &sampler(), &options(), Some(&checkpoints), &NeverInterrupt, &mut |_| {}).unwrap();
+    train(&again, &sampler(), options, Some(&checkpoints), &NeverInterrupt, &mut |_| {}).unwrap();
     assert_eq!(again.values(), whole.values());
+}
+
+/// The mean by its definition over the weights of an equal run without one.
+#[test]
+fn the_mean_of_the_weights_is_kept() {
+    let options = Options { steps: 30, evaluate_every: 30, ..options() };
+    let floats = |line: &Line| line.values().into_iter().map(f32::from_bits).collect::<Vec<_>>();
+    let line = Line::new();
+    let mut mean = floats(&line);
+    train(&line, &sampler(), &options, None, &NeverInterrupt, &mut |event| {
+        if let Event::Step { step, .. } = event {
+            let step = *step as f32;
+            let decay = ((1.0 + step) / (10.0 + step)).min(0.6);
+            let values = floats(&line);
+            mean.iter_mut()
+                .zip(values)
+                .for_each(|(mean, value)| *mean = *mean * decay + value * (1.0 - decay));
+        }
+    })
+    .unwrap();
+    let averaged = Line::new();
+    let options = Options { average: Some(0.6), ..options };
+    train(&averaged, &sampler(), &options, None, &NeverInterrupt, &mut |_| {}).unwrap();
+    let kept = floats(&averaged);
+    assert!(kept.iter().zip(&mean).all(|(kept, mean)| (kept - mean).abs() < 1e-5), "{kept:?} {mean:?}");
+    assert!(kept.iter().zip(floats(&line)).any(|(kept, last)| (kept - last).abs() > 1e-3));
 }
 
 #[test]

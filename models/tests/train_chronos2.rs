@@ -49,8 +49,11 @@ fn examples(file: &HashMap<String, Tensor>, step: usize, arcsinh: bool) -> Vec<E
             Some((_, example)) => {
                 example.group.push(variate);
                 example.actual.push(actual);
+                example.weight.push(1.0);
             }
-            None => examples.push((id, Example { group: vec![variate], actual: vec![actual] })),
+            None => {
+                examples.push((id, Example { group: vec![variate], actual: vec![actual], weight: vec![1.0] }))
+            }
         }
     }
     examples.into_iter().map(|(_, example)| example).collect()
@@ -139,6 +142,7 @@ fn rule() -> ExampleRule {
         grouped: vec![0, 1, 2, 3, 4],
         groups: 0.5,
         gaps: 0.3,
+        per_move: false,
     }
 }
 
@@ -195,4 +199,26 @@ fn overfits_one_batch() {
     }
     let last = scalar(&network.loss(&examples, 2, None).unwrap());
     assert!(last < 0.03 * first, "from {first} to {last}");
+}
+
+/// The same moves count alike however far the series has gone before: the weight makes up for the deviation.
+#[test]
+fn losses_count_in_moves() {
+    let weighed = |jump: f64| {
+        let values: Vec<f64> = (0..96)
+            .map(|row| if row < 40 { 0.0 } else { jump } + if row % 2 == 0 { 1.0 } else { -1.0 })
+            .collect();
+        let mean = values.iter().sum::<f64>() / 96.0;
+        let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 96.0).sqrt();
+        let mut panel = panel();
+        panel.series[0].times.truncate(120);
+        panel.series[0].values = vec![[values, vec![0.0; 24]].concat(); 6];
+        let rule = ExampleRule { least_context: 96, groups: 0.0, gaps: 0.0, per_move: true, ..rule() };
+        let example = rule.example(&panel, Window { series: 0, cut: 96 }, 1, 24, false);
+        assert_eq!(example.weight.len(), 1);
+        f64::from(example.weight[0]) / deviation
+    };
+    for jump in [20.0, 40.0, 80.0] {
+        assert!((weighed(jump) / weighed(30.0) - 1.0).abs() < 1e-5, "{jump}");
+    }
 }

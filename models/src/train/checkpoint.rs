@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) train_loss: (f64, u64),
     pub(super) history: Vec<(u64, f64, f64)>,
     pub(super) best_weights: Vec<Vec<f32>>,
+    /// Running mean of the weights; empty where none is taken.
+    pub(super) average: Vec<Vec<f32>>,
     /// Whether an evaluation has begun and not ended; never in a file.
     pub(super) evaluation_due: bool,
 }
@@ -53,6 +55,7 @@ impl Default for State {
             train_loss: (0.0, 0),
             history: Vec::new(),
             best_weights: Vec::new(),
+            average: Vec::new(),
             evaluation_due: false,
         }
     }
@@ -119,6 +122,7 @@ impl Checkpoints {
             ("first", first),
             ("second", second),
             ("best", state.best_weights.clone()),
+            ("average", state.average.clone()),
         ];
         let mut tensors = Vec::new();
         for (group, values) in &groups {
@@ -177,7 +181,8 @@ impl Checkpoints {
             };
             network.parameters().iter().map(read).collect()
         };
-        let state = State { best_weights: group("best")?, ..State::from(&written) };
+        let average = if options.average.is_some() { group("average")? } else { Vec::new() };
+        let state = State { best_weights: group("best")?, average, ..State::from(&written) };
         let moments = group("first")?.into_iter().zip(group("second")?).collect();
         Ok(Some(Saved { state, weights: group("weight")?, moments }))
     }
@@ -227,6 +232,7 @@ impl From<&Written> for State {
                 .map(|&(step, a, b)| (step, f64::from_bits(a), f64::from_bits(b)))
                 .collect(),
             best_weights: Vec::new(),
+            average: Vec::new(),
             evaluation_due: false,
         }
     }

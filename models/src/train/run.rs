@@ -85,6 +85,10 @@ pub struct Options {
     pub evaluate_every: u64,
     /// Evaluations in a row without a better one after which the run ends; absent: it does not.
     pub patience: Option<u32>,
+    /// Decay per step of the running mean of the weights, which is validated and kept in place of the last weights;
+    /// absent: no mean is taken. Early in a run the decay is smaller, so that the first weights are soon forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average: Option<f64>,
 }
 
 impl Default for Options {
@@ -99,6 +103,7 @@ impl Default for Options {
             clip: Some(1.0),
             evaluate_every: 100,
             patience: Some(20),
+            average: None,
         }
     }
 }
@@ -116,6 +121,9 @@ impl Options {
         }
         if let Some(clip) = self.clip.filter(|clip| clip.is_nan() || *clip <= 0.0) {
             return Err(invalid("clip", "above 0", clip));
+        }
+        if let Some(decay) = self.average.filter(|decay| !(0.0..1.0).contains(decay)) {
+            return Err(invalid("average", "at least 0 and below 1", decay));
         }
         self.optimiser.validate()?;
         self.schedule.validate()
@@ -205,6 +213,9 @@ pub fn train<T: Trainable + ?Sized>(
             observe(&Event::Resumed { step: state.step });
         }
     }
+    if options.average.is_some() && state.average.is_empty() {
+        state.average = weights(network.parameters())?;
+    }
     if state.best_weights.is_empty() {
         run.evaluate(&mut state, interrupt, observe)?;
     }
@@ -286,10 +297,35 @@ impl<T: Trainable + ?Sized> Run<'_, T> {
         let rate = self.options.schedule.rate(full, state.step, self.options.steps, &state.plateau);
         self.adam.step(parameters, &gradients, rate, clip / accumulate as f64)?;
         state.step += 1;
+        self.average(state)?;
         state.train_loss.0 += loss;
         state.train_loss.1 += 1;
         observe(&Event::Step { step: state.step, loss, rate, norm });
         Ok(())
+    }
+
+    /// Takes the weights of this step into their mean.
+    fn average(&self, state: &mut State) -> Result<()> {
+        let Some(most) = self.options.average else { return Ok(()) };
+        let step = state.step as f64;
+        let share = (1.0 - most.min((1.0 + step) / (10.0 + step))) as f32;
+        for (means, values) in state.average.iter_mut().zip(weights(self.network.parameters())?) {
+            means.iter_mut().zip(values).for_each(|(mean, value)| *mean += share * (value - *mean));
+        }
+        Ok(())
+    }
+
+    /// Validates the weights that would be kept now.
+    fn validate(&self, state: &State, interrupt: &dyn Interrupt) -> Result<Validation> {
+        let parameters = self.network.parameters();
+        if self.options.average.is_none() {
+            return self.network.validate(interrupt);
+        }
+        let last = weights(parameters)?;
+        set_weights(parameters, &state.average)?;
+        let validation = self.network.validate(interrupt);
+        set_weights(parameters, &last)?;
+        validation
     }
 
     /// Looks at the validation windows, and keeps the weights when they are the best so far.
@@ -300,7 +336,7 @@ impl<T: Trainable + ?Sized> Run<'_, T> {
         observe: &mut dyn FnMut(&Event),
     ) -> Result<()> {
         state.evaluation_due = true;
-        let validation = self.network.validate(interrupt)?;
+        let validation = self.validate(state, interrupt)?;
         state.evaluation_due = false;
         if !validation.loss.is_finite() {
             return Err(TrainError::Diverged { step: state.step, what: "validation loss" });
@@ -310,7 +346,10 @@ impl<T: Trainable + ?Sized> Run<'_, T> {
         let best = validation.loss < state.best_loss;
         if best {
             (state.best_loss, state.best_step, state.stale) = (validation.loss, state.step, 0);
-            state.best_weights = weights(self.network.parameters())?;
+            state.best_weights = match self.options.average {
+                Some(_) => state.average.clone(),
+                None => weights(self.network.parameters())?,
+            };
         } else {
             state.stale += 1;
             state.stopped = self.options.patience.is_some_and(|patience| state.stale >= patience);

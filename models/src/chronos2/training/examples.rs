@@ -14,6 +14,8 @@ pub struct Example {
     pub group: Group,
     /// The future of each variate in the same space; NaN where it is missing, empty for a covariate.
     pub actual: Vec<Vec<f32>>,
+    /// What the losses of each variate count.
+    pub weight: Vec<f32>,
 }
 
 /// How examples are made of windows.
@@ -35,6 +37,10 @@ pub struct ExampleRule {
     pub groups: f64,
     /// Share of examples of which a tenth of the history is missing.
     pub gaps: f64,
+    /// Whether losses count in units of the variate's own moves of late. Without it they count in standard deviations of
+    /// the history, in which the moves of a series that has gone far are small, and so is what is learnt of them.
+    #[serde(default)]
+    pub per_move: bool,
 }
 
 impl ExampleRule {
@@ -73,7 +79,7 @@ impl ExampleRule {
     ) -> Example {
         let (least, most) = (self.least_context as f64, self.context as f64);
         let context = (least * (most / least).powf(uniform(draw, 1))).round() as usize;
-        let mut example = Example { group: Vec::new(), actual: Vec::new() };
+        let mut example = Example { group: Vec::new(), actual: Vec::new(), weight: Vec::new() };
         let gappy = uniform(draw, 2) < self.gaps;
         let mut push = |column: usize, role: Role| {
             let mut history = window.context(panel, column, context).to_vec();
@@ -93,11 +99,9 @@ impl ExampleRule {
                 Role::Past => (Vec::new(), Vec::new()),
                 Role::Known => (future, Vec::new()),
             };
-            example.group.push(Variate {
-                context: apply(&history),
-                future: known,
-                wanted: role == Role::Target,
-            });
+            let context = apply(&history);
+            example.weight.push(if self.per_move { move_weight(&context) } else { 1.0 });
+            example.group.push(Variate { context, future: known, wanted: role == Role::Target });
             example.actual.push(actual);
         };
         if uniform(draw, 3) >= self.groups {
@@ -114,6 +118,17 @@ impl ExampleRule {
         }
         example
     }
+}
+
+/// The inverse of the mean move over the last values of a normalised history, relative to that of a random walk of 256
+/// values, whose deviation is about 6.5 moves; bounded, for a history may have stood still.
+fn move_weight(history: &[f32]) -> f32 {
+    const MOVES: usize = 32;
+    const TYPICAL: f32 = 0.12;
+    let late = &history[history.len().saturating_sub(MOVES + 1)..];
+    let moves = late.windows(2).map(|pair| (pair[1] - pair[0]).abs()).filter(|moved| !moved.is_nan());
+    let (sum, count) = moves.fold((0.0, 0.0), |(sum, count), moved| (sum + moved, count + 1.0));
+    if sum > 0.0 { (TYPICAL * count / sum).clamp(0.2, 5.0) } else { 1.0 }
 }
 
 /// What a column of a group is.

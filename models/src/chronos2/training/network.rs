@@ -204,7 +204,8 @@ impl TrainableChronos2 {
         let steps = patches * size;
         let mut actual = Vec::new();
         let mut weight = Vec::new();
-        for (variate, future) in examples.iter().flat_map(|example| example.group.iter().zip(&example.actual))
+        for ((variate, future), &counting) in
+            examples.iter().flat_map(|example| example.group.iter().zip(&example.actual).zip(&example.weight))
         {
             if future.len() > steps {
                 let (got, expected) = (future.len(), steps);
@@ -215,7 +216,7 @@ impl TrainableChronos2 {
                 let known = variate.future.get(step).is_some_and(|value| !value.is_nan());
                 let counts = !value.is_nan() && !known;
                 actual.push(if counts { value } else { 0.0 });
-                weight.push(f32::from(counts));
+                weight.push(if counts { counting } else { 0.0 });
             }
         }
         let groups: Vec<Group> = examples.iter().map(|example| example.group.clone()).collect();
