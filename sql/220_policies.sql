@@ -53,7 +53,7 @@ comment on column ledger.requests.requested_by is 'Role that asked.';
 comment on column ledger.requests.requested_at is 'When it asked.';
 comment on column ledger.requests.state is 'queued, running, done, failed or cancelled.';
 comment on column ledger.requests.run_id is 'Run that serves it; one run serves all requests that wait when it begins.';
-comment on column ledger.requests.job_id is 'Job of pg_cron that was made for the request, gone when it begins.';
+comment on column ledger.requests.job_id is 'Job of pg_cron that was made for the request, gone when the request is served.';
 comment on column ledger.requests.ended_at is 'When it was done, failed or cancelled.';
 create index if not exists requests_open_idx on ledger.requests (policy) where state in ('queued', 'running');
 

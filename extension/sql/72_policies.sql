@@ -188,18 +188,25 @@ language plpgsql
 as $$
 declare
   -- The procedure commits on its way and so has no settings of its own: names are spelt out.
-  names pg_catalog.text[];
-  name  pg_catalog.text;
+  names   pg_catalog.text[];
+  name    pg_catalog.text;
+  request pg_catalog.int8;
 begin
   perform kronos.require_ledger();
-  if config operator(pg_catalog.?) 'request_id' then
-    perform kronos.unschedule((select q.job_id from ledger.requests q
-      where q.request_id operator(pg_catalog.=) (config operator(pg_catalog.->>) 'request_id')::bigint));
+  request := (config operator(pg_catalog.->>) 'request_id')::pg_catalog.int8;
+  -- Its job fires every minute until one of these took the request up.
+  if request is not null and kronos.end_request_job(request) then
     commit;
+    return;
   end if;
   name := config operator(pg_catalog.->>) 'policy';
   if name is not null then
     call ledger.run_policy(name);
+    -- Last of all: pg_cron ends the command of a job that is removed.
+    if request is not null then
+      perform kronos.end_request_job(request);
+      commit;
+    end if;
     return;
   end if;
   names := kronos.due_policies(job_id);
@@ -244,7 +251,7 @@ begin
   if p.scheduler = 'timescaledb' then
     execute format('select %I.alter_job($1::int, next_start => now())', kronos.timescale_schema()) using p.job_id;
   elsif p.scheduler = 'pg_cron' then
-    -- It runs at the next minute and removes itself when it begins.
+    -- It runs at the next minute and removes itself at its end.
     job := cron.schedule('kronos request ' || request, '* * * * *', format('call kronos.run_policy(config => %L)',
       jsonb_build_object('policy', p.policy, 'request_id', request)));
     update ledger.requests q set job_id = job where q.request_id = request;
@@ -258,6 +265,23 @@ $$;
 comment on function kronos.submit is
   'Asks for a run of a policy at once and returns the identity of the request without waiting: a TimescaleDB job starts now, pg_cron at '
   'the next minute, else the next call of kronos.run_policy() serves it.';
+
+create function kronos.end_request_job(request_id bigint) returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  job bigint;
+begin
+  select q.job_id into job from ledger.requests q where q.request_id = end_request_job.request_id and q.state <> 'queued';
+  if not found then
+    return false;
+  end if;
+  perform kronos.unschedule(job);
+  return true;
+end
+$$;
+comment on function kronos.end_request_job is
+  'Removes the job of pg_cron that was made for a request once the request no longer waits; returns whether it does not.';
 
 create function kronos.unschedule(job bigint) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -316,5 +340,6 @@ insert into _kronos.access (level, kind, object) values
   ('operate', 'routine', 'run_policy'),
   ('operate', 'routine', 'due_policies'),
   ('operate', 'routine', 'submit'),
+  ('operate', 'routine', 'end_request_job'),
   ('operate', 'routine', 'unschedule'),
   ('operate', 'routine', 'cancel');
