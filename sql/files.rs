@@ -24,6 +24,7 @@
     ("240_calibrations.sql", include_str!("240_calibrations.sql")),
     ("245_calibration_views.sql", include_str!("245_calibration_views.sql")),
     ("250_calibration_privileges.sql", include_str!("250_calibration_privileges.sql")),
+    ("260_training.sql", include_str!("260_training.sql")),
     ("300_trading_schema.sql", include_str!("300_trading_schema.sql")),
     ("310_trading_knobs.sql", include_str!("310_trading_knobs.sql")),
     ("320_trading_positions.sql", include_str!("320_trading_positions.sql")),

@@ -33,6 +33,7 @@ set local client_min_messages = warning;
 \ir 240_calibrations.sql
 \ir 245_calibration_views.sql
 \ir 250_calibration_privileges.sql
+\ir 260_training.sql
 \ir 300_trading_schema.sql
 \ir 310_trading_knobs.sql
 \ir 320_trading_positions.sql

@@ -39,7 +39,7 @@ begin
   -- What lies ready in a schema is run and trusted by whoever installs.
   select n.nspname into chosen
   from pg_namespace n join pg_roles r on r.oid = n.nspowner
-  where n.nspname in ('market', 'market_internal', 'ledger', 'trading')
+  where n.nspname in ('market', 'market_internal', 'ledger', 'training', 'trading')
     and not r.rolsuper and r.rolname <> current_user
     and n.nspowner <> (select d.datdba from pg_database d where d.datname = current_database())
   limit 1;
@@ -71,7 +71,7 @@ end
 $$;
 comment on procedure kronos.install is
   'Makes, or brings up to date, the tables and views that hold your data, from the same files as sql/install.sql and kronos-ingest migrate. '
-  'Parts: market (instruments, ticks, bars), ledger (forecasts, policies), trading (positions, allocations). Safe to repeat; do so after '
+  'Parts: market (instruments, ticks, bars), ledger (forecasts, policies, training jobs), trading (positions, allocations). Safe to repeat; do so after '
   'adding TimescaleDB.';
 
 insert into _kronos.access (level, kind, object) values

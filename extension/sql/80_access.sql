@@ -42,6 +42,9 @@ begin
     object := item.object;
     return next;
   end loop;
+  if wanted = 3 and to_regprocedure('training.grant_to(text)') is not null then
+    call training.grant_to(role::text);
+  end if;
   if to_regprocedure('ledger.grant_to(text,text)') is not null then
     call ledger.grant_to(role::text, case when wanted = 1 then 'read' else 'write' end);
   end if;

@@ -1,4 +1,4 @@
-//! `kronos.chronos_predict()` and the front door `kronos.forecast()`.
+//! `kronos.chronos_predict()`, `kronos.nbeats_predict()` and the front door `kronos.forecast()`.
 #![allow(unsafe_code)] // #[pg_extern] expands to exported C functions
 #![allow(clippy::too_many_arguments)] // the argument lists are those of SQL
 
@@ -10,7 +10,7 @@ use crate::forecast::{self, Outcome as BarOutcome, level, quantile_levels};
 use crate::options::Source;
 use crate::relation::{Fault, Relation};
 use crate::result_set::{ResultSet, RowValues};
-use crate::series::{Arguments, Call, Forecast, Input, Outcome, SeriesModel, SeriesOptions, Variates};
+use crate::series::{Arguments, Call, Door, Forecast, Input, Outcome, SeriesModel, SeriesOptions, Variates};
 use kronos_models::baselines::Baseline;
 use kronos_models::forecast::summarise;
 use kronos_models::quantile::QuantileLevels;
@@ -60,7 +60,44 @@ fn chronos_predict(
         calibration,
         fcinfo,
     };
-    asked.columns(SeriesModel::chronos(model)?, variates, options)?;
+    asked.columns(SeriesModel::at(Door::Chronos, model)?, variates, options)?;
+    Ok(())
+}
+
+#[pg_extern(sql = false)]
+fn nbeats_predict(
+    relation: Option<Oid>,
+    targets: Option<Vec<Option<CString>>>,
+    horizon: Option<i32>,
+    series_col: Option<&CStr>,
+    time_col: Option<&CStr>,
+    only_series: Option<Vec<Option<String>>>,
+    past_covariates: Option<Vec<Option<CString>>>,
+    future_covariates: Option<Vec<Option<CString>>>,
+    as_of: Option<TimestampWithTimeZone>,
+    until: Option<TimestampWithTimeZone>,
+    interval_level: Option<f64>,
+    levels: Option<Vec<Option<f64>>>,
+    model: Option<&str>,
+    calibration: Option<&str>,
+    options: Option<JsonB>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<(), ErrorReport> {
+    let variates = variates(targets, past_covariates, future_covariates)?;
+    let asked = Asked {
+        relation,
+        series_col,
+        time_col,
+        only_series: whole("a name in only_series", only_series)?,
+        horizon,
+        as_of,
+        until,
+        level: level(interval_level)?,
+        levels: quantile_levels(levels)?,
+        calibration,
+        fcinfo,
+    };
+    asked.columns(SeriesModel::at(Door::NBeats, model)?, variates, options)?;
     Ok(())
 }
 

@@ -20,6 +20,9 @@ pub const KRONOS_NANO: &str = "kronos-nano";
 /// The model of numbers that answers where none is configured.
 pub const CHRONOS_NANO: &str = "chronos-nano";
 
+/// The N-BEATS model that answers where none is configured.
+pub const NBEATS_DAILY: &str = "nbeats-daily";
+
 /// The list, beside the models.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::options::Given;
 use kronos_models::artifact::read_config;
-use kronos_models::{chronos_bolt, chronos2};
+use kronos_models::{chronos_bolt, chronos2, nbeats};
 use serde_json::{Value, json};
 use std::path::{Component, Path, PathBuf};
 
@@ -34,6 +34,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "kronos", recognises: is_kronos, layout: kronos_layout },
     Family { name: CHRONOS2, recognises: is_chronos2, layout: chronos2_layout },
     Family { name: CHRONOS_BOLT, recognises: is_chronos_bolt, layout: chronos_bolt_layout },
+    Family { name: NBEATS, recognises: is_nbeats, layout: nbeats_layout },
 ];
 
 /// Quantiles of any columns, with covariates.
@@ -41,6 +42,9 @@ pub const CHRONOS2: &str = "chronos2";
 
 /// Quantiles of one column.
 pub const CHRONOS_BOLT: &str = "chronos_bolt";
+
+/// Quantiles of columns, each by itself; trained by kronos-train.
+pub const NBEATS: &str = nbeats::config::MODEL_TYPE;
 
 /// Longest window a model can be registered with; far above any published one, it bounds what inference allocates.
 const MAX_CONTEXT: usize = 65_536;
@@ -164,6 +168,19 @@ fn is_chronos2(config: &Value) -> bool {
 
 fn is_chronos_bolt(config: &Value) -> bool {
     is_architecture(config, "ChronosBoltModelForForecasting")
+}
+
+fn is_nbeats(config: &Value) -> bool {
+    config.get("model_type").and_then(Value::as_str) == Some(NBEATS)
+}
+
+/// A network's input has a fixed length, in values that are there: twice as many rows leave room for days without any.
+fn nbeats_layout(uri: &Path, options: &Given) -> Result<Layout> {
+    let config: nbeats::config::Config = read_config(&guc::model_dir().join(uri).join("config.json"))?;
+    let mut layout = quantile_layout(uri, options, 2 * config.context_length, &config.quantile_levels)?;
+    layout.settings["max_horizon"] = json!(config.horizon);
+    layout.files.push((uri.join("scaler.json"), None));
+    Ok(layout)
 }
 
 fn chronos2_layout(uri: &Path, options: &Given) -> Result<Layout> {

@@ -5,10 +5,10 @@
 //! extension's owner.
 
 mod built_in;
-mod family;
+pub mod family;
 mod register;
 
-pub use built_in::{CHRONOS_NANO, register_built_in};
+pub use built_in::{CHRONOS_NANO, NBEATS_DAILY, register_built_in};
 pub use register::{Registration, drop_model, register, set_alias};
 
 use crate::engine::{FilePath, ModelFiles, ModelSource};
@@ -37,6 +37,17 @@ pub struct ModelEntry {
     aliases: Vec<String>,
     settings: Value,
     files: Map<String, Value>,
+}
+
+/// Which columns a model of numbers takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// One, by itself.
+    OneTarget,
+    /// Several, each by itself.
+    Targets,
+    /// Several together, with covariates.
+    Covariates,
 }
 
 impl ModelEntry {
@@ -70,6 +81,7 @@ impl ModelEntry {
                 },
             },
             family::CHRONOS_BOLT => ModelFiles::ChronosBolt(FilePath(at(setting("model")?))),
+            family::NBEATS => ModelFiles::NBeats(FilePath(at(setting("model")?))),
             _ => ModelFiles::Kronos(KronosFiles {
                 predictor: at(setting("predictor")?),
                 tokenizer: at(setting("tokenizer")?),
@@ -81,7 +93,7 @@ impl ModelEntry {
 
     /// Longest history in rows and quantile levels of a model of numbers; `None` for a model of bars.
     pub fn quantile_model(&self) -> Result<Option<(usize, Vec<f64>)>> {
-        if !matches!(self.family.as_str(), family::CHRONOS2 | family::CHRONOS_BOLT) {
+        if !matches!(self.family.as_str(), family::CHRONOS2 | family::CHRONOS_BOLT | family::NBEATS) {
             return Ok(None);
         }
         let levels = || -> Option<Vec<f64>> {
@@ -90,9 +102,13 @@ impl ModelEntry {
         Ok(Some((self.max_context()?, levels().ok_or_else(|| self.damaged())?)))
     }
 
-    /// Whether it takes several targets and covariates.
-    pub fn is_multivariate(&self) -> bool {
-        self.family == family::CHRONOS2
+    /// Which columns it takes.
+    pub fn takes(&self) -> Takes {
+        match self.family.as_str() {
+            family::CHRONOS2 => Takes::Covariates,
+            family::NBEATS => Takes::Targets,
+            _ => Takes::OneTarget,
+        }
     }
 
     /// Adds to a missing file what the catalogue knows of it: the digest that the right file has.

@@ -4,7 +4,7 @@ mod model;
 mod options;
 mod prepare;
 
-pub use model::SeriesModel;
+pub use model::{Door, SeriesModel};
 pub use options::SeriesOptions;
 pub use prepare::{Prepared, Variates};
 

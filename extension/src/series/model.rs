@@ -2,7 +2,8 @@
 
 use super::{Call, SeriesOptions, Variates};
 use crate::calendar::Width;
-use crate::catalog::{self, ModelEntry};
+use crate::catalog::family::{CHRONOS_BOLT, CHRONOS2, NBEATS};
+use crate::catalog::{self, ModelEntry, Takes};
 use crate::engine;
 use crate::error::{Error, Result};
 use kronos_engine::message::Reading;
@@ -25,39 +26,70 @@ pub enum SeriesModel {
         context: usize,
         /// Its quantile levels, ascending.
         levels: Vec<f64>,
-        /// Whether it takes several targets and covariates.
-        multivariate: bool,
+        /// Which columns it takes.
+        takes: Takes,
     },
 }
 
-/// The alias that a NULL model of `kronos.chronos_predict()` means, unless there is only one model it could mean.
-const DEFAULT_ALIAS: &str = "chronos-default";
+/// A function that forecasts columns with models of its own kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// `kronos.chronos_predict()`.
+    Chronos,
+    /// `kronos.nbeats_predict()`.
+    NBeats,
+}
+
+impl Door {
+    /// The alias that a NULL model means, unless there is only one model it could mean.
+    fn alias(self) -> &'static str {
+        match self {
+            Self::Chronos => "chronos-default",
+            Self::NBeats => "nbeats-default",
+        }
+    }
+
+    fn admits(self, entry: &ModelEntry) -> bool {
+        match self {
+            Self::Chronos => matches!(entry.family.as_str(), CHRONOS2 | CHRONOS_BOLT),
+            Self::NBeats => entry.family == NBEATS,
+        }
+    }
+}
 
 impl SeriesModel {
     /// A registered model as a model of numbers; `None` for one of another family.
     pub fn of(entry: ModelEntry) -> Result<Option<Self>> {
         let Some((context, levels)) = entry.quantile_model()? else { return Ok(None) };
-        let multivariate = entry.is_multivariate();
-        Ok(Some(Self::Registered { entry, context, levels, multivariate }))
+        let takes = entry.takes();
+        Ok(Some(Self::Registered { entry, context, levels, takes }))
     }
 
-    /// The model that `kronos.chronos_predict()` means.
+    /// The model that a name means at a door.
     ///
     /// # Errors
-    /// 42704 and 42P08 as for any model; 0A000 for one that forecasts bars.
-    pub fn chronos(name: Option<&str>) -> Result<Self> {
+    /// 42704 and 42P08 as for any model; 0A000 for one of another kind.
+    pub fn at(door: Door, name: Option<&str>) -> Result<Self> {
         let entry = match name {
             Some(name) => catalog::resolve(Some(name))?,
-            None => match catalog::resolve(Some(DEFAULT_ALIAS)) {
-                Err(error @ Error::UndefinedModel { .. }) => unnamed()?.ok_or(error)?,
+            None => match catalog::resolve(Some(door.alias())) {
+                Err(error @ Error::UndefinedModel { .. }) => unnamed(door)?.ok_or(error)?,
                 other => other?,
             },
         };
-        let version = entry.version.clone();
-        Self::of(entry)?.ok_or_else(|| Error::Unsupported {
+        let (version, admitted) = (entry.version.clone(), door.admits(&entry));
+        let hint = match entry.family.as_str() {
+            NBEATS => {
+                "It is an N-BEATS model: use kronos.nbeats_predict(), or kronos.forecast() for any model."
+            }
+            CHRONOS2 | CHRONOS_BOLT => {
+                "It is a Chronos model: use kronos.chronos_predict(), or kronos.forecast() for any model."
+            }
+            _ => "It forecasts bars: use kronos.kronos_predict(), or kronos.forecast() for any model.",
+        };
+        Self::of(entry)?.filter(|_| admitted).ok_or_else(|| Error::Unsupported {
             what: format!("forecasting columns with model \"{version}\""),
-            hint: "It forecasts bars: use kronos.kronos_predict(), or kronos.forecast() for any model."
-                .into(),
+            hint: hint.into(),
         })
     }
 
@@ -87,13 +119,17 @@ impl SeriesModel {
 
     /// Refuses what the model cannot do, before anything is read.
     pub fn check(&self, variates: &Variates, levels: &[f64], options: &SeriesOptions) -> Result<()> {
-        let Self::Registered { entry, levels: own, multivariate, .. } = self else { return Ok(()) };
-        let variates = variates.names().count();
-        if !multivariate && (variates > 1 || options.cross_learning.is_some()) {
+        let Self::Registered { entry, levels: own, takes, .. } = self else { return Ok(()) };
+        let (columns, targets) = (variates.names().count(), variates.targets.len());
+        let (what, refused) = match takes {
+            Takes::Covariates => ("", false),
+            Takes::Targets => ("covariates", columns > targets || options.cross_learning.is_some()),
+            Takes::OneTarget => ("more than one column", columns > 1 || options.cross_learning.is_some()),
+        };
+        if refused {
             return Err(Error::Unsupported {
-                what: format!("more than one column with model \"{}\"", entry.version),
-                hint: "It forecasts one column by itself; Chronos-2 models take several and covariates."
-                    .into(),
+                what: format!("{what} with model \"{}\"", entry.version),
+                hint: "It forecasts a column by itself; Chronos-2 models take several and covariates.".into(),
             });
         }
         let (first, last) = (own.first().copied().unwrap_or(0.0), own.last().copied().unwrap_or(1.0));
@@ -144,18 +180,15 @@ impl SeriesModel {
     }
 }
 
-/// The only registered model of numbers.
-fn unnamed() -> Result<Option<ModelEntry>> {
+/// The only model of a kind that was registered, or the built-in one where none was.
+fn unnamed(door: Door) -> Result<Option<ModelEntry>> {
     let known = catalog::entries()?;
-    let mut found = Vec::new();
-    for entry in known.iter().filter(|entry| !entry.built_in) {
-        if entry.quantile_model()?.is_some() {
-            found.push(entry.clone());
-        }
-    }
-    Ok(match found.len() {
-        0 => catalog::built_in(&known, catalog::CHRONOS_NANO),
-        1 => found.pop(),
+    let admitted = known.iter().filter(|entry| !entry.built_in && door.admits(entry));
+    let mut found: Vec<ModelEntry> = admitted.cloned().collect();
+    Ok(match (found.len(), door) {
+        (0, Door::Chronos) => catalog::built_in(&known, catalog::CHRONOS_NANO),
+        (0, Door::NBeats) => catalog::built_in(&known, catalog::NBEATS_DAILY),
+        (1, _) => found.pop(),
         _ => None,
     })
 }

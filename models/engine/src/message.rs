@@ -73,7 +73,9 @@ impl ModelSource {
             ModelFiles::Chronos2 { model, adapter } => {
                 adapter.iter().chain([model]).map(|FilePath(path)| path.as_path()).collect()
             }
-            ModelFiles::ChronosBolt(FilePath(model)) => vec![model.as_path()],
+            ModelFiles::ChronosBolt(FilePath(model)) | ModelFiles::NBeats(FilePath(model)) => {
+                vec![model.as_path()]
+            }
         };
         directories.into_iter().chain(self.checksums.iter().map(|(FilePath(path), _)| path.as_path()))
     }
@@ -93,6 +95,8 @@ pub enum ModelFiles {
     },
     /// Quantiles of one column.
     ChronosBolt(FilePath),
+    /// Quantiles of columns, each by itself.
+    NBeats(FilePath),
 }
 
 impl ModelFiles {

@@ -14,6 +14,7 @@ use kronos_models::chronos_bolt::ChronosBolt;
 use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
 use kronos_models::error::{ModelError, Result};
 use kronos_models::interrupt::Interrupt;
+use kronos_models::nbeats::NBeats;
 use kronos_models::series::{QuantileForecast, SeriesRequest};
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,6 +36,7 @@ const TOKENS: usize = 4096;
 pub(crate) enum QuantileModel {
     Chronos2(Box<Chronos2>),
     ChronosBolt(Box<ChronosBolt>),
+    NBeats(Box<NBeats>),
 }
 
 impl QuantileModel {
@@ -48,6 +50,9 @@ impl QuantileModel {
             ModelFiles::ChronosBolt(FilePath(model)) => {
                 Ok(Self::ChronosBolt(Box::new(ChronosBolt::load(model, &Device::Cpu)?)))
             }
+            ModelFiles::NBeats(FilePath(model)) => {
+                Ok(Self::NBeats(Box::new(NBeats::load(model, &Device::Cpu)?)))
+            }
             ModelFiles::Kronos(_) => {
                 Err(ModelError::Unsupported { family: "kronos", capability: "quantiles of columns".into() })
             }
@@ -58,6 +63,7 @@ impl QuantileModel {
         match self {
             Self::Chronos2(model) => model.memory_bytes(),
             Self::ChronosBolt(model) => model.memory_bytes(),
+            Self::NBeats(model) => model.memory_bytes(),
         }
     }
 
@@ -73,6 +79,7 @@ impl QuantileModel {
                 let patch = config.chronos_config.input_patch_size;
                 (config.d_ff, config.d_model.max(config.num_heads * config.d_kv), patch)
             }
+            Self::NBeats(model) => return model.working_bytes(requests),
         };
         let tokens = |request: &SeriesRequest| variates(request) * (values_each(request) / patch + 2);
         let tokens = requests.iter().map(tokens).max().unwrap_or(0).max(TOKENS);
@@ -96,6 +103,7 @@ impl QuantileModel {
                 model.forecast(requests, &options, interrupt)
             }
             Self::ChronosBolt(model) => model.forecast(requests, interrupt),
+            Self::NBeats(model) => model.forecast(requests, interrupt),
         }
     }
 }

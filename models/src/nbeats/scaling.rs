@@ -93,28 +93,19 @@ impl Scaler {
         &self.head
     }
 
-    /// Scales the newest values of a history; a missing one is the one before it.
+    /// Scales the newest values of a history that are there; a step over missing ones counts as one, as weekends do.
     ///
     /// # Errors
-    /// [`ModelError::ContextTooShort`] when fewer values are there than the context has places, counted from the first
-    /// that is not missing; [`ModelError::InvalidParameter`] for a value that has no logarithm.
+    /// [`ModelError::ContextTooShort`] when fewer values are there than the context has places,
+    /// [`ModelError::InvalidParameter`] for a value that has no logarithm.
     pub fn scale(&self, history: &[f64]) -> Result<Scaled> {
-        let newest = &history[history.len().saturating_sub(self.context)..];
-        let present = newest.iter().filter(|value| !value.is_nan()).count();
-        let first = newest.iter().position(|value| !value.is_nan());
-        let short = ModelError::ContextTooShort { needed: self.context, got: present };
-        if newest.len() < self.context || first != Some(0) {
-            return Err(short);
+        let present = || history.iter().rev().filter(|value| !value.is_nan());
+        let mut values: Vec<f64> =
+            present().take(self.context).map(|&value| self.transformed(value)).collect::<Result<_>>()?;
+        if values.len() < self.context {
+            return Err(ModelError::ContextTooShort { needed: self.context, got: values.len() });
         }
-        let mut values = Vec::with_capacity(self.context);
-        for &value in newest {
-            let value = if value.is_nan() {
-                values.last().copied().unwrap_or(value)
-            } else {
-                self.transformed(value)?
-            };
-            values.push(value);
-        }
+        values.reverse();
         let changes = || values.windows(2).map(|pair| pair[1] - pair[0]);
         let mean_square = changes().map(|change| change * change).sum::<f64>() / (values.len() - 1) as f64;
         let loc = values[values.len() - 1];

@@ -102,11 +102,6 @@ impl Checkpoints {
         }
     }
 
-    pub(super) fn check_identity<T: Trainable + ?Sized>(&self, network: &T, options: &Options) -> Result<()> {
-        // Computed once before hours of training, so that a run whose options cannot be written fails at once.
-        identity(network, options).map(|_| ())
-    }
-
     pub(super) fn save<T: Trainable + ?Sized>(
         &self,
         network: &T,

@@ -9,6 +9,7 @@
 pub mod artifact;
 pub mod checkpoint;
 pub mod error;
+pub mod evaluate;
 pub mod leakage;
 pub mod loss;
 pub mod noise;

@@ -207,7 +207,6 @@ pub fn train<T: Trainable + ?Sized>(
         Run { network, sampler, options, adam: AdamW::new(options.optimiser, network.parameters())? };
     let mut state = State::default();
     if let Some(checkpoints) = checkpoints {
-        checkpoints.check_identity(network, options)?;
         if let Some(saved) = checkpoints.load(network, options)? {
             state = saved.restore(network.parameters(), &mut run.adam)?;
             observe(&Event::Resumed { step: state.step });

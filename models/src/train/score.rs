@@ -1,11 +1,7 @@
-//! Scores of quantile forecasts over windows, with naive baselines on the same windows beside them.
+//! Scores of quantile forecasts.
 
-use super::error::Result;
+pub use super::evaluate::baselines;
 use super::loss::pinball_of;
-use super::panel::Panel;
-use super::window::Window;
-use crate::baselines::Baseline;
-use crate::series::SeriesRequest;
 use serde::{Deserialize, Serialize};
 
 /// What a number of a forecast is compared in.
@@ -24,6 +20,14 @@ impl Unit {
         match self {
             Self::LogReturn => (value / last).ln(),
             Self::Change => value - last,
+        }
+    }
+
+    /// A forecast value in this unit; one below zero, where there is no logarithm, as low as can be told.
+    pub fn of_forecast(self, value: f64, last: f64) -> f64 {
+        match self {
+            Self::LogReturn => self.of(value.max(last * 1e-6), last),
+            Self::Change => self.of(value, last),
         }
     }
 }
@@ -127,42 +131,6 @@ impl Scorer {
     }
 }
 
-/// The naive baselines on the same windows.
-///
-/// # Units
-/// `season`: rows after which a pattern returns.
-/// # Errors
-/// What a baseline says of a window; windows of positive values without gaps always work.
-pub fn baselines(
-    panel: &Panel,
-    windows: &[Window],
-    (column, context, horizon): (usize, usize, usize),
-    season: usize,
-    levels: &[f64],
-    unit: Unit,
-) -> Result<Vec<(&'static str, Score)>> {
-    let mut scores = Vec::new();
-    for baseline in Baseline::ALL {
-        let mut scorer = Scorer::new(levels);
-        for window in windows {
-            let history = window.context(panel, column, context);
-            let last = history[history.len() - 1];
-            let request = SeriesRequest::univariate(history.to_vec(), horizon);
-            let forecast = baseline.forecast(&request, season, levels)?;
-            for (step, &value) in window.future(panel, column, horizon).iter().enumerate() {
-                // A walk without a floor may fall below zero, where there is no logarithm: as low as can be told.
-                let quantile = |level: usize| match (unit, forecast.values[0][level][step]) {
-                    (Unit::LogReturn, value) => unit.of(value.max(last * 1e-6), last),
-                    (Unit::Change, value) => unit.of(value, last),
-                };
-                scorer.add(quantile, unit.of(value, last));
-            }
-        }
-        scores.push((baseline.name(), scorer.score()));
-    }
-    Ok(scores)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,21 +149,5 @@ mod tests {
         assert_eq!((score.n, score.mae, score.coverage, score.width), (2, 1.0, 0.5, 3.5));
         assert_eq!(score.directional_accuracy, Some(1.0));
         assert_eq!(scorer.loss_name(), "wql3");
-    }
-
-    #[test]
-    fn the_naive_baseline_has_no_direction_and_the_error_of_the_returns() {
-        let values: Vec<f64> = (0..60).map(|i| 100.0 * 1.01f64.powi(i)).collect();
-        let series =
-            super::super::PanelSeries { name: "a".into(), times: (0..60).collect(), values: vec![values] };
-        let panel = Panel { columns: vec!["close".into()], series: vec![series] };
-        let windows = [Window { series: 0, cut: 50 }];
-        let scores = baselines(&panel, &windows, (0, 40, 2), 5, &[0.05, 0.5, 0.95], Unit::LogReturn).unwrap();
-        let (name, naive) = &scores[0];
-        assert_eq!((*name, naive.directional_accuracy), ("naive", None));
-        assert!((naive.mae - 1.5 * 1.01f64.ln()).abs() < 1e-12);
-        assert!(
-            scores.iter().any(|(name, score)| *name == "drift" && score.directional_accuracy == Some(1.0))
-        );
     }
 }

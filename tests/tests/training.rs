@@ -1,0 +1,292 @@
+//! `kronos.train_model` from the call to a model that forecasts, run by `kronos-train work`; and `kronos.nbeats_predict`.
+#![allow(clippy::expect_used, clippy::unwrap_used)] // the functions that tests share
+
+use kronos_tests::{Cluster, Database, project_root};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A network small enough to be trained in a second.
+const TINY: &str = r#"'{"model": {"context_length": 10, "horizon": 3, "holdout_stride": 20,
+    "stacks": [{"kind": "generic", "blocks": 1, "layers": 1, "width": 8}]},
+    "train": {"steps": STEPS, "batch": 8, "evaluate_every": 20}, "licence": "none", "rank": {"top": 2}}'"#;
+
+fn options(steps: u64) -> String {
+    TINY.replace("STEPS", &steps.to_string())
+}
+
+/// A database with the tables of `sql/` and daily bars of three symbols over 900 days.
+fn database(test: &str) -> Database {
+    let db = Database::new(test);
+    db.run("call kronos.install()");
+    db.run(
+        "create table bars (symbol text, ts timestamptz, close float8, note text, primary key (symbol, ts));
+         insert into bars
+         select s, timestamptz '2021-01-01 00:00+00' + i * interval '1 day',
+                100 * exp(0.1 * sin(i * 0.05 * ascii(s)) + 0.01 * ((i * 7919 + ascii(s) * 104729) % 101 - 50) / 50.0)
+         from unnest('{A,B,C}'::text[]) s, generate_series(0, 899) i;",
+    );
+    db
+}
+
+/// A role that may train, and read the bars.
+fn trainer(db: &Database) -> String {
+    let role = db.role("trainer");
+    db.run(&format!("select kronos.grant_access('{role}', 'admin'); grant select on bars to {role}"));
+    role
+}
+
+fn worker(db: &Database) -> Command {
+    let mut command = Command::new(project_root().join("target/release/kronos-train"));
+    command
+        .args(["work", "--once", "--threads", "1"])
+        .env("KRONOS_DATABASE_URL", Cluster::get().connection_string(db.name()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn work(db: &Database) {
+    let output = worker(db).output().expect("the program can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What jobs leave in the model directory, removed at the end of the test.
+struct Trained(Vec<PathBuf>);
+
+impl Trained {
+    fn of(db: &Database, jobs: &[&str]) -> Self {
+        let base = PathBuf::from(db.value("show kronos.model_dir")).join("trained");
+        Self(jobs.iter().map(|job| base.join(job)).collect())
+    }
+}
+
+impl Drop for Trained {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // A job that came to nothing has left nothing.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// Jobs of different databases share the model directory: numbers of their own for this one.
+fn number_jobs_from(db: &Database, first: u32) {
+    db.run(&format!("alter table training.jobs alter column job_id restart with {first}"));
+}
+
+#[test]
+fn a_job_becomes_a_model_that_forecasts() {
+    let db = database("train_model_end_to_end");
+    number_jobs_from(&db, 1001);
+    let role = trainer(&db);
+    let mut client = db.connect_as(&role);
+    let mut value = |sql: &str| -> String {
+        client
+            .query_one(sql, &[])
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+            .get::<_, Option<String>>(0)
+            .unwrap_or_default()
+    };
+    let call =
+        format!("select kronos.train_model('tiny', 'nbeats', 'bars', '{{close}}', {})::text", options(60));
+    let job = value(&call);
+    let _trained = Trained::of(&db, &[&job]);
+    assert_eq!(value("select state from kronos.training_jobs"), "queued");
+    work(&db);
+
+    let told =
+        value("select concat_ws(' ', state, step, steps, message, sqlstate) from kronos.training_jobs");
+    assert!(told.starts_with("done ") && told.ends_with(" 60"), "{told}");
+    let version = value("select model_version from kronos.training_jobs");
+    assert!(version.starts_with("tiny@"), "{version}");
+    assert_eq!(
+        value(&format!("select family || ' ' || license from kronos.models where version = '{version}'")),
+        "nbeats none"
+    );
+    // The last training row is followed by the purge and 365 days of hold-out.
+    assert_eq!(value("select train_cutoff::text from kronos.models"), "2022-06-15");
+    let log = value("select string_agg(message, '|' order by line) from kronos.training_log");
+    assert!(log.starts_with("2700 rows of 3 series|step 0: ") && log.contains("validation loss"), "{log}");
+    assert_eq!(
+        value(
+            "select count(*) || ' ' || min(n) || ' ' || max(rank) from kronos.rank_best_fit where days = 30"
+        ),
+        "2 30 2"
+    );
+
+    let forecasts = format!(
+        "select count(*) filter (where status is null and lower <= forecast and forecast <= upper)::text
+         from kronos.nbeats_predict('bars', '{{close}}', 3, model => '{version}')"
+    );
+    assert_eq!(value(&forecasts), "9");
+    let front = format!(
+        "select count(*)::text from (
+           (select series, step, forecast, lower, upper from kronos.nbeats_predict('bars', '{{close}}', 3))
+           except
+           (select series, step, forecast, lower, upper from kronos.forecast('{version}', 'bars', '{{close}}', 3))) d"
+    );
+    assert_eq!(value(&front), "0");
+
+    let other = trainer(&db);
+    let seen: i64 =
+        db.connect_as(&other).query_one("select count(*) from kronos.training_jobs", &[]).unwrap().get(0);
+    assert_eq!(seen, 0);
+}
+
+/// The numbers of one series do not depend on the others, nor on rows after `as_of`; what cannot be done is said.
+#[test]
+fn nbeats_predict_keeps_the_promises_of_every_forecast() {
+    let db = database("nbeats_predict");
+    number_jobs_from(&db, 2001);
+    db.run(&format!("select kronos.train_model('tiny', 'nbeats', 'bars', '{{close}}', {})", options(20)));
+    let _trained = Trained::of(&db, &["2001"]);
+    work(&db);
+    assert_eq!(db.value("select coalesce(message, state) from training.jobs"), "done");
+    let call = |more: &str| {
+        format!(
+            "select series, ts, step, forecast, lower, upper, status from kronos.nbeats_predict('bars', '{{close}}', 3{more}) order by 1, 3"
+        )
+    };
+    let all = db.rows(&call(""));
+    assert_eq!(db.rows(&call(", only_series => '{B}'")), all[3..6]);
+    let before = db.rows(&call(", as_of => '2023-01-01'"));
+    db.run("update bars set close = close * 2 + 1 where ts >= '2023-01-01'");
+    assert_eq!(db.rows(&call(", as_of => '2023-01-01'")), before);
+    // Two columns are two forecasts.
+    db.run("alter table bars add column twice float8; update bars set twice = close");
+    let both = "select count(*) from kronos.nbeats_predict('bars', '{close,twice}', 3) a
+                join kronos.nbeats_predict('bars', '{close}', 3) b using (series, step) where a.forecast = b.forecast";
+    assert_eq!(db.value(both), "18");
+    db.run("delete from bars where symbol = 'C' and ts > '2021-01-05'");
+    assert_eq!(
+        db.value("select status from kronos.nbeats_predict('bars', '{close}', 3, only_series => '{C}')"),
+        "short_history"
+    );
+
+    let refused = |sql: &str| db.error(&format!("select * from {sql}"));
+    refused("kronos.nbeats_predict('bars', '{close}', 4)").is("22023", "horizon");
+    refused("kronos.nbeats_predict('bars', '{close}', 3, past_covariates => '{twice}')")
+        .is("0A000", "covariates");
+    refused("kronos.nbeats_predict('bars', '{close}', 3, level => 0.99)").is("22023", "quantile level");
+    refused("kronos.nbeats_predict('bars', '{close}', 3, model => 'nonsense')").is("42704", "does not exist");
+    refused("kronos.chronos_predict('bars', '{close}', 3, model => 'tiny')")
+        .is("0A000", "")
+        .hint("nbeats_predict");
+}
+
+/// The child, ended with the test even when the test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits for a job to have done a step; the test's time limit is the limit.
+fn wait_for_a_step(db: &Database, running: &mut Running) {
+    let mut client = db.connect();
+    while client
+        .query_one("select coalesce(max(step), 0) from training.jobs where state = 'running'", &[])
+        .unwrap()
+        .get::<_, i64>(0)
+        < 1
+    {
+        assert!(running.0.try_wait().unwrap().is_none(), "the worker ended early");
+    }
+}
+
+#[test]
+fn a_job_can_be_cancelled_and_a_killed_worker_is_replaced() {
+    let db = database("train_model_cancel");
+    number_jobs_from(&db, 3001);
+    let role = trainer(&db);
+    let mut client = db.connect_as(&role);
+    let endless = options(100_000_000).replace("\"steps\"", "\"patience\": 1000000, \"steps\"");
+    client
+        .execute(&format!("select kronos.train_model('tiny', 'nbeats', 'bars', '{{close}}', {endless})"), &[])
+        .unwrap();
+    let _trained = Trained::of(&db, &["3001"]);
+
+    // Killed: the job stays where it is, and the next worker takes it.
+    let mut first = Running(worker(&db).spawn().unwrap());
+    wait_for_a_step(&db, &mut first);
+    drop(first);
+    assert_eq!(db.value("select state from training.jobs"), "running");
+
+    let mut second = Running(worker(&db).spawn().unwrap());
+    wait_for_a_step(&db, &mut second);
+    let cancel = |client: &mut postgres::Client| -> bool {
+        client.query_one("select kronos.cancel_training(3001)", &[]).unwrap().get(0)
+    };
+    let stranger = trainer(&db);
+    assert!(!cancel(&mut db.connect_as(&stranger)), "only its own job can be cancelled by a role");
+    assert!(cancel(&mut client));
+    assert!(second.0.wait().unwrap().success());
+    assert_eq!(db.value("select state || coalesce(model_version, '') from training.jobs"), "cancelled");
+    assert!(!cancel(&mut client), "it has ended");
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_at_once() {
+    let db = database("train_model_errors");
+    let role = trainer(&db);
+    let mut client = db.connect_as(&role);
+    let mut refused =
+        |arguments: &str| db.error_in(&mut client, &format!("select kronos.train_model({arguments})"));
+    refused("'m', 'oracle', 'bars', '{close}'").is("0A000", "family \"oracle\"").hint("nbeats");
+    refused("'m', 'nbeats', 'bars', '{px}'").is("42703", "column \"px\" of \"public.bars\"");
+    refused("'m', 'nbeats', 'bars', '{note}'").is("42804", "has type text");
+    refused("'m', 'nbeats', 'bars', '{}'").is("22023", "targets");
+    refused("'../m', 'nbeats', 'bars', '{close}'").is("22023", "name must be");
+    refused("'m', 'nbeats', 'bars', '{close}', '{\"stepps\": 1}'")
+        .is("22023", "unrecognized option \"stepps\"")
+        .hint("train");
+    refused("'m', 'nbeats', null, '{close}'").is("22004", "must not be null");
+    db.run(&format!("revoke select on bars from {role}"));
+    refused("'m', 'nbeats', 'bars', '{close}'").is("42501", "permission denied");
+    // A role of another level has no such function.
+    let user = db.role("user");
+    db.run(&format!("select kronos.grant_access('{user}', 'use'); grant select on bars to {user}"));
+    let call = "select kronos.train_model('m', 'nbeats', 'bars', '{close}')";
+    db.error_in(&mut db.connect_as(&user), call).is("42501", "train_model");
+    // Nobody asks in the name of another.
+    let forged = format!(
+        "insert into training.jobs (name, family, relation, targets, requested_by) values ('m', 'nbeats', 'bars', '{{close}}', '{user}')"
+    );
+    db.error_in(&mut db.connect_as(&role), &forged).is("42501", "");
+}
+
+#[test]
+fn a_job_that_fails_says_why() {
+    let db = database("train_model_failures");
+    number_jobs_from(&db, 4001);
+    let role = trainer(&db);
+    let _trained = Trained::of(&db, &["4001", "4002", "4003"]);
+    let mut client = db.connect_as(&role);
+    let mut ask = |relation: &str, options: &str| {
+        client
+            .execute(
+                &format!("select kronos.train_model('m', 'nbeats', '{relation}', '{{close}}', {options})"),
+                &[],
+            )
+            .unwrap();
+    };
+    ask("bars", "'{\"train\": {\"stepps\": 1}}'");
+    db.run("create table short as select * from bars where ts < '2021-02-01'");
+    db.run(&format!("grant select on short to {role}"));
+    ask("short", &options(20));
+    // What a view calls could set the role back to that of the worker.
+    db.run(&format!("create view seen as select * from bars; grant select on seen to {role}"));
+    ask("seen", &options(20));
+    work(&db);
+    let rows = db.rows("select state, message from training.jobs order by job_id");
+    let expected = ["stepps", "no training windows", "superuser"];
+    for (row, expected) in rows.iter().zip(expected) {
+        assert!(
+            row[0].as_deref() == Some("failed") && row[1].as_deref().unwrap().contains(expected),
+            "{row:?}"
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! Showing how far a run is, on a terminal or line by line.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use kronos_models::train::{Event, Progress};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// Where a run's events go.
+pub trait Watcher {
+    /// Takes an event, with the time that is left where it can be told.
+    fn event(&mut self, event: &Event, left: Option<Duration>);
+
+    /// Takes a line for people.
+    fn say(&mut self, line: &str);
+}
+
+/// Gives events the time, which the training loop does not know.
+pub struct Timed<'w> {
+    watcher: &'w mut dyn Watcher,
+    progress: Progress,
+    started: Instant,
+    left: Option<Duration>,
+}
+
+impl<'w> Timed<'w> {
+    /// Watches a run of `steps` steps from now on.
+    pub fn new(watcher: &'w mut dyn Watcher, steps: u64) -> Self {
+        Self { watcher, progress: Progress::new(steps), started: Instant::now(), left: None }
+    }
+
+    /// Takes an event of the loop.
+    pub fn event(&mut self, event: &Event) {
+        if let Event::Step { step, .. } | Event::Resumed { step } = event {
+            self.left = self.progress.note(*step, self.started.elapsed());
+        }
+        self.watcher.event(event, self.left);
+    }
+}
+
+/// A bar on a terminal, and a line per evaluation.
+pub struct Terminal {
+    bar: ProgressBar,
+}
+
+impl Terminal {
+    /// A bar of `steps` steps; none where standard error is no terminal.
+    pub fn new(steps: u64) -> Self {
+        let bar =
+            if std::io::stderr().is_terminal() { ProgressBar::new(steps) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
+            bar.set_style(style);
+        }
+        Self { bar }
+    }
+}
+
+impl Watcher for Terminal {
+    fn event(&mut self, event: &Event, left: Option<Duration>) {
+        match event {
+            Event::Step { step, loss, .. } => {
+                self.bar.set_position(*step);
+                let left = left.map_or_else(String::new, |left| format!(", {} left", short(left)));
+                self.bar.set_message(format!("loss {loss:.5}{left}"));
+            }
+            other => {
+                if let Some(line) = line(other, left) {
+                    self.say(&line);
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+}
+
+/// What is said of an event; nothing of single steps and checkpoints.
+pub fn line(event: &Event, left: Option<Duration>) -> Option<String> {
+    match event {
+        Event::Resumed { step } => Some(format!("resumed after step {step}")),
+        Event::Evaluated(evaluation) => {
+            let scores = evaluation.validation.scores.iter();
+            let scores: String = scores.map(|(name, value)| format!(" {name} {value:.5}")).collect();
+            let left = left.map_or_else(String::new, |left| format!(", {} left", short(left)));
+            Some(format!(
+                "step {}: training loss {:.5}, validation loss {:.5}{scores}{}{left}",
+                evaluation.step,
+                evaluation.train_loss,
+                evaluation.validation.loss,
+                if evaluation.best { ", best" } else { "" },
+            ))
+        }
+        Event::Step { .. } | Event::Checkpointed { .. } => None,
+    }
+}
+
+/// A duration in its two largest units.
+fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}

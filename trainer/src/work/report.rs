@@ -1,0 +1,99 @@
+//! Telling the database how far a job is, and hearing from it whether the job is to stop.
+
+use crate::error::Result;
+use crate::progress::{Watcher, line};
+use kronos_models::train::Event;
+use postgres::Client;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Time between two reports of progress.
+const PACE: Duration = Duration::from_millis(500);
+
+/// Writes what a job does into its row and its messages.
+pub(super) struct Reporter<'a> {
+    client: Client,
+    job_id: i64,
+    cancel: &'a AtomicBool,
+    lost: &'a AtomicBool,
+    told: Option<Instant>,
+    best: Option<f64>,
+}
+
+impl<'a> Reporter<'a> {
+    /// Reports of a job; hears at once whether it is to stop.
+    pub(super) fn new(
+        client: Client,
+        job_id: i64,
+        cancel: &'a AtomicBool,
+        lost: &'a AtomicBool,
+    ) -> Result<Self> {
+        let mut reporter = Self { client, job_id, cancel, lost, told: None, best: None };
+        let sql = "select cancel_requested from training.jobs where job_id = $1";
+        let row = reporter.client.query_one(sql, &[&job_id])?;
+        cancel.store(row.get(0), Ordering::Relaxed);
+        Ok(reporter)
+    }
+
+    /// Says how many steps there are at most.
+    pub(super) fn steps(&mut self, steps: u64) -> Result<()> {
+        let sql = "update training.jobs set steps = $2 where job_id = $1";
+        self.client.execute(sql, &[&self.job_id, &(steps as i64)])?;
+        Ok(())
+    }
+
+    fn progress(&mut self, step: u64, loss: f64, left: Option<Duration>) -> Result<()> {
+        let seconds = left.map(|left| left.as_secs_f64());
+        let row = self.client.query_one(
+            "update training.jobs set step = $2, train_loss = $3, validation_loss = $4,
+                    remaining = $5::float8 * interval '1 second', updated_at = clock_timestamp()
+             where job_id = $1 returning cancel_requested",
+            &[&self.job_id, &(step as i64), &loss, &self.best, &seconds],
+        )?;
+        if row.get(0) {
+            self.cancel.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, text: &str) -> Result<()> {
+        self.client.execute(
+            "insert into training.messages (job_id, line, message)
+             select $1, coalesce(max(line), 0) + 1, $2 from training.messages where job_id = $1",
+            &[&self.job_id, &text],
+        )?;
+        Ok(())
+    }
+
+    /// Without the server nobody can be told anything: the run stops at its next step, and a later worker goes on.
+    fn heed(&self, told: Result<()>) {
+        if told.is_err() {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Watcher for Reporter<'_> {
+    fn event(&mut self, event: &Event, left: Option<Duration>) {
+        if let Event::Evaluated(evaluation) = event
+            && evaluation.best
+        {
+            self.best = Some(evaluation.validation.loss);
+        }
+        if let Event::Step { step, loss, .. } = event
+            && self.told.is_none_or(|told| told.elapsed() >= PACE)
+        {
+            self.told = Some(Instant::now());
+            let told = self.progress(*step, *loss, left);
+            self.heed(told);
+        }
+        if let Some(line) = line(event, left) {
+            self.say(&line);
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        let told = self.message(line);
+        self.heed(told);
+    }
+}
