@@ -176,7 +176,7 @@ fn is_nbeats(config: &Value) -> bool {
 
 /// A network's input has a fixed length, in values that are there: twice as many rows leave room for days without any.
 fn nbeats_layout(uri: &Path, options: &Given) -> Result<Layout> {
-    let config: nbeats::config::Config = read_config(&guc::model_dir().join(uri).join("config.json"))?;
+    let config: nbeats::config::Config = read_config(&guc::model_path(uri).join("config.json"))?;
     let mut layout = quantile_layout(uri, options, 2 * config.context_length, &config.quantile_levels)?;
     layout.settings["max_horizon"] = json!(config.horizon);
     layout.files.push((uri.join("scaler.json"), None));
