@@ -8,9 +8,9 @@ language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  allowed constant text[] := array['data', 'device', 'licence', 'model', 'only_series', 'rank', 'residuals', 'series_col',
+  allowed constant text[] := array['data', 'device', 'from', 'licence', 'model', 'only_series', 'rank', 'residuals', 'series_col',
                                    'split', 'time_col', 'train', 'until'];
-  families constant text[] := array['nbeats'];
+  families constant text[] := array['kronos', 'chronos2', 'nbeats'];
   target text;
   unknown text;
   found_type regtype;
@@ -41,6 +41,18 @@ begin
     raise exception 'unrecognized option "%"', unknown using errcode = 'invalid_parameter_value',
       hint = format('Valid options are: %s.', array_to_string(allowed, ', '));
   end if;
+  if train_model.options ? 'rank' and train_model.family <> 'nbeats' then
+    raise exception 'option "rank" is for family "nbeats"' using errcode = 'feature_not_supported';
+  end if;
+  if train_model.options ? 'from' then
+    if train_model.family = 'nbeats' then
+      raise exception 'option "from" is not for family "nbeats"' using errcode = 'feature_not_supported';
+    elsif not exists (select from kronos.models m
+                      where train_model.options ->> 'from' in (m.version, m.name) or train_model.options ->> 'from' = any (m.aliases)) then
+      raise exception 'model "%" does not exist', train_model.options ->> 'from' using errcode = 'undefined_object',
+        hint = 'See kronos.models for the registered ones.';
+    end if;
+  end if;
   if cardinality(train_model.targets) = 0 then
     raise exception 'targets must name at least one column' using errcode = 'invalid_parameter_value';
   end if;
@@ -67,7 +79,7 @@ end
 $$;
 comment on function kronos.train_model is
   'Queues the training of a model and returns its job_id; `kronos-train work` runs it, reading the relation as the caller. '
-  'See kronos.training_jobs for how far it is and for the model_version. Options: data, device, licence, model, only_series, '
+  'See kronos.training_jobs for how far it is and for the model_version. Options: data, device, from, licence, model, only_series, '
   'rank, residuals, series_col, split, time_col, train, until.';
 
 create function kronos.cancel_training(job_id bigint) returns boolean

@@ -109,7 +109,11 @@ fn a_job_becomes_a_model_that_forecasts() {
         "2022-06-16"
     );
     let log = value("select string_agg(message, '|' order by line) from kronos.training_log");
-    assert!(log.starts_with("2700 rows of 3 series|step 0: ") && log.contains("validation loss"), "{log}");
+    assert!(
+        log.starts_with("2700 rows of 3 series|network: at most 60 steps|step 0: ")
+            && log.contains("validation loss"),
+        "{log}"
+    );
     assert_eq!(
         value(
             "select count(*) || ' ' || min(n) || ' ' || max(rank) from kronos.rank_best_fit where days = 30"
@@ -134,6 +138,98 @@ fn a_job_becomes_a_model_that_forecasts() {
     let seen: i64 =
         db.connect_as(&other).query_one("select count(*) from kronos.training_jobs", &[]).unwrap().get(0);
     assert_eq!(seen, 0);
+}
+
+/// The foundation models are trained on relations too, from random weights and from a registered model.
+#[test]
+fn foundation_models_are_trained_and_tuned() {
+    let db = database("train_model_foundation");
+    number_jobs_from(&db, 6001);
+    db.run(
+        "create view candles as select symbol, ts, close * 0.999 as open, close * 1.01 as high, close * 0.99 as low, close, 1000::float8 as volume
+         from bars",
+    );
+    let chronos = r#"{"model": {"examples": {"context": 32, "least_context": 8, "horizon": 8}, "scored": 4, "scored_windows": 6,
+        "network": {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "chronos_config": {
+          "context_length": 32, "input_patch_size": 8, "input_patch_stride": 8, "output_patch_size": 8, "max_output_patches": 1,
+          "quantiles": [0.05, 0.5, 0.95], "use_arcsinh": true, "use_reg_token": true, "time_encoding_scale": 32}}},
+        "train": {"steps": 40, "batch": 8, "evaluate_every": 20}"#;
+    let kronos = r#"{"series_col": "symbol", "time_col": "ts",
+        "model": {"windows": {"bars": 48, "least_context": 34, "most_context": 40}, "scored_windows": 4,
+                  "tokenizer": {"d_model": 16, "n_heads": 2, "ff_dim": 16, "n_enc_layers": 2, "n_dec_layers": 2, "s1_bits": 4, "s2_bits": 4},
+                  "predictor": {"d_model": 16, "n_heads": 2, "ff_dim": 16, "n_layers": 1, "s1_bits": 4, "s2_bits": 4},
+                  "forecasts": {"horizon": 3, "paths": 4}"#;
+    let train = r#""train": {"steps": 20, "batch": 4, "evaluate_every": 20, "average": 0.9}"#;
+    let ask = |name: &str, family: &str, relation: &str, targets: &str, options: &str| {
+        let sql = format!(
+            "select kronos.train_model('{name}', '{family}', '{relation}', '{targets}', '{options}')"
+        );
+        db.value(&sql)
+    };
+    let symbol = r#", "series_col": "symbol"}"#;
+    let bars = "{open,high,low,close,volume}";
+    let jobs = [
+        ask("c", "chronos2", "bars", "{close}", &format!("{chronos}{symbol}")),
+        ask(
+            "k",
+            "kronos",
+            "candles",
+            bars,
+            &format!(r#"{kronos}, "tokenizer_train": {{"steps": 30, "batch": 4}}}}, {train}}}"#),
+        ),
+    ];
+    let _trained = Trained::of(&db, &jobs.each_ref().map(String::as_str));
+    work(&db);
+    let states = "select string_agg(concat_ws(' ', name, state, message), '|' order by job_id) from kronos.training_jobs";
+    assert_eq!(db.value(states), "c done|k done");
+    // Tuned from them: the tokenizer stays as it is, so the predictor's tokens do.
+    let tuned = [
+        ask("c2", "chronos2", "bars", "{close}", &format!("{chronos}, \"from\": \"c\"{symbol}")),
+        ask("k2", "kronos", "candles", bars, &format!(r#"{kronos}}}, "from": "k", {train}}}"#)),
+    ];
+    let _tuned = Trained::of(&db, &tuned.each_ref().map(String::as_str));
+    work(&db);
+    assert_eq!(db.value(states), "c done|k done|c2 done|k2 done");
+    let first = |name: &str| {
+        let sql = format!(
+            "select l.message from kronos.training_log l join kronos.training_jobs j using (job_id)
+                           where j.name = '{name}' and l.message like 'step 0:%' order by l.line desc limit 1"
+        );
+        let line = db.value(&sql);
+        let loss = line.split("validation loss ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        loss.parse::<f64>().unwrap()
+    };
+    assert!(first("c2") < first("c") && first("k2") < first("k"), "tuning begins where training ended");
+    let digests =
+        "select count(distinct files -> (settings ->> 'tokenizer' || '/model.safetensors')) || ' ' ||
+                          count(distinct sha256) from kronos.models where name in ('k', 'k2')";
+    assert_eq!(db.value(digests), "1 2");
+    let version = |name: &str| {
+        db.value(&format!("select model_version from kronos.training_jobs where name = '{name}'"))
+    };
+    assert_eq!(
+        db.value(&format!(
+            "select count(*) filter (where status is null and lower <= forecast and forecast <= upper)
+             from kronos.chronos_predict('bars', '{{close}}', 4, model => '{}')",
+            version("c2")
+        )),
+        "12"
+    );
+    assert_eq!(
+        db.value(&format!(
+            "select count(*) filter (where status is null and low <= close and close <= high)
+             from kronos.kronos_predict('candles', 3, model => '{}')",
+            version("k2")
+        )),
+        "9"
+    );
+    assert_eq!(
+        db.value(&format!(
+            "select settings ->> 'max_context' from kronos.models where version = '{}'",
+            version("k2")
+        )),
+        "48"
+    );
 }
 
 /// The numbers of one series do not depend on the others, nor on rows after `as_of`; what cannot be done is said.
@@ -239,6 +335,9 @@ fn what_cannot_be_trained_is_refused_at_once() {
     let mut refused =
         |arguments: &str| db.error_in(&mut client, &format!("select kronos.train_model({arguments})"));
     refused("'m', 'oracle', 'bars', '{close}'").is("0A000", "family \"oracle\"").hint("nbeats");
+    refused("'m', 'chronos2', 'bars', '{close}', '{\"from\": \"nobody\"}'").is("42704", "model \"nobody\"");
+    refused("'m', 'nbeats', 'bars', '{close}', '{\"from\": \"nobody\"}'").is("0A000", "option \"from\"");
+    refused("'m', 'kronos', 'bars', '{close}', '{\"rank\": {}}'").is("0A000", "option \"rank\"");
     refused("'m', 'nbeats', 'bars', '{px}'").is("42703", "column \"px\" of \"public.bars\"");
     refused("'m', 'nbeats', 'bars', '{note}'").is("42804", "has type text");
     refused("'m', 'nbeats', 'bars', '{}'").is("22023", "targets");
@@ -264,7 +363,7 @@ fn what_cannot_be_trained_is_refused_at_once() {
 #[test]
 fn a_job_that_fails_says_why() {
     let db = database("train_model_failures");
-    number_jobs_from(&db, 4001);
+    number_jobs_from(&db, 6001);
     let role = trainer(&db);
     let _trained = Trained::of(&db, &["4001", "4002", "4003"]);
     let mut client = db.connect_as(&role);

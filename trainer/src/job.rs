@@ -23,6 +23,9 @@ pub struct Job {
     /// The loop.
     #[serde(default)]
     pub train: Options,
+    /// Directory of a model whose weights training goes on from.
+    #[serde(default)]
+    pub from: Option<PathBuf>,
     /// What the family asks for: architecture, windows.
     #[serde(default)]
     pub model: serde_json::Map<String, Value>,

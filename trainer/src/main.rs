@@ -161,9 +161,9 @@ fn train(arguments: &JobArguments, stop: &AtomicBool) -> Result<()> {
     let panels = run::read_sources(&job)?;
     let command: Vec<String> = std::env::args().skip(1).collect();
     let command = format!("kronos-train {}", command.join(" "));
-    let mut watcher = Terminal::new(job.train.steps);
-    let version = run::run(&job, panels, &arguments.out, &command, stop, &mut watcher)?;
-    println!("{}", version.directory.display());
+    let mut watcher = Terminal::new();
+    let finished = run::run(&job, panels, &arguments.out, &command, stop, &mut watcher)?;
+    println!("{}", finished.version.directory.display());
     Ok(())
 }
 

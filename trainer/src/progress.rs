@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 /// Where a run's events go.
 pub trait Watcher {
+    /// Hears that a part of the model is trained from now on, in at most so many steps.
+    fn part(&mut self, name: &str, steps: u64);
+
     /// Takes an event, with the time that is left where it can be told.
     fn event(&mut self, event: &Event, left: Option<Duration>);
 
@@ -23,9 +26,15 @@ pub struct Timed<'w> {
 }
 
 impl<'w> Timed<'w> {
-    /// Watches a run of `steps` steps from now on.
-    pub fn new(watcher: &'w mut dyn Watcher, steps: u64) -> Self {
-        Self { watcher, progress: Progress::new(steps), started: Instant::now(), left: None }
+    /// Tells `watcher`.
+    pub fn new(watcher: &'w mut dyn Watcher) -> Self {
+        Self { watcher, progress: Progress::new(0), started: Instant::now(), left: None }
+    }
+
+    /// A part of the model is trained from now on, in at most `steps` steps.
+    pub fn part(&mut self, name: &str, steps: u64) {
+        (self.progress, self.started, self.left) = (Progress::new(steps), Instant::now(), None);
+        self.watcher.part(name, steps);
     }
 
     /// Takes an event of the loop.
@@ -43,10 +52,9 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// A bar of `steps` steps; none where standard error is no terminal.
-    pub fn new(steps: u64) -> Self {
-        let bar =
-            if std::io::stderr().is_terminal() { ProgressBar::new(steps) } else { ProgressBar::hidden() };
+    /// A bar; none where standard error is no terminal.
+    pub fn new() -> Self {
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
             bar.set_style(style);
         }
@@ -54,7 +62,18 @@ impl Terminal {
     }
 }
 
+impl Default for Terminal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Watcher for Terminal {
+    fn part(&mut self, name: &str, steps: u64) {
+        self.bar.set_length(steps);
+        self.say(&format!("{name}: at most {steps} steps"));
+    }
+
     fn event(&mut self, event: &Event, left: Option<Duration>) {
         match event {
             Event::Step { step, loss, .. } => {

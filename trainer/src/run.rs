@@ -2,13 +2,14 @@
 
 use crate::data;
 use crate::error::{Error, Result};
-use crate::families::{Context, SourceData, family};
+use crate::families::{Context, SourceData, Trained, family};
 use crate::job::Job;
 use crate::progress::{Timed, Watcher};
 use candle_core::Device;
 use kronos_models::interrupt::Interrupt;
 use kronos_models::train::artifact::{DataNote, Draft, Manifest, Version};
 use kronos_models::train::{Checkpoints, Panel};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
@@ -37,7 +38,7 @@ pub fn run(
     command: &str,
     interrupt: &dyn Interrupt,
     watcher: &mut dyn Watcher,
-) -> Result<Version> {
+) -> Result<Finished> {
     let family = family(&job.family)?;
     let home = out.join(&job.name);
     fs::create_dir_all(&home).map_err(|source| Error::File { path: home.clone(), source })?;
@@ -53,13 +54,9 @@ pub fn run(
     let sources = sources.map(|(options, panel)| SourceData { options, panel }).collect();
     let checkpoints = Checkpoints::new(&home, job.checkpoint_every);
     let trained = {
-        let mut timed = Timed::new(watcher, job.train.steps);
-        let mut context = Context {
-            checkpoints: &checkpoints,
-            interrupt,
-            observe: &mut |event| timed.event(event),
-            device: device(&job.device)?,
-        };
+        let mut timed = Timed::new(watcher);
+        let mut context =
+            Context { checkpoints: &checkpoints, interrupt, timed: &mut timed, device: device(&job.device)? };
         (family.train)(job, sources, &mut context)?
     };
     let manifest = Manifest {
@@ -72,10 +69,22 @@ pub fn run(
         command: command.to_owned(),
         files: Default::default(),
     };
-    let draft = Draft { manifest, weights: trained.weights, files: trained.files, metrics: trained.metrics };
+    let Trained { files, weights, metrics, registration, parts, .. } = trained;
+    let draft = Draft { manifest, weights, files, metrics };
     let version = draft.write(out)?;
     checkpoints.clear()?;
-    Ok(version)
+    for part in &parts {
+        part.clear()?;
+    }
+    Ok(Finished { version, registration })
+}
+
+/// What a job leaves.
+pub struct Finished {
+    /// The artifact.
+    pub version: Version,
+    /// Options that the model is registered with.
+    pub registration: Value,
 }
 
 /// The device of that name.

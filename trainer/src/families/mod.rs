@@ -1,13 +1,20 @@
 //! Families of models that can be trained, found in one table.
 
+mod bars;
+mod chronos2;
+mod kronos;
 mod nbeats;
 
 use crate::error::{Error, Result};
 use crate::job::{Job, SourceOptions};
+use crate::progress::Timed;
 use candle_core::Device;
 use kronos_models::interrupt::Interrupt;
-use kronos_models::train::{Checkpoints, Event, Panel};
-use serde_json::Value;
+use kronos_models::train::evaluate;
+use kronos_models::train::score::Unit;
+use kronos_models::train::{Checkpoints, Panel, Report, Window};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 /// One source as it was read.
 pub struct SourceData {
@@ -23,8 +30,8 @@ pub struct Context<'a> {
     pub checkpoints: &'a Checkpoints,
     /// Asked between steps.
     pub interrupt: &'a dyn Interrupt,
-    /// Takes the events of the loop.
-    pub observe: &'a mut dyn FnMut(&Event),
+    /// Hears of parts and of the events of the loop.
+    pub timed: &'a mut Timed<'a>,
     /// The device.
     pub device: Device,
 }
@@ -39,6 +46,10 @@ pub struct Trained {
     pub metrics: Value,
     /// Latest time of any row that a weight was fitted to, in microseconds since 1970.
     pub train_cutoff: Option<i64>,
+    /// Options that the model is registered with.
+    pub registration: Value,
+    /// Checkpoints of parts that are finished, which the artifact makes superfluous.
+    pub parts: Vec<Checkpoints>,
 }
 
 /// A family.
@@ -50,7 +61,11 @@ pub struct Family {
 }
 
 /// Every family that can be trained.
-pub const FAMILIES: &[Family] = &[Family { name: "nbeats", train: nbeats::train }];
+pub const FAMILIES: &[Family] = &[
+    Family { name: "kronos", train: kronos::train },
+    Family { name: "chronos2", train: chronos2::train },
+    Family { name: "nbeats", train: nbeats::train },
+];
 
 /// The family of that name.
 ///
@@ -61,4 +76,51 @@ pub fn family(name: &str) -> Result<&'static Family> {
         let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
         Error::Job(format!("family \"{name}\" cannot be trained; there are {}", names.join(", ")))
     })
+}
+
+/// The job's `model` over the defaults of its family; what a key of a table says replaces the default of that key.
+fn merged<T: DeserializeOwned>(mut defaults: Value, job: &Job) -> Result<T> {
+    for (key, value) in &job.model {
+        match (defaults.get_mut(key), value) {
+            (Some(Value::Object(table)), Value::Object(given)) => table.extend(given.clone()),
+            _ => defaults[key] = value.clone(),
+        }
+    }
+    serde_json::from_value(defaults).map_err(|error| Error::Job(format!("model: {error}")))
+}
+
+/// Name of a source in scores.
+fn source_name(index: usize) -> String {
+    format!("source {}", index + 1)
+}
+
+/// A file in a folder of the artifact.
+fn at(folder: &str, name: &str, bytes: Vec<u8>) -> (String, Vec<u8>) {
+    (if folder.is_empty() { name.into() } else { format!("{folder}/{name}") }, bytes)
+}
+
+/// About `count` windows, evenly spread.
+fn pick(windows: &[Window], count: usize) -> Vec<Window> {
+    let count = count.clamp(1, windows.len());
+    (0..count).map(|i| windows[(2 * i + 1) * windows.len() / (2 * count)]).collect()
+}
+
+/// Losses of a run over time.
+fn history(report: &Report) -> Vec<Value> {
+    let line = |(step, train, validation): &(u64, f64, f64)| json!({"step": step, "train_loss": train.is_finite().then_some(train), "validation_loss": validation});
+    report.history.iter().map(line).collect()
+}
+
+/// Levels of the scores of models that forecast distributions.
+const LEVELS: [f64; 11] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
+
+/// Scores of the naive models on the windows of a panel; sizes are the column, and the lengths of context and forecast.
+fn baselines(
+    (panel, windows): (&Panel, &[Window]),
+    sizes: (usize, usize, usize),
+    season: usize,
+    unit: Unit,
+) -> Result<Value> {
+    let scores = evaluate::baselines(panel, windows, sizes, season, &LEVELS, unit)?;
+    Ok(scores.into_iter().map(|(name, score)| (name.to_owned(), json!(score))).collect())
 }

@@ -107,6 +107,9 @@ impl Options {
 
 /// Trains one network on the first target of every source.
 pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'_>) -> Result<Trained> {
+    if job.from.is_some() {
+        return Err(Error::Job("an N-BEATS model cannot go on from another one".into()));
+    }
     let options = Options::of(job)?;
     let (config, scaler) = (options.config(), ScalerConfig::new(options.transform));
     let (mut inputs, mut shares, mut tests, mut cutoff) = (Vec::new(), Vec::new(), Vec::new(), None);
@@ -131,14 +134,11 @@ pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'
     let seed = job.train.seed;
     let task = NBeatsTask::new(&config, &scaler, inputs, None, (seed, options.dropout), &context.device)?;
     let sampler = Sampler::new(&shares, seed)?;
-    let report = run(
-        &task,
-        &sampler,
-        &job.train,
-        Some(context.checkpoints),
-        context.interrupt,
-        &mut *context.observe,
-    )?;
+    context.timed.part("network", job.train.steps);
+    let report =
+        run(&task, &sampler, &job.train, Some(context.checkpoints), context.interrupt, &mut |event| {
+            context.timed.event(event)
+        })?;
     let validation = task.validate(context.interrupt)?;
 
     let model = NBeats::from_tensors(&config, &scaler, &task.tensors()?)?;
@@ -156,13 +156,6 @@ pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'
     if job.residuals {
         files.push(("residuals.csv".into(), residuals.into_bytes()));
     }
-    let history: Vec<Value> = report
-        .history
-        .iter()
-        .map(|(step, train, validation)| {
-            json!({"step": step, "train_loss": train.is_finite().then_some(train), "validation_loss": validation})
-        })
-        .collect();
     let metrics = json!({
         "unit": options.unit(),
         "weights": task.weights(),
@@ -177,9 +170,16 @@ pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'
         "quantile_levels": config.quantile_levels,
         "loss_name": format!("wql{}", config.quantile_levels.len()),
         "test": scores,
-        "history": history,
+        "history": super::history(&report),
     });
-    Ok(Trained { files, weights: "model.safetensors".into(), metrics, train_cutoff: cutoff })
+    Ok(Trained {
+        files,
+        weights: "model.safetensors".into(),
+        metrics,
+        train_cutoff: cutoff,
+        registration: json!({}),
+        parts: Vec::new(),
+    })
 }
 
 /// Scores on the test windows of one source, over the first step, the first five, and all.

@@ -4,6 +4,7 @@
 //! connection, and the next one goes on from the checkpoint. Rows are read as the role that asked, in a transaction that
 //! cannot write.
 
+mod origin;
 mod read;
 mod report;
 
@@ -207,7 +208,7 @@ fn folder(directory: &Path, request: &Request) -> PathBuf {
 /// What a job asks for, as the job of a file would say it.
 fn job(request: &Request, time_col: String, series_col: Option<String>) -> Result<Job> {
     let mut options = request.options.clone();
-    for key in ["time_col", "series_col", "rank"] {
+    for key in ["time_col", "series_col", "rank", "from"] {
         options.remove(key);
     }
     let only_series = options.remove("only_series").filter(|value| !value.is_null());
@@ -234,13 +235,20 @@ fn train(
     let rank = request.options.get("rank").map(rank_options).transpose()?;
     let relation = read::Relation::open(client, request.relation, &request.requested_by, &request.targets)?;
     let (time_col, series_col) = relation.columns(text("time_col"), text("series_col"))?;
-    let job = job(request, time_col, series_col)?;
+    let mut job = job(request, time_col, series_col)?;
+    if let Some(model) = text("from") {
+        let origin = origin::Origin::of(client, model, &request.family, directory)?;
+        job.from = Some(origin.model);
+        if let Some(tokenizer) = origin.tokenizer {
+            job.model.insert("tokenizer_from".into(), json!(tokenizer));
+        }
+    }
     let source: &SourceOptions = &job.sources[0];
     let panel = relation.read(client, source)?;
-    reporter.steps(job.train.steps)?;
     let out = folder(directory, request);
     let command = format!("kronos.train_model(), job {}", request.job_id);
-    let version = run::run(&job, vec![panel.clone()], &out, &command, stop, reporter)?;
+    let run::Finished { version, registration } =
+        run::run(&job, vec![panel.clone()], &out, &command, stop, reporter)?;
     let ranked = match rank {
         Some(options) => rank_best_fit(&job, &[panel], &out, options, stop)?,
         None => Vec::new(),
@@ -251,8 +259,16 @@ fn train(
     let mut transaction = client.transaction()?;
     transaction.batch_execute(&format!("set local role {}", quoted(&request.requested_by)))?;
     let row = transaction.query_one(
-        "select kronos.register_model($1, $2, $3, $4, $5::text::date, $6)",
-        &[&request.name, &request.family, &uri, &version.sha256, &cutoff, &job.licence],
+        "select kronos.register_model($1, $2, $3, $4, $5::text::date, $6, $7::text::jsonb)",
+        &[
+            &request.name,
+            &request.family,
+            &uri,
+            &version.sha256,
+            &cutoff,
+            &job.licence,
+            &registration.to_string(),
+        ],
     )?;
     transaction.commit()?;
     keep(client, request.job_id, &ranked)?;

@@ -35,9 +35,8 @@ impl<'a> Reporter<'a> {
         Ok(reporter)
     }
 
-    /// Says how many steps there are at most.
-    pub(super) fn steps(&mut self, steps: u64) -> Result<()> {
-        let sql = "update training.jobs set steps = $2 where job_id = $1";
+    fn begin(&mut self, steps: u64) -> Result<()> {
+        let sql = "update training.jobs set steps = $2, step = 0 where job_id = $1";
         self.client.execute(sql, &[&self.job_id, &(steps as i64)])?;
         Ok(())
     }
@@ -74,6 +73,13 @@ impl<'a> Reporter<'a> {
 }
 
 impl Watcher for Reporter<'_> {
+    fn part(&mut self, name: &str, steps: u64) {
+        self.best = None;
+        let told = self.begin(steps);
+        self.heed(told);
+        self.say(&format!("{name}: at most {steps} steps"));
+    }
+
     fn event(&mut self, event: &Event, left: Option<Duration>) {
         if let Event::Evaluated(evaluation) = event
             && evaluation.best
