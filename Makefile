@@ -1,7 +1,7 @@
 # `make demo` shows a forecast, `make test` proves the project; both set up and build what they need.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-timescale check golden fuzz frames bench up down psql uri install
+.PHONY: help setup build demo test test-timescale check golden fuzz storm frames bench up down psql uri install
 
 # One profile and one selection of features for everything, so that each dependency is compiled once.
 cargo = . .ci/env.sh && require_postgres && cargo $(1) --profile release --locked --workspace --features "kronos/pg$$pg_version"
@@ -32,6 +32,9 @@ golden: setup ## parity with the published model, on every set found; KRONOS_GOL
 
 fuzz: setup ## 100,000 damaged model files, and as many damaged messages and frames of feeds
 	@export PROPTEST_CASES=100000 && $(call cargo,test) --test artifact_fuzz --test protocol_fuzz --test hostile_frames
+
+storm: build ## a minute of 32 connections cancelled, terminated and timed out at random, on a cluster of its own
+	@export KRONOS_STORM_SECONDS=60 && $(call cargo,test) --test service of_many_leak_nothing -- --nocapture
 
 frames: setup ## recorded frames of venues decode to the expected trades; KRONOS_FRAMES=folder takes others
 	@export KRONOS_FRAMES=$(if $(KRONOS_FRAMES),"$(abspath $(KRONOS_FRAMES))") && $(call cargo,test) --test frames

@@ -6,8 +6,10 @@
 use crate::catalog::{self, ModelEntry};
 use crate::engine::{self, FilePath};
 use crate::error::Result;
-use crate::guc::{self, Devices};
+use crate::guc;
+use kronos_engine::message::Devices;
 use kronos_models::artifact::sha256_file;
+use kronos_models::device::OPENER;
 use pgrx::Spi;
 use std::path::Path;
 
@@ -178,12 +180,12 @@ fn device() -> Check {
     let memory = guc::max_cpu_memory() >> 20;
     let found = format!("cpu with {} threads and up to {memory} MB", guc::threads());
     match guc::devices() {
-        Devices::Cuda(_) => Check::bad(
+        Devices::Gpus(_) if OPENER.is_none() => Check::bad(
             "device",
             format!("{found}; kronos.devices asks for a GPU, which this build does not support"),
-            "Set kronos.devices to auto or cpu.",
+            "Set kronos.devices to auto or cpu, or build with the feature cuda.",
         ),
-        Devices::Auto | Devices::Cpu => Check::good("device", found),
+        Devices::Auto | Devices::Cpu | Devices::Gpus(_) => Check::good("device", found),
     }
 }
 

@@ -509,6 +509,8 @@ fn model_report(error: ModelError) -> Report {
         ModelError::Unsupported { .. } => Report::new(Code::ERRCODE_FEATURE_NOT_SUPPORTED, message),
         ModelError::MemoryLimit { .. } => Report::new(Code::ERRCODE_OUT_OF_MEMORY, message)
             .hint("Ask for fewer samples or series, or raise kronos.max_cpu_memory."),
+        ModelError::OutOfMemory { .. } => Report::new(Code::ERRCODE_OUT_OF_MEMORY, message)
+            .hint("The system refused the memory: set kronos.max_cpu_memory to what the machine can spare."),
         ModelError::NonFinite { .. } => Report::new(Code::ERRCODE_FLOATING_POINT_EXCEPTION, message)
             .hint("Check the bars of this series for extreme values."),
         ModelError::Cancelled => {

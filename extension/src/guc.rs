@@ -5,6 +5,7 @@
 //! take the next stricter context a session cannot reach: the configuration file and a reload.
 #![allow(unsafe_code)] // definitions with check hooks, and PostgreSQL's own variables
 
+use kronos_engine::message::{Bound, Devices};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -325,17 +326,6 @@ unsafe extern "C-unwind" fn check_memory(
     verdict((!usable).then_some(c"Give a share from 1% to 100%, or an amount with a unit such as 512MB."))
 }
 
-/// The devices models may run on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Devices {
-    /// Every GPU found, else the CPU.
-    Auto,
-    /// The CPU only.
-    Cpu,
-    /// These GPUs, by ordinal.
-    Cuda(Vec<usize>),
-}
-
 fn parse_devices(text: &str) -> Option<Devices> {
     match text.trim() {
         "auto" => Some(Devices::Auto),
@@ -344,34 +334,15 @@ fn parse_devices(text: &str) -> Option<Devices> {
             .split(',')
             .map(|device| device.trim().strip_prefix("cuda:")?.parse().ok())
             .collect::<Option<Vec<usize>>>()
-            .map(Devices::Cuda),
+            .map(Devices::Gpus),
     }
 }
 
-/// A bound on memory.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Memory {
-    /// A share of what the device has, in (0, 1].
-    Share(f64),
-    /// Bytes.
-    Bytes(u64),
-}
-
-impl Memory {
-    /// The bound in bytes on a device with `total` bytes.
-    pub fn bytes(self, total: u64) -> u64 {
-        match self {
-            Self::Share(share) => (total as f64 * share) as u64,
-            Self::Bytes(bytes) => bytes,
-        }
-    }
-}
-
-fn parse_memory(text: &str) -> Option<Memory> {
+fn parse_memory(text: &str) -> Option<Bound> {
     let text = text.trim();
     if let Some(percent) = text.strip_suffix('%') {
         let percent: f64 = percent.trim().parse().ok()?;
-        return (1.0..=100.0).contains(&percent).then_some(Memory::Share(percent / 100.0));
+        return (1.0..=100.0).contains(&percent).then_some(Bound::Share(percent / 100.0));
     }
     // A bare number would be read as bytes, which nobody means.
     if text.ends_with(|last: char| last.is_ascii_digit()) {
@@ -383,7 +354,7 @@ fn parse_memory(text: &str) -> Option<Memory> {
     let parsed = unsafe {
         pg_sys::parse_real(text.as_ptr(), &mut bytes, pg_sys::GUC_UNIT_BYTE as i32, std::ptr::null_mut())
     };
-    (parsed && (1.0..9.0e18).contains(&bytes)).then_some(Memory::Bytes(bytes as u64))
+    (parsed && (1.0..9.0e18).contains(&bytes)).then_some(Bound::Bytes(bytes as u64))
 }
 
 fn text(setting: &'static GucSetting<Option<CString>>) -> String {
@@ -448,7 +419,12 @@ pub fn max_cpu_memory() -> u64 {
     // SAFETY: sysconf has no preconditions.
     let (pages, page) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
     let total = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page).unwrap_or(0));
-    parse_memory(&text(&MAX_CPU_MEMORY)).unwrap_or(Memory::Share(0.5)).bytes(total)
+    parse_memory(&text(&MAX_CPU_MEMORY)).unwrap_or(Bound::Share(0.5)).of(total)
+}
+
+/// `kronos.max_gpu_memory`.
+pub fn max_gpu_memory() -> Bound {
+    parse_memory(&text(&MAX_GPU_MEMORY)).unwrap_or(Bound::Share(0.8))
 }
 
 /// `kronos.batch_window`.

@@ -3,7 +3,11 @@
 //! Weights are random, small enough that nothing overflows: their values do not change the time. Every point is the best
 //! of a few runs. By default points run that take seconds; `KRONOS_BENCH=full` runs all. A filter selects by name:
 //! `cargo bench --bench chronos2 -- context-512`.
-#![allow(clippy::unwrap_used)]
+//!
+//! `KRONOS_BENCH=points` reads points from standard input instead, a context, a horizon and a number of series per line,
+//! and answers each with the seconds of one run on the clock and of the processor: `reference.py` beside this file drives
+//! it in turn with the reference implementation.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[allow(dead_code)] // The limits of memory are the other benchmark's.
 mod limits;
@@ -24,7 +28,6 @@ const BATCHES: [usize; 3] = [1, 8, 32];
 const GROWTH: [usize; 3] = [32, 128, 512];
 /// Points above this many operations are left to `KRONOS_BENCH=full`.
 const DEFAULT_FLOP: f64 = 1e12;
-const RUNS: usize = 3;
 
 /// The shape of amazon/chronos-2.
 fn config() -> Config {
@@ -80,27 +83,52 @@ fn flop(config: &Config, context: usize, horizon: usize) -> f64 {
         + ahead * (rest + residual_block(d, outputs))
 }
 
+/// Answers each point on standard input with what one run of it takes.
+fn answer_points(model: &Chronos2) {
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let numbers: Vec<usize> = line.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        let [context, horizon, series] = numbers[..] else { panic!("not a point: {line}") };
+        let requests = requests(series, context, horizon);
+        let options = Chronos2Options::default();
+        let limits::Cost { wall, cpu } =
+            limits::once(|| drop(black_box(model.forecast(&requests, &options, &NeverInterrupt).unwrap())));
+        println!("{wall} {cpu}");
+    }
+}
+
 fn main() {
-    let full = std::env::var("KRONOS_BENCH").is_ok_and(|value| value == "full");
+    let wanted = std::env::var("KRONOS_BENCH").unwrap_or_default();
+    let full = wanted == "full";
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let config = config();
     let model = model(&config);
+    if wanted == "points" {
+        return answer_points(&model);
+    }
     let gemm = limits::gemm_rate();
     println!("{:.1} GFLOP/s in large products", gemm / 1e9);
-    println!("{:44}  {:>12}  {:>9}  of the product rate", "", "per series", "GFLOP/s");
+    println!("{:44}  {:>12}  {:>12}  {:>9}  of the product rate", "", "per series", "processor", "GFLOP/s");
     let run = |series: usize, context: usize, horizon: usize| {
         let name = format!("chronos2/context-{context}/horizon-{horizon}/series-{series}");
         let needed = flop(&config, context, horizon) * series as f64;
-        if !name.contains(&filter) || !(full || needed <= DEFAULT_FLOP) {
+        // A "$" at the end of the filter stands for the end of the name.
+        if !format!("{name}$").contains(&filter) || !(full || needed <= DEFAULT_FLOP) {
             return;
         }
         let requests = requests(series, context, horizon);
         let options = Chronos2Options::default();
-        let time = limits::best(RUNS, || {
-            drop(black_box(model.forecast(&requests, &options, &NeverInterrupt).unwrap()))
-        });
-        let (each, rate) = (1e3 * time / series as f64, needed / time);
-        println!("{name:44}  {each:9.2} ms  {:9.1}  {:3.0} %", rate / 1e9, 100.0 * rate / gemm);
+        let limits::Cost { wall, cpu } =
+            limits::cost(|| drop(black_box(model.forecast(&requests, &options, &NeverInterrupt).unwrap())));
+        let each = |time: f64| 1e3 * time / series as f64;
+        let rate = needed / wall;
+        println!(
+            "{name:44}  {:9.2} ms  {:9.2} ms  {:9.1}  {:3.0} %",
+            each(wall),
+            each(cpu),
+            rate / 1e9,
+            100.0 * rate / gemm
+        );
     };
     for context in CONTEXTS {
         for horizon in HORIZONS {

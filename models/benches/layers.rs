@@ -8,7 +8,7 @@ use kronos_models::bars::Sampling;
 use kronos_models::kronos::sampling::filter_probabilities;
 use kronos_models::layers::cpu::attention::attend;
 use kronos_models::layers::cpu::cache::{HeadShape, KvCache};
-use kronos_models::layers::cpu::norm::rms_norm;
+use kronos_models::layers::cpu::norm::{Norm, rms_norm};
 use kronos_models::layers::linear::{GatedLinear, Linear};
 use std::hint::black_box;
 
@@ -98,7 +98,8 @@ fn normalisation(criterion: &mut Criterion) {
     let (x, weight) = (random(512, 832), random(1, 832).get(0).unwrap());
     let (flat, gain) = (values(&x), values(&weight));
     let mut group = criterion.benchmark_group("rms norm 512 x 832");
-    group.bench_function("ours", |b| b.iter(|| rms_norm(black_box(&flat), &gain, 1e-5)));
+    let norm = Norm { weight: &gain, eps: 1e-5 };
+    group.bench_function("ours", |b| b.iter(|| rms_norm(black_box(&flat), norm)));
     group.bench_function("candle", |b| {
         b.iter(|| candle_nn::ops::rms_norm(black_box(&x), &weight, 1e-5).unwrap())
     });

@@ -104,6 +104,14 @@ pub enum ModelError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// The system refused memory.
+    #[error("could not allocate {needed} bytes for {what}")]
+    OutOfMemory {
+        /// What needs it.
+        what: &'static str,
+        /// Bytes needed.
+        needed: u64,
+    },
     /// The model produced NaN or infinity.
     #[error("the model produced a non-finite value at step {step}")]
     NonFinite {

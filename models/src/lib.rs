@@ -10,6 +10,7 @@ pub mod baselines;
 pub mod calibration;
 pub mod chronos2;
 pub mod chronos_bolt;
+pub mod device;
 pub mod error;
 pub mod forecast;
 pub mod interrupt;

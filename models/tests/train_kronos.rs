@@ -147,7 +147,7 @@ fn the_networks_in_training_are_those_of_inference() {
     for window in 0..shape.windows {
         let part = window * shape.length..(window + 1) * shape.length;
         let tokens = inference.encode(&rows[part.clone()], &NeverInterrupt).unwrap();
-        let (_, decoded) = inference.decode_context(&tokens, &NeverInterrupt).unwrap();
+        let decoded = inference.decode_window(&tokens, &NeverInterrupt).unwrap();
         let expected = trained.full.i(part).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for (a, b) in decoded.iter().zip(expected) {
             assert!((a - b).abs() < 1e-5, "{a} {b}");

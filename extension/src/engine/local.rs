@@ -80,7 +80,8 @@ fn start() -> std::io::Result<Engine> {
     let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
     let (sender, replies) = channel();
     let settings = service::settings();
-    let origin = Origin { restarts: 0, trim: service::trim };
+    // Each session with a context of its own on a GPU would leave no memory for models.
+    let origin = Origin { restarts: 0, trim: service::trim, gpus: None };
     let core = Core::new(settings.clone(), origin, Mailbox { replies: sender, wake: wake.clone() });
     Ok(Engine { core, settings, replies, wake })
 }

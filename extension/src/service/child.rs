@@ -8,6 +8,7 @@
 use kronos_engine::core::Origin;
 use kronos_engine::message::Settings;
 use kronos_engine::server;
+use kronos_models::device::OPENER;
 use pgrx::pg_sys;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
@@ -21,11 +22,16 @@ unsafe extern "C" {
 /// The system shall take this process before any of the server's when memory runs out.
 const OOM_SCORE: &str = "500";
 
-/// Allocations from this size on go back to the system as soon as they are freed: weights, not rows.
-const LARGE_ALLOCATION: libc::c_int = 4 << 20;
+/// Allocations from this size on go back to the system as soon as they are freed; the largest the allocator accepts.
+/// What a pass frees, the next takes again: getting it from the system each time would cost a page fault per 4 KiB.
+const LARGE_ALLOCATION: libc::c_int = 32 << 20;
 
-/// Heaps that threads allocate from; the default of eight per core would keep as many times the free memory.
-const HEAPS: libc::c_int = 4;
+/// Free memory that the heap keeps until [`trim`] is called: after a model has been loaded or has gone, and in a lull.
+const KEPT: libc::c_int = 256 << 20;
+
+/// Heaps that threads allocate from. A second one would keep its free memory to itself, and be cut into pieces that come
+/// and go whole.
+const HEAPS: libc::c_int = 1;
 
 /// An engine as its supervisor sees it.
 #[derive(Debug)]
@@ -111,7 +117,7 @@ fn run(supervisor: libc::pid_t, listener: RawFd, settings: Settings, restarts: u
         become_engine(supervisor, listener);
         UnixListener::from_raw_fd(listener)
     };
-    if let Err(error) = server::serve(listener, settings, Origin { restarts, trim }) {
+    if let Err(error) = server::serve(listener, settings, Origin { restarts, trim, gpus: OPENER }) {
         eprintln!("kronos engine: {error}");
     }
 }
@@ -150,6 +156,7 @@ unsafe fn become_engine(supervisor: libc::pid_t, keep: RawFd) {
         close_all_but(keep);
         libc::prctl(libc::PR_SET_NAME, c"kronos-engine".as_ptr());
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_ALLOCATION);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
         libc::mallopt(libc::M_ARENA_MAX, HEAPS);
         raise_descriptor_limit();
         let mut none = std::mem::zeroed();

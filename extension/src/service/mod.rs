@@ -31,5 +31,7 @@ pub fn settings() -> Settings {
         track: guc::track(),
         model_dir: guc::model_dir(),
         built_in_dir: guc::share_dir(),
+        devices: guc::devices(),
+        gpu_memory: guc::max_gpu_memory(),
     }
 }

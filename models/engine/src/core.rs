@@ -3,16 +3,17 @@
 use crate::device::Device;
 use crate::job::{Bars, CallerId, Delivery, Job, Quantiles, RequestId, Sink, Ticket, Work};
 use crate::message::{
-    DeviceStatus, EngineStatus, ModelSource, ModelState, ModelStatus, Progress, Refusal, Reply, Request,
-    Settings, Status, UnixMicros,
+    DeviceStatus, Devices, EngineStatus, ModelSource, ModelState, ModelStatus, Progress, Refusal, Reply,
+    Request, Settings, Status, UnixMicros,
 };
 use crate::runner;
 use crate::statistics::{Counters, now, resident_bytes};
+use kronos_models::device::{Gpu, Opener};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Component;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The engine. Cloning gives another handle to the same one.
 #[derive(Clone)]
@@ -23,13 +24,16 @@ pub struct Core(Arc<Shared>);
 pub struct Origin {
     /// How many engines ended before this one.
     pub restarts: u64,
-    /// Gives memory that has become free back to the system; called after a model has gone.
+    /// Gives memory that has become free back to the system; called after a model has been loaded or has gone.
     pub trim: fn(),
+    /// How GPUs are opened, where this process may use any.
+    pub gpus: Option<Opener>,
 }
 
 /// What the handles and the runners share.
 pub(crate) struct Shared {
-    pub(crate) device: Device,
+    pub(crate) cpu: Arc<Device>,
+    gpus: OnceLock<Vec<Arc<Device>>>,
     origin: Origin,
     started_at: UnixMicros,
     sink: Box<dyn Sink>,
@@ -56,12 +60,15 @@ pub(crate) struct Slot {
     pub(crate) idle: bool,
     /// Whether the runner, once it has nothing to do, shall drop the model.
     pub(crate) evict: bool,
+    /// Where the model is, once it is loaded.
+    pub(crate) device: Option<Arc<Device>>,
     used: u64,
 }
 
 /// What is known of a version for as long as the engine lives.
 struct Record {
     state: ModelState,
+    device: String,
     memory_bytes: u64,
     counters: Counters,
 }
@@ -79,7 +86,8 @@ impl Core {
             uses: 0,
         };
         Self(Arc::new(Shared {
-            device: Device::cpu(settings.threads, settings.memory),
+            cpu: Arc::new(Device::cpu(settings.threads, settings.memory)),
+            gpus: OnceLock::new(),
             origin,
             started_at: now(),
             sink: Box::new(sink),
@@ -169,10 +177,11 @@ impl State {
         self.records.retain(|version, _| slots.contains_key(version));
     }
 
-    /// Tells the model that has been idle longest to go; whether there was one.
-    pub(crate) fn evict_one(&mut self, except: &str) -> bool {
+    /// Tells the model that has been idle longest on a device to go; whether there was one.
+    pub(crate) fn evict_one(&mut self, device: &Arc<Device>, except: &str) -> bool {
         let idle = self.slots.iter_mut().filter(|(version, slot)| {
-            slot.idle && !slot.evict && slot.inbox.is_empty() && version.as_str() != except
+            let there = slot.device.as_ref().is_some_and(|own| Arc::ptr_eq(own, device));
+            there && slot.idle && !slot.evict && slot.inbox.is_empty() && version.as_str() != except
         });
         let Some((_, slot)) = idle.min_by_key(|(_, slot)| slot.used) else { return false };
         slot.evict = true;
@@ -227,6 +236,7 @@ impl Shared {
                 wake: Arc::new(Condvar::new()),
                 idle: false,
                 evict: false,
+                device: None,
                 used: 0,
             };
             place.insert(slot);
@@ -262,6 +272,49 @@ impl Shared {
         let mut state = self.state();
         let record = state.record(version);
         (record.state, record.memory_bytes) = (model, memory_bytes);
+    }
+
+    /// Notes on which device a version is loaded.
+    pub(crate) fn settle(&self, version: &str, device: &Arc<Device>) {
+        let mut state = self.state();
+        state.record(version).device.clone_from(&device.label);
+        if let Some(slot) = state.slots.get_mut(version) {
+            slot.device = Some(device.clone());
+        }
+    }
+
+    /// The GPUs that models may run on, opened at the first call; one line on standard error when none can be.
+    pub(crate) fn gpus(&self) -> &[Arc<Device>] {
+        let settings = self.state().settings.clone();
+        self.gpus.get_or_init(|| {
+            let wanted = match &settings.devices {
+                Devices::Cpu => return Vec::new(),
+                Devices::Auto => None,
+                Devices::Gpus(ordinals) => Some(ordinals.as_slice()),
+            };
+            let opened = match (self.origin.gpus, wanted) {
+                (Some(open), wanted) => open(wanted),
+                // Nobody asked for what this build does not have.
+                (None, None) => return Vec::new(),
+                (None, Some(_)) => Err("this build has no CUDA".into()),
+            };
+            match opened {
+                Ok(gpus) => {
+                    let bound = |gpu: &Gpu| settings.gpu_memory.of(gpu.total_bytes);
+                    let device = |gpu: Gpu| Arc::new(Device::gpu(gpu.clone(), settings.threads, bound(&gpu)));
+                    gpus.into_iter().map(device).collect()
+                }
+                Err(reason) => {
+                    eprintln!("kronos engine: no GPU can be used, models run on the CPU: {reason}");
+                    Vec::new()
+                }
+            }
+        })
+    }
+
+    /// Every device opened so far, the CPU first.
+    fn devices(&self) -> impl Iterator<Item = &Arc<Device>> {
+        std::iter::once(&self.cpu).chain(self.gpus.get().into_iter().flatten())
     }
 
     /// Changes a version's counters, when anybody wants them.
@@ -300,23 +353,38 @@ impl Shared {
     }
 
     fn configure(&self, state: &mut State, settings: Settings) {
-        self.device.set_threads(settings.threads);
-        self.device.memory.set_limit(settings.memory);
-        state.settings = settings;
-        if self.device.memory.used() > self.device.memory.limit() {
-            while state.evict_one("") {}
+        for device in self.devices() {
+            device.set_threads(settings.threads);
+            let limit = device.total_bytes().map_or(settings.memory, |total| settings.gpu_memory.of(total));
+            device.memory.set_limit(limit);
+            if device.memory.used() > limit {
+                while state.evict_one(device, "") {}
+            }
         }
+        state.settings = settings;
     }
 
     fn status(&self, state: &State, connections: u64) -> Status {
         let queued = state.tickets.values().filter(|ticket| ticket.is_queued()).count() as u64;
         let model = |(version, record): (&String, &Record)| ModelStatus {
             version: version.clone(),
-            device: "cpu".into(),
+            device: record.device.clone(),
             state: record.state,
             memory_bytes: record.memory_bytes,
             counters: record.counters.clone(),
             since: state.since,
+        };
+        let device = |device: &Arc<Device>| DeviceStatus {
+            device: device.label.clone(),
+            name: device.name(),
+            used_bytes: device.memory.used(),
+            limit_bytes: device.memory.limit(),
+            utilization: device.utilization(),
+            models: state
+                .records
+                .values()
+                .filter(|record| record.state == ModelState::Loaded && record.device == device.label)
+                .count() as u64,
         };
         Status {
             engine: EngineStatus {
@@ -328,15 +396,7 @@ impl Shared {
                 queued,
                 running: state.tickets.len() as u64 - queued,
             },
-            devices: vec![DeviceStatus {
-                device: "cpu".into(),
-                name: format!("{} threads", state.settings.threads),
-                used_bytes: self.device.memory.used(),
-                limit_bytes: self.device.memory.limit(),
-                utilization: self.device.utilization(),
-                models: state.records.values().filter(|record| record.state == ModelState::Loaded).count()
-                    as u64,
-            }],
+            devices: self.devices().map(device).collect(),
             models: state.records.iter().map(model).collect(),
             requests: state.tickets.values().map(|ticket| ticket.status()).collect(),
         }
@@ -345,7 +405,12 @@ impl Shared {
 
 impl State {
     fn record(&mut self, version: &str) -> &mut Record {
-        let fresh = || Record { state: ModelState::Idle, memory_bytes: 0, counters: Counters::default() };
+        let fresh = || Record {
+            state: ModelState::Idle,
+            device: "cpu".into(),
+            memory_bytes: 0,
+            counters: Counters::default(),
+        };
         self.records.entry(version.to_owned()).or_insert_with(fresh)
     }
 }

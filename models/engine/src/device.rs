@@ -1,6 +1,7 @@
 //! A device that models compute on, one step at a time.
 
 use crate::ledger::Ledger;
+use kronos_models::device::Gpu;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,8 +12,13 @@ const SPAN: Duration = Duration::from_secs(1);
 /// One device: its threads, its memory, and whose turn it is.
 #[derive(Debug)]
 pub struct Device {
+    /// `cpu`, or `cuda:` and an ordinal.
+    pub label: String,
+    /// What tensors on it are made with.
+    pub tensors: candle_core::Device,
     /// The memory.
     pub memory: Arc<Ledger>,
+    gpu: Option<Gpu>,
     turns: Mutex<Turns>,
     served: Condvar,
     pool: Mutex<Pool>,
@@ -75,13 +81,49 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Device {
     /// The CPU with `threads` threads and `memory` bytes.
     pub fn cpu(threads: usize, memory: u64) -> Self {
+        Self::new("cpu".into(), candle_core::Device::Cpu, threads, memory, None)
+    }
+
+    /// A GPU of which models may take `memory` bytes, and the threads that feed it.
+    pub fn gpu(gpu: Gpu, threads: usize, memory: u64) -> Self {
+        Self::new(format!("cuda:{}", gpu.ordinal), gpu.device.clone(), threads, memory, Some(gpu))
+    }
+
+    fn new(
+        label: String,
+        tensors: candle_core::Device,
+        threads: usize,
+        memory: u64,
+        gpu: Option<Gpu>,
+    ) -> Self {
         Self {
+            label,
+            tensors,
             memory: Ledger::new(memory),
+            gpu,
             turns: Mutex::default(),
             served: Condvar::new(),
             pool: Mutex::new(Pool { threads, built: None }),
             usage: Mutex::new(Usage { since: Instant::now(), busy: Duration::ZERO, share: 0.0 }),
         }
+    }
+
+    /// What it is: threads of the CPU, or the name of a GPU.
+    pub fn name(&self) -> String {
+        match &self.gpu {
+            Some(gpu) => gpu.name.clone(),
+            None => format!("{} threads", lock(&self.pool).threads),
+        }
+    }
+
+    /// Whether it is the CPU.
+    pub fn is_cpu(&self) -> bool {
+        self.gpu.is_none()
+    }
+
+    /// Bytes that a GPU has.
+    pub fn total_bytes(&self) -> Option<u64> {
+        self.gpu.as_ref().map(|gpu| gpu.total_bytes)
     }
 
     /// Uses so many threads from the next step on.

@@ -67,6 +67,10 @@ pub enum Fault {
         needed: u64,
         limit: u64,
     },
+    OutOfMemory {
+        what: String,
+        needed: u64,
+    },
     NonFinite {
         step: usize,
     },
@@ -104,6 +108,7 @@ impl From<ModelError> for Fault {
             ModelError::MemoryLimit { what, needed, limit } => {
                 Self::MemoryLimit { what: what.into(), needed, limit }
             }
+            ModelError::OutOfMemory { what, needed } => Self::OutOfMemory { what: what.into(), needed },
             ModelError::NonFinite { step } => Self::NonFinite { step },
             ModelError::Cancelled => Self::Cancelled,
             ModelError::Backend(source) => Self::Backend { reason: source.to_string() },
@@ -138,6 +143,7 @@ impl From<Fault> for ModelError {
             Fault::MemoryLimit { what, needed, limit } => {
                 Self::MemoryLimit { what: lasting(what), needed, limit }
             }
+            Fault::OutOfMemory { what, needed } => Self::OutOfMemory { what: lasting(what), needed },
             Fault::NonFinite { step } => Self::NonFinite { step },
             Fault::Cancelled => Self::Cancelled,
             Fault::Backend { reason } => Self::Backend(candle_core::Error::Msg(reason)),

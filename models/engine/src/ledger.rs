@@ -1,5 +1,6 @@
 //! Memory as it is promised: nothing is allocated for a model or a series before its bytes are reserved here.
 
+use kronos_models::error::ModelError;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +66,20 @@ impl Ledger {
     }
 }
 
+/// Asks the system whether it would give so many bytes now, and keeps none of them.
+///
+/// A failed allocation ends a process; what is large is asked for here first, so that it only ends a request.
+///
+/// # Errors
+/// [`ModelError::OutOfMemory`].
+pub fn probe(what: &'static str, bytes: u64) -> Result<(), ModelError> {
+    let mut room = Vec::<u8>::new();
+    let given = usize::try_from(bytes).is_ok_and(|bytes| room.try_reserve_exact(bytes).is_ok());
+    // Looked at, or the compiler would find that nobody needs the bytes.
+    std::hint::black_box(&room);
+    if given { Ok(()) } else { Err(ModelError::OutOfMemory { what, needed: bytes }) }
+}
+
 impl Reservation {
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
@@ -109,6 +124,13 @@ mod tests {
         drop(rest);
         assert_eq!(ledger.used(), 0);
         assert!(ledger.reserve(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn what_no_system_has_is_refused() {
+        probe("the model", 1 << 20).unwrap();
+        assert!(matches!(probe("the model", 1 << 62), Err(ModelError::OutOfMemory { .. })));
+        assert!(probe("the model", u64::MAX).is_err());
     }
 
     #[test]

@@ -104,6 +104,11 @@ impl ModelFiles {
     pub fn forecast_bars(&self) -> bool {
         matches!(self, Self::Kronos(_))
     }
+
+    /// Whether there is a network of the family for GPUs; the others run on the CPU.
+    pub fn run_on_gpus(&self) -> bool {
+        matches!(self, Self::Chronos2 { .. })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -247,6 +252,40 @@ pub struct Settings {
     /// The directory of the models that come with the program, the only other one.
     #[serde(with = "path")]
     pub built_in_dir: PathBuf,
+    /// Where models run; looked at when the first model is loaded.
+    pub devices: Devices,
+    /// Memory that models, caches and results may take on each GPU.
+    pub gpu_memory: Bound,
+}
+
+/// Where models may run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Devices {
+    /// On every GPU found, else on the CPU.
+    Auto,
+    /// On the CPU only.
+    Cpu,
+    /// On these GPUs, by ordinal, else on the CPU.
+    Gpus(Vec<usize>),
+}
+
+/// A bound on the memory of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Bound {
+    /// A share of what the device has, in (0, 1].
+    Share(f64),
+    /// Bytes.
+    Bytes(u64),
+}
+
+impl Bound {
+    /// The bound in bytes on a device with `total` bytes.
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Share(share) => (total as f64 * share) as u64,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
 }
 
 /// What an engine sends, possibly in several pieces; see [`Reply::is_last`].

@@ -4,12 +4,12 @@
 //! enough are together to keep the arithmetic busy. Requests join and leave between turns. Under cross-learning the
 //! series of a request depend on each other, and the request is a turn of its own.
 
+use crate::device::Device;
 use crate::fault::Fault;
 use crate::job::{CallerId, Delivery, Job, Quantiles, Ticket, Work};
-use crate::ledger::Reservation;
+use crate::ledger::{Reservation, probe};
 use crate::message::{FilePath, LoadedModel, ModelFiles, Reading, Refusal, Reply};
 use crate::runner::{Call, End, GLANCE, Runner, threads};
-use candle_core::Device;
 use kronos_models::chronos_bolt::ChronosBolt;
 use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
 use kronos_models::error::{ModelError, Result};
@@ -40,15 +40,15 @@ pub(crate) enum QuantileModel {
 }
 
 impl QuantileModel {
-    pub(crate) fn load(files: &ModelFiles) -> Result<Self> {
+    pub(crate) fn load(files: &ModelFiles, device: &candle_core::Device) -> Result<Self> {
         match files {
             ModelFiles::Chronos2 { model: FilePath(model), adapter } => {
                 let adapter = adapter.as_ref().map(|FilePath(path)| path.clone());
                 let files = Chronos2Files { model: model.clone(), adapter };
-                Ok(Self::Chronos2(Box::new(Chronos2::load(&files, &Device::Cpu)?)))
+                Ok(Self::Chronos2(Box::new(Chronos2::load(&files, device)?)))
             }
             ModelFiles::ChronosBolt(FilePath(model)) => {
-                Ok(Self::ChronosBolt(Box::new(ChronosBolt::load(model, &Device::Cpu)?)))
+                Ok(Self::ChronosBolt(Box::new(ChronosBolt::load(model, device)?)))
             }
             ModelFiles::NBeats(FilePath(model)) => {
                 Ok(Self::NBeats(Box::new(NBeats::load(model, &Device::Cpu)?)))
@@ -119,6 +119,7 @@ fn values_each(request: &SeriesRequest) -> usize {
 /// A loaded model at work.
 pub(crate) struct Service<'a> {
     pub(crate) runner: &'a Runner<'a>,
+    pub(crate) device: Arc<Device>,
     pub(crate) model: &'a QuantileModel,
     pub(crate) weights: u64,
     pub(crate) jobs: Vec<Job>,
@@ -205,8 +206,7 @@ impl Service<'_> {
     fn take(&mut self, turn: Turn) {
         let shared = self.runner.shared;
         let forecasts = self.reserve(&turn).and_then(|_memory| {
-            shared
-                .device
+            self.device
                 .compute(|| self.model.forecast(&turn.requests, &turn.reading, &turn))
                 .map_err(threads)?
         });
@@ -243,18 +243,18 @@ impl Service<'_> {
 
     /// Memory for a turn, at the cost of models that nobody uses at the moment.
     fn reserve(&self, turn: &Turn) -> Result<Reservation> {
-        let memory = &self.runner.shared.device.memory;
+        let memory = &self.device.memory;
         let needed = self.model.working_bytes(&turn.requests);
         loop {
             if let Some(reservation) = memory.reserve(needed) {
-                return Ok(reservation);
+                return probe("the forecast", needed).map(|()| reservation);
             }
             let room = memory.limit().saturating_sub(self.weights);
             if needed > room {
                 return Err(ModelError::MemoryLimit { what: "the forecast", needed, limit: room });
             }
             turn.check()?;
-            self.runner.shared.state().evict_one(&self.runner.source.version);
+            self.runner.shared.state().evict_one(&self.device, &self.runner.source.version);
             memory.wait_for_change(GLANCE);
         }
     }

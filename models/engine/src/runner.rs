@@ -1,16 +1,16 @@
 //! The life of one model: loading, then a batch that requests join and leave between steps.
 
 use crate::core::Shared;
+use crate::device::Device;
 use crate::fault::Fault;
-use crate::job::{Bars, CallerId, Delivery, Job, Running, Work};
-use crate::ledger::Reservation;
+use crate::job::{Bars, CallerId, Delivery, Job, Running, Ticket, Work};
+use crate::ledger::{Reservation, probe};
 use crate::message::{LoadedModel, ModelFiles, ModelSource, ModelState, Refusal, Reply};
 use crate::quantiles::{self, QuantileModel};
-use candle_core::Device;
 use kronos_models::artifact::verify;
-use kronos_models::bars::Bar;
+use kronos_models::bars::{Bar, BarOptions, BarRequest};
 use kronos_models::error::{ModelError, Result};
-use kronos_models::interrupt::NeverInterrupt;
+use kronos_models::interrupt::{Interrupt, NeverInterrupt};
 use kronos_models::kronos::Kronos;
 use kronos_models::kronos::batch::{Batch, Finished, SeriesId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// Paths in a batch: enough to be bound by arithmetic instead of memory traffic.
 const ROWS: usize = 512;
+
+/// Bars of contexts after which no further series joins a pass of the encoder.
+const BARS_PER_PASS: usize = 2048;
 
 /// How long contexts are encoded between two steps, so that those in the batch are not held up.
 const ADMISSION: Duration = Duration::from_millis(20);
@@ -114,21 +117,25 @@ impl Runner<'_> {
     fn life(&self) -> End {
         let version = &self.source.version;
         self.shared.note(version, ModelState::Loading, 0);
-        let (model, weights) = match self.load() {
+        let (model, weights, device) = match self.load() {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.refuse(error);
                 return End::Refused;
             }
         };
+        // What the files were read into is free again.
+        self.shared.trim();
+        self.shared.settle(version, &device);
         self.shared.note(version, ModelState::Loaded, weights.bytes());
         let (weights_bytes, jobs) = (weights.bytes(), Vec::new());
         let end = match &model {
             Model::Bars(model) => {
-                Service { runner: self, model, weights: weights_bytes, batch: Batch::new(model), jobs }.run()
+                let batch = Batch::new(model);
+                Service { runner: self, device, model, weights: weights_bytes, batch, jobs, pace: 0.0 }.run()
             }
             Model::Quantiles(model) => {
-                quantiles::Service { runner: self, model, weights: weights_bytes, jobs }.run()
+                quantiles::Service { runner: self, device, model, weights: weights_bytes, jobs }.run()
             }
         };
         drop(model);
@@ -156,26 +163,52 @@ impl Runner<'_> {
         }
     }
 
-    fn load(&self) -> Result<(Model, Reservation)> {
+    /// Loads the model on the first device that it fits, the CPU being the last.
+    fn load(&self) -> Result<(Model, Reservation, Arc<Device>)> {
+        if self.source.files.run_on_gpus() {
+            for gpu in self.shared.gpus() {
+                match self.load_on(gpu) {
+                    Ok((model, weights)) => return Ok((model, weights, gpu.clone())),
+                    Err(
+                        error @ (ModelError::MemoryLimit { .. }
+                        | ModelError::OutOfMemory { .. }
+                        | ModelError::Unsupported { .. }
+                        | ModelError::Backend(_)),
+                    ) => {
+                        let (version, label) = (&self.source.version, &gpu.label);
+                        eprintln!("kronos engine: model \"{version}\" is not put on {label}: {error}");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let cpu = &self.shared.cpu;
+        self.load_on(cpu).map(|(model, weights)| (model, weights, cpu.clone()))
+    }
+
+    fn load_on(&self, device: &Arc<Device>) -> Result<(Model, Reservation)> {
         // The files are about as large as the tensors they become; what they become is known exactly only afterwards.
         let sizes = self
             .source
             .checksums
             .iter()
             .map(|(path, _)| std::fs::metadata(&path.0).map_or(0, |file| file.len()));
-        let mut weights = self.reserve(sizes.sum())?;
+        let sizes = sizes.sum();
+        let mut weights = self.reserve(device, sizes)?;
+        // A file as it was read, the tensors in it, and the part of them packed so far.
+        probe("the model", sizes / 2 * 5)?;
         for (path, expected) in &self.source.checksums {
             self.check_wanted()?;
             verify(&path.0, expected)?;
         }
         self.check_wanted()?;
         let model = match &self.source.files {
-            ModelFiles::Kronos(files) => Model::Bars(Box::new(Kronos::load(files, &Device::Cpu)?)),
-            files => Model::Quantiles(QuantileModel::load(files)?),
+            ModelFiles::Kronos(files) => Model::Bars(Box::new(Kronos::load(files, &device.tensors)?)),
+            files => Model::Quantiles(QuantileModel::load(files, &device.tensors)?),
         };
         weights.correct(model.memory_bytes());
-        while weights.is_over() && self.shared.state().evict_one(&self.source.version) {}
-        let limit = self.shared.device.memory.limit();
+        while weights.is_over() && self.shared.state().evict_one(device, &self.source.version) {}
+        let limit = device.memory.limit();
         if weights.bytes() > limit {
             return Err(ModelError::MemoryLimit { what: "the model", needed: weights.bytes(), limit });
         }
@@ -183,18 +216,19 @@ impl Runner<'_> {
     }
 
     /// Bytes for the weights, at the cost of models that nobody uses at the moment.
-    fn reserve(&self, needed: u64) -> Result<Reservation> {
-        let memory = &self.shared.device.memory;
+    fn reserve(&self, device: &Arc<Device>, needed: u64) -> Result<Reservation> {
+        let memory = &device.memory;
         let since = Instant::now();
         loop {
             if let Some(reservation) = memory.reserve(needed) {
                 return Ok(reservation);
             }
-            if needed > memory.limit() || since.elapsed() > PATIENCE {
+            // There is another device behind a full GPU, and nobody has to go for it.
+            if !device.is_cpu() || needed > memory.limit() || since.elapsed() > PATIENCE {
                 return Err(ModelError::MemoryLimit { what: "the model", needed, limit: memory.limit() });
             }
             self.check_wanted()?;
-            self.shared.state().evict_one(&self.source.version);
+            self.shared.state().evict_one(device, &self.source.version);
             memory.wait_for_change(GLANCE);
         }
     }
@@ -274,13 +308,41 @@ impl Runner<'_> {
     }
 }
 
+/// A series on its way into the batch.
+struct Entrant {
+    ticket: Arc<Ticket>,
+    index: u32,
+    horizon: u64,
+    request: BarRequest,
+    options: BarOptions,
+    wave: usize,
+    caches: Reservation,
+    result: Reservation,
+}
+
+/// Contexts are encoded as long as anybody waits for one of them.
+struct Awaited<'a>(&'a [Entrant]);
+
+impl Interrupt for Awaited<'_> {
+    fn check(&self) -> Result<()> {
+        if self.0.iter().all(|entrant| entrant.ticket.is_cancelled()) {
+            Err(ModelError::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+}
+
 /// A loaded model at work.
 struct Service<'a> {
     runner: &'a Runner<'a>,
+    device: Arc<Device>,
     model: &'a Kronos,
     weights: u64,
     batch: Batch<'a>,
     jobs: Vec<Job>,
+    /// Bars of contexts encoded per second, lately.
+    pace: f64,
 }
 
 impl Service<'_> {
@@ -320,37 +382,64 @@ impl Service<'_> {
     /// Lets series join, one of each request in turn, until the batch is full or the others have waited long enough.
     fn admit(&mut self) {
         let since = Instant::now();
-        let share = ROWS / self.jobs.len().max(1);
+        // Nobody is held up while the batch is empty.
+        let window = if self.batch.is_empty() { ADMISSION * 10 } else { ADMISSION };
         loop {
-            let mut joined = false;
-            for at in 0..self.jobs.len() {
-                joined |= self.admit_one(at, share);
-                if since.elapsed() > ADMISSION {
-                    // The next round begins with those that had no turn in this one.
-                    self.jobs.rotate_left(at + 1);
-                    return;
-                }
+            let left = window.saturating_sub(since.elapsed());
+            let bars = (self.pace * left.as_secs_f64()) as usize;
+            let entrants = self.gather(bars.min(BARS_PER_PASS));
+            if entrants.is_empty() {
+                return;
             }
-            if !joined {
+            self.join(entrants);
+            if since.elapsed() > window {
                 return;
             }
         }
     }
 
-    /// Lets the next series of a request join; whether the request has moved on.
-    fn admit_one(&mut self, at: usize, share: usize) -> bool {
-        let rows = self.batch.rows();
+    /// Series to join together, one of each request in turn; at least one, if any can.
+    fn gather(&mut self, bars: usize) -> Vec<Entrant> {
+        let share = ROWS / self.jobs.len().max(1);
+        let mut entrants: Vec<Entrant> = Vec::new();
+        let (mut rows, mut encoded) = (self.batch.rows(), 0);
+        loop {
+            let mut joined = false;
+            for at in 0..self.jobs.len() {
+                let id = self.jobs[at].ticket.id;
+                let own: usize = entrants.iter().filter(|e| e.ticket.id == id).map(|e| e.wave).sum();
+                let (moved, entrant) = self.next_entrant(at, share, rows, own);
+                joined |= moved;
+                if let Some(entrant) = entrant {
+                    (rows, encoded) = (rows + entrant.wave, encoded + entrant.request.bars.len());
+                    entrants.push(entrant);
+                }
+                if encoded >= bars && !entrants.is_empty() {
+                    // The next round begins with those that had no turn in this one.
+                    self.jobs.rotate_left(at + 1);
+                    return entrants;
+                }
+            }
+            if !joined {
+                return entrants;
+            }
+        }
+    }
+
+    /// The next series of a request, with memory for it, while `rows` paths of all requests and `own` of this one wait
+    /// to join or are in the batch; and whether the request has moved on.
+    fn next_entrant(&mut self, at: usize, share: usize, rows: usize, own: usize) -> (bool, Option<Entrant>) {
         let job = &mut self.jobs[at];
         let ticket = job.ticket.clone();
-        let Work::Bars(bars) = &mut job.work else { return false };
-        let own: usize = bars.running.iter().map(|series| series.wave).sum();
+        let Work::Bars(bars) = &mut job.work else { return (false, None) };
+        let own = own + bars.running.iter().map(|series| series.wave).sum::<usize>();
         // A request without any series in the batch always gets one in: it must not wait for the longest running.
-        if !bars.running.is_empty() && (rows >= ROWS || own >= share) {
-            return false;
+        if own > 0 && (rows >= ROWS || own >= share) {
+            return (false, None);
         }
-        let Some((index, request)) = bars.waiting.pop_front() else { return false };
+        let Some((index, request)) = bars.waiting.pop_front() else { return (false, None) };
         let horizon = request.horizon as u64;
-        let memory = &self.runner.shared.device.memory;
+        let memory = &self.device.memory;
         let room = memory.limit().saturating_sub(self.weights);
         let result = horizon * u64::from(bars.drawing.samples) * size_of::<Bar>() as u64;
         let whole = room.saturating_sub(result);
@@ -364,40 +453,66 @@ impl Service<'_> {
                 plan => Ok((half, plan?)),
             }
         });
-        let admitted = planned.and_then(|(options, plan)| {
-            let Some((caches, result)) = memory.reserve(plan.bytes).zip(memory.reserve(result)) else {
-                let needed = plan.bytes + result;
-                // What models, caches and results of others hold comes back sooner or later.
-                if memory.used() > self.weights
-                    || self.runner.shared.state().evict_one(&self.runner.source.version)
-                {
-                    return Ok(None);
-                }
-                return Err(ModelError::MemoryLimit { what: "the forecast", needed, limit: room });
-            };
-            let (batch, interrupt) = (&mut self.batch, &ticket.cancelled);
-            let work = || batch.admit(&request, &options, interrupt);
-            let id = self.runner.shared.device.compute(work).map_err(threads)??;
-            Ok(Some(Running { id, index, horizon, wave: plan.wave, caches, result }))
+        let reserved = planned.and_then(|(options, plan)| {
+            if let Some((caches, result)) = memory.reserve(plan.bytes).zip(memory.reserve(result)) {
+                probe("the forecast", caches.bytes() + result.bytes())?;
+                return Ok(Some((options, plan.wave, caches, result)));
+            }
+            let needed = plan.bytes + result;
+            // What models, caches and results of others hold comes back sooner or later.
+            if memory.used() > self.weights
+                || self.runner.shared.state().evict_one(&self.device, &self.runner.source.version)
+            {
+                return Ok(None);
+            }
+            Err(ModelError::MemoryLimit { what: "the forecast", needed, limit: room })
         });
-        match admitted {
-            Ok(Some(series)) => {
-                ticket.start();
-                bars.running.push(series);
-                true
+        match reserved {
+            Ok(Some((options, wave, caches, result))) => {
+                let entrant = Entrant { ticket, index, horizon, request, options, wave, caches, result };
+                (true, Some(entrant))
             }
             Ok(None) => {
                 bars.waiting.push_front((index, request));
-                if self.batch.is_empty() {
-                    self.runner.shared.state().evict_one(&self.runner.source.version);
+                if rows == 0 {
+                    self.runner.shared.state().evict_one(&self.device, &self.runner.source.version);
                     memory.wait_for_change(GLANCE);
                 }
-                false
+                (false, None)
             }
             Err(error) => {
                 ticket.start();
                 fail_series(bars, index, horizon, error, &self.runner.shared.clone(), &ticket);
-                true
+                (true, None)
+            }
+        }
+    }
+
+    /// Encodes the contexts of several series together and puts them into the batch.
+    fn join(&mut self, entrants: Vec<Entrant>) {
+        let began = Instant::now();
+        let together: Vec<(&BarRequest, BarOptions)> =
+            entrants.iter().map(|entrant| (&entrant.request, entrant.options)).collect();
+        let encoded: usize = together.iter().map(|(request, _)| request.bars.len()).sum();
+        let (batch, awaited) = (&mut self.batch, Awaited(&entrants));
+        let work = || batch.admit_all(&together, &awaited);
+        let shared = self.runner.shared;
+        let admitted = match self.device.compute(work).map_err(threads).flatten() {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let fault = Fault::from(error);
+                entrants.iter().map(|_| Err(fault.clone().into())).collect()
+            }
+        };
+        self.pace = encoded as f64 / began.elapsed().as_secs_f64().max(1e-6);
+        for (entrant, admitted) in entrants.into_iter().zip(admitted) {
+            let Entrant { ticket, index, horizon, wave, caches, result, .. } = entrant;
+            let Some(job) = self.jobs.iter_mut().find(|job| job.ticket.id == ticket.id) else { continue };
+            let Work::Bars(bars) = &mut job.work else { continue };
+            ticket.start();
+            match admitted {
+                Ok(id) => bars.running.push(Running { id, index, horizon, wave, caches, result }),
+                Err(error) => fail_series(bars, index, horizon, error, shared, &ticket),
             }
         }
     }
@@ -411,7 +526,7 @@ impl Service<'_> {
             batch.take_finished(&NeverInterrupt)
         };
         let shared = self.runner.shared;
-        match shared.device.compute(work).map_err(threads).flatten() {
+        match self.device.compute(work).map_err(threads).flatten() {
             Ok(done) => {
                 shared.count(&self.runner.source.version, |counters| {
                     counters.steps += 1;
@@ -494,7 +609,7 @@ fn fail_series(
     horizon: u64,
     error: ModelError,
     shared: &Shared,
-    ticket: &crate::job::Ticket,
+    ticket: &Ticket,
 ) {
     bars.steps_answered += 1 + horizon;
     bars.errors += 1;

@@ -179,6 +179,7 @@ fn every_error_of_a_model_is_the_same_after_the_journey() {
         E::ChecksumMismatch { path: "/a".into(), expected: "1".into(), actual: "2".into() },
         E::Unsupported { family: "kronos", capability: "x".into() },
         E::MemoryLimit { what: "the model", needed: 2, limit: 1 },
+        E::OutOfMemory { what: "the model", needed: 2 },
         E::NonFinite { step: 3 },
         E::Cancelled,
     ];

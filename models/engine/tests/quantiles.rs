@@ -5,9 +5,12 @@ mod support;
 
 use candle_core::Device;
 use kronos_engine::answer::{Answer, Forecast};
-use kronos_engine::message::{FilePath, ModelFiles, ModelSource, Reading, Refusal, Request, Settings};
+use kronos_engine::message::{
+    Bound, Devices, FilePath, ModelFiles, ModelSource, Reading, Refusal, Request, Settings,
+};
 use kronos_models::artifact::sha256_file;
 use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
+use kronos_models::device::Gpu;
 use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::series::{QuantileForecast, SeriesRequest};
 use std::path::{Path, PathBuf};
@@ -138,4 +141,50 @@ fn a_caller_who_hangs_up_frees_the_model() {
     drop(leaving);
     engine.until("the request is gone", |status| status.requests.is_empty());
     assert_eq!(quantiles(engine.ask(&ask("tiny-b", vec![series(1, 30, 4)], None)).unwrap()).len(), 1);
+}
+
+/// A stand-in for a GPU, with room for one model: the arithmetic is the CPU's, the placing is what is tested.
+fn one_small_gpu(wanted: Option<&[usize]>) -> Result<Vec<Gpu>, String> {
+    assert_eq!(wanted, Some(&[1][..]), "the ordinals of the settings are asked for");
+    let weights = directory("tiny-b").join("model.safetensors").metadata().unwrap().len();
+    let name = "a small GPU".to_owned();
+    Ok(vec![Gpu { device: Device::Cpu, ordinal: 1, name, total_bytes: weights * 4 }])
+}
+
+#[test]
+fn a_model_that_does_not_fit_the_gpu_goes_to_the_cpu() {
+    let settings = Settings { devices: Devices::Gpus(vec![1]), gpu_memory: Bound::Share(0.4), ..settings() };
+    let engine = Engine::with_gpus(settings, Some(one_small_gpu));
+    let load = |version: &str| {
+        let model = ModelSource { version: version.into(), ..source("tiny-b") };
+        engine.ask(&Request::Load(model)).unwrap();
+    };
+    load("first@1");
+    load("second@1");
+    let status = engine.status();
+    let places: Vec<(&str, &str)> =
+        status.models.iter().map(|model| (model.version.as_str(), model.device.as_str())).collect();
+    assert!(places.contains(&("first@1", "cuda:1")) && places.contains(&("second@1", "cpu")), "{places:?}");
+    let devices: Vec<(&str, u64)> =
+        status.devices.iter().map(|device| (device.device.as_str(), device.models)).collect();
+    assert_eq!(devices, [("cpu", 1), ("cuda:1", 1)]);
+    assert!(status.devices.iter().all(|device| device.used_bytes > 0));
+    // Whichever device it is on, a model answers, and gives its memory back.
+    for version in ["first@1", "second@1"] {
+        let model = ModelSource { version: version.into(), ..source("tiny-b") };
+        let reading = Reading { context: 96, cross_learning: None, levels: LEVELS.to_vec() };
+        let request = Request::Quantiles { model, series: vec![series(1, 40, 5)], reading };
+        assert_eq!(quantiles(engine.ask(&request).unwrap()).len(), 1);
+        engine.ask(&Request::Unload(version.into())).unwrap();
+    }
+    assert!(engine.status().devices.iter().all(|device| device.used_bytes == 0));
+}
+
+#[test]
+fn without_a_driver_models_run_on_the_cpu() {
+    let no_driver = |_: Option<&[usize]>| Err("there is no driver".to_owned());
+    let engine = Engine::with_gpus(Settings { devices: Devices::Auto, ..settings() }, Some(no_driver));
+    assert_eq!(quantiles(engine.ask(&ask("tiny-b", vec![series(1, 40, 5)], None)).unwrap()).len(), 1);
+    let status = engine.status();
+    assert_eq!((status.models[0].device.as_str(), status.devices.len()), ("cpu", 1));
 }

@@ -193,10 +193,9 @@ impl Network {
 
 impl Block {
     fn forward(&self, x: &Tensor, layout: &Layout, table: &RopeTable, mut seen: Seen) -> Result<Tensor> {
-        let normed = self.time.normalise(x)?;
         let rotation = Some((table, layout.positions.as_slice()));
-        let q = self.time.queries(&normed, rotation)?;
-        let kv = self.time.keys_values(&normed, rotation)?;
+        let q = self.time.queries(x, rotation)?;
+        let kv = self.time.keys_values(x, rotation)?;
         let rows: Vec<usize> = layout.rows.iter().map(Range::len).collect();
         let attended = self.time.attend(&q, &self.time.remember(&kv, &layout.rows), &rows, None)?;
         if let Some(seen) = &mut seen {
@@ -215,14 +214,14 @@ impl Block {
 
     /// The last block: only the future of wanted variates is computed, from keys and values of everything.
     fn forward_ahead(&self, x: &Tensor, layout: &Layout, table: &RopeTable) -> Result<Tensor> {
-        let normed = self.time.normalise(x)?;
-        let kv = self.time.keys_values(&normed, Some((table, &layout.positions)))?;
+        let kv = self.time.keys_values(x, Some((table, &layout.positions)))?;
         let tokens = ahead(layout);
         let positions: Vec<usize> = tokens.iter().map(|&token| layout.positions[token]).collect();
-        let q = self.time.queries(&gather(&normed, &tokens)?, Some((table, &positions)))?;
+        let x = gather(x, &tokens)?;
+        let q = self.time.queries(&x, Some((table, &positions)))?;
         let rows = vec![layout.patches; layout.rows.len()];
         let attended = self.time.attend(&q, &self.time.remember(&kv, &layout.rows), &rows, None)?;
-        let x = self.time.project_onto(&attended, &gather(x, &tokens)?)?;
+        let x = self.time.project_onto(&attended, &x)?;
         let x = self.exchange(&x, &layout.ahead, None)?;
         let wanted: Vec<usize> =
             (0..tokens.len()).filter(|token| layout.wanted[token / layout.patches]).collect();
@@ -248,9 +247,9 @@ impl Block {
             meetings.cells.iter().flat_map(|cell| cell.members.iter().copied()).collect();
         let listeners: Vec<usize> =
             meetings.cells.iter().flat_map(|cell| cell.listeners.iter().copied()).collect();
-        let kv = self.group.keys_values(&self.group.normalise(&gather(x, &members)?)?, None)?;
+        let kv = self.group.keys_values(&gather(x, &members)?, None)?;
         let listening = gather(x, &listeners)?;
-        let q = self.group.queries(&self.group.normalise(&listening)?, None)?;
+        let q = self.group.queries(&listening, None)?;
         let mut end = 0;
         let cells: Vec<Range<usize>> = meetings
             .cells

@@ -145,10 +145,9 @@ impl Network {
         };
         for (index, (attention, feed_forward)) in self.encoder.iter().enumerate() {
             interrupt.check()?;
-            let normed = attention.normalise(&x)?;
-            let memory = attention.remember(&attention.keys_values(&normed, None)?, &tokens.sequences);
+            let memory = attention.remember(&attention.keys_values(&x, None)?, &tokens.sequences);
             let attended =
-                attention.attend(&attention.queries(&normed, None)?, &memory, &rows, Some(&add_bias))?;
+                attention.attend(&attention.queries(&x, None)?, &memory, &rows, Some(&add_bias))?;
             x = feed_forward.forward(&attention.project_onto(&attended, &x)?)?;
             see(&format!("enc{index}"), &x);
         }
@@ -158,8 +157,8 @@ impl Network {
         for (index, block) in self.decoder.iter().enumerate() {
             interrupt.check()?;
             y = block.itself.forward(&y)?;
-            let memory = block.cross.remember(&block.cross.keys_values(&encoded, None)?, &tokens.sequences);
-            let q = block.cross.queries(&block.cross.normalise(&y)?, None)?;
+            let memory = block.cross.remember(&block.cross.keys_values_of(&encoded)?, &tokens.sequences);
+            let q = block.cross.queries(&y, None)?;
             let attended = block.cross.attend(&q, &memory, &vec![1; histories.len()], None)?;
             y = block.feed_forward.forward(&block.cross.project_onto(&attended, &y)?)?;
             see(&format!("dec{index}"), &y);

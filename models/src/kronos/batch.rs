@@ -12,6 +12,7 @@ use super::tokenizer::Token;
 use crate::bars::{BarOptions, BarPaths, BarRequest, CHANNELS, Sampling, Stamp, Window, cohere};
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
+use crate::layers::block::SequenceContext;
 use crate::layers::cpu::cache::KvCache;
 use crate::layers::tensor::{matrix, with_values};
 use crate::random::Stream;
@@ -146,42 +147,87 @@ impl<'m> Batch<'m> {
         options: &BarOptions,
         interrupt: &dyn Interrupt,
     ) -> Result<SeriesId> {
-        let plan = self.model.plan(request, options)?;
-        let bars = &request.bars[request.bars.len() - plan.context..];
-        let stamps = &request.stamps[request.bars.len() - plan.context..];
-        let stats = Stats::of(bars);
-        let mut context = self.model.tokenizer.encode(&stats.normalise(bars), interrupt)?;
-        let dropped = plan.context.saturating_sub(self.model.max_context);
-        context.drain(..dropped);
-        let stamps = stamps[dropped..].to_vec();
+        let mut admitted = self.admit_all(&[(request, *options)], interrupt)?;
+        // One result for one request; its absence would be a defect and is reported as one.
+        admitted.pop().unwrap_or(Err(ModelError::Cancelled))
+    }
 
-        let mut state = self.model.predictor.sequence();
-        let hidden =
-            self.model.predictor.hidden(&context, &stamps, &mut [&mut state], &[context.len()], interrupt)?;
-        let root_hidden = last_row(&hidden)?;
-        let id = self.next_id;
-        self.next_id += 1;
-        let mut series = Series {
-            id,
-            horizon: request.horizon,
-            samples: options.samples,
-            sampling: options.sampling,
-            stream: request.stream,
-            stats,
-            context_used: plan.context,
-            context,
-            stamps,
-            root: state.freeze(),
-            root_hidden,
-            wave: plan.wave,
-            step: 0,
-            active: Vec::new(),
-            finished: Vec::new(),
-            failed: None,
+    /// Encodes and prefills several series in one pass; a series gives the same bits as by itself.
+    ///
+    /// # Errors
+    /// [`ModelError::Cancelled`] and backend errors: then none has joined. What is wrong with one series is in its place,
+    /// as for [`Batch::admit`].
+    pub fn admit_all(
+        &mut self,
+        requests: &[(&BarRequest, BarOptions)],
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<Result<SeriesId>>> {
+        let (tokenizer, predictor) = (&self.model.tokenizer, &self.model.predictor);
+        let plans: Vec<Result<Plan>> =
+            requests.iter().map(|(request, options)| self.model.plan(request, options)).collect();
+        let planned =
+            || requests.iter().zip(&plans).filter_map(|(request, plan)| Some((request, plan.as_ref().ok()?)));
+        let mut bars = Vec::new();
+        let mut rows = Vec::new();
+        let mut stats = Vec::new();
+        for ((request, _), plan) in planned() {
+            let used = &request.bars[request.bars.len() - plan.context..];
+            let own = Stats::of(used);
+            bars.extend(own.normalise(used));
+            rows.push(used.len());
+            stats.push(own);
+        }
+        let mut encoded = tokenizer.encode_all(&bars, &rows, interrupt)?.into_iter();
+        let mut contexts: Vec<(Vec<Token>, Vec<Stamp>)> = Vec::with_capacity(rows.len());
+        for ((request, _), plan) in planned() {
+            let dropped = plan.context.saturating_sub(self.model.max_context);
+            let tokens = encoded.by_ref().take(plan.context).skip(dropped).collect();
+            contexts.push((tokens, request.stamps[request.bars.len() - plan.context + dropped..].to_vec()));
+        }
+        let rows: Vec<usize> = contexts.iter().map(|(tokens, _)| tokens.len()).collect();
+        let tokens: Vec<Token> = contexts.iter().flat_map(|(tokens, _)| tokens).copied().collect();
+        let stamps: Vec<Stamp> =
+            contexts.iter().flat_map(|(tokens, stamps)| &stamps[..tokens.len()]).copied().collect();
+        let mut states: Vec<PathState> = rows.iter().map(|_| predictor.sequence()).collect();
+        let mut branches: Vec<&mut PathState> = states.iter_mut().collect();
+        let hidden = match rows.is_empty() {
+            true => Vec::new(),
+            false => {
+                let hidden = predictor.hidden(&tokens, &stamps, &mut branches, &rows, interrupt)?;
+                newest_rows(&hidden, &rows)?
+            }
         };
-        series.open_wave();
-        self.series.push(series);
-        Ok(id)
+        let mut prepared = stats.into_iter().zip(contexts).zip(states.into_iter().zip(hidden));
+        let admitted = requests.iter().zip(plans).map(|((request, options), plan)| {
+            let plan = plan?;
+            let Some(((stats, (context, stamps)), (state, root_hidden))) = prepared.next() else {
+                return Err(ModelError::Cancelled);
+            };
+            let id = self.next_id;
+            self.next_id += 1;
+            let mut series = Series {
+                id,
+                horizon: request.horizon,
+                samples: options.samples,
+                sampling: options.sampling,
+                stream: request.stream,
+                stats,
+                context_used: plan.context,
+                context,
+                stamps,
+                root: state.freeze(),
+                root_hidden,
+                wave: plan.wave,
+                step: 0,
+                active: Vec::new(),
+                finished: Vec::new(),
+                failed: None,
+            };
+            series.open_wave();
+            self.series.push(series);
+            Ok(id)
+        });
+        Ok(admitted.collect())
     }
 
     /// Decodes one bar of every path in flight.
@@ -297,41 +343,65 @@ impl<'m> Batch<'m> {
         Ok(matrix(hidden, width)?)
     }
 
-    /// Removes and decodes the series that are complete.
+    /// Removes and decodes the series that are complete, several together.
     pub fn take_finished(&mut self, interrupt: &dyn Interrupt) -> Result<Vec<(SeriesId, Result<Finished>)>> {
-        let mut done = Vec::new();
-        let mut i = 0;
-        while i < self.series.len() {
-            if !self.series[i].complete() {
-                i += 1;
-                continue;
+        let (mut done, mut failed) = (Vec::new(), Vec::new());
+        for mut series in self.series.extract_if(.., |series| series.complete()) {
+            match series.failed.take() {
+                Some(error) => failed.push((series.id, Err(error))),
+                None => done.push(series),
             }
-            let mut series = self.series.remove(i);
-            let id = series.id;
-            done.push((
-                id,
-                match series.failed.take() {
-                    Some(error) => Err(error),
-                    None => {
-                        let values = self.decode(&series, interrupt)?;
-                        Ok(Finished { series, values })
-                    }
-                },
-            ));
         }
-        Ok(done)
+        let mut values = Vec::with_capacity(done.len());
+        let mut rest = done.as_slice();
+        while !rest.is_empty() {
+            let mut rows = 0;
+            let fitting = rest.iter().take_while(|series| {
+                rows += self.window(series).len();
+                rows <= DECODE_ROWS
+            });
+            let (chunk, later) = rest.split_at(fitting.count().max(1));
+            values.extend(self.decode(chunk, interrupt)?);
+            rest = later;
+        }
+        let finished =
+            done.into_iter().zip(values).map(|(series, values)| (series.id, Ok(Finished { series, values })));
+        Ok(failed.into_iter().chain(finished).collect())
     }
 
-    /// Normalised values of the forecast bars, [path][step][channel].
-    fn decode(&self, series: &Series, interrupt: &dyn Interrupt) -> Result<Vec<f32>> {
+    /// The tokens of a series' context that its bars are decoded after.
+    fn window<'s>(&self, series: &'s Series) -> &'s [Token] {
         let start = (series.context.len() + series.horizon).saturating_sub(self.model.max_context);
+        &series.context[start..]
+    }
+
+    /// Normalised values of the forecast bars, [path][step][channel] for each series.
+    fn decode(&self, series: &[Series], interrupt: &dyn Interrupt) -> Result<Vec<Vec<f32>>> {
         let tokenizer = &self.model.tokenizer;
-        let (context, _) = tokenizer.decode_context(&series.context[start..], interrupt)?;
-        let mut values = Vec::with_capacity(series.samples * series.horizon * CHANNELS);
-        for paths in series.finished.chunks((DECODE_ROWS / series.horizon).max(1)) {
-            values.extend(tokenizer.decode_paths(&context, &paths.concat(), series.horizon, interrupt)?);
+        let windows: Vec<&[Token]> = series.iter().map(|series| self.window(series)).collect();
+        let contexts = tokenizer.decode_contexts(&windows, interrupt)?;
+        let paths: Vec<(&SequenceContext, &[Token])> = series
+            .iter()
+            .zip(&contexts)
+            .flat_map(|(series, context)| series.finished.iter().map(move |path| (context, path.as_slice())))
+            .collect();
+        let mut decoded = Vec::with_capacity(paths.iter().map(|(_, path)| path.len() * CHANNELS).sum());
+        let mut rest = paths.as_slice();
+        while !rest.is_empty() {
+            let mut rows = 0;
+            let fitting = rest.iter().take_while(|(_, path)| {
+                rows += path.len();
+                rows <= DECODE_ROWS
+            });
+            let (chunk, later) = rest.split_at(fitting.count().max(1));
+            decoded.extend(tokenizer.decode_paths(chunk, interrupt)?);
+            rest = later;
         }
-        Ok(values)
+        let mut decoded = decoded.into_iter();
+        let values = |series: &Series| -> Vec<f32> {
+            decoded.by_ref().take(series.samples * series.horizon * CHANNELS).collect()
+        };
+        Ok(series.iter().map(values).collect())
     }
 }
 
@@ -354,6 +424,19 @@ impl Finished {
         }
         Ok(BarPaths { horizon, bars, context_used: series.context_used })
     }
+}
+
+/// The newest row of each sequence of `rows[s]` rows.
+fn newest_rows(hidden: &Tensor, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
+    let width = hidden.dim(1)?;
+    Ok(with_values(hidden, |hidden| {
+        let mut end = 0;
+        let newest = |n: &usize| {
+            end += n * width;
+            hidden[end - width..end].to_vec()
+        };
+        rows.iter().map(newest).collect()
+    })?)
 }
 
 fn last_row(hidden: &Tensor) -> Result<Vec<f32>> {

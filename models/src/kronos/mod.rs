@@ -28,6 +28,9 @@ use tokenizer::Tokenizer;
 /// Paths decoded together before more series are admitted: enough to be bound by arithmetic instead of memory.
 const ROWS_IN_FLIGHT: usize = 512;
 
+/// Bars of contexts after which no further series joins a pass of the encoder: enough to be bound by arithmetic.
+const BARS_PER_PASS: usize = 2048;
+
 /// Where the two halves of a Kronos model lie, and the window the pair was trained for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KronosFiles {
@@ -141,22 +144,40 @@ impl Kronos {
         let mut batch = Batch::new(self);
         let mut in_flight: Vec<(SeriesId, usize, u64)> = Vec::new();
         loop {
-            while let Some(&(index, request)) = waiting.peek() {
-                let admitted = self.plan(request, options).and_then(|plan| {
-                    let used: u64 = in_flight.iter().map(|(_, _, bytes)| bytes).sum();
-                    let fits = used + plan.bytes <= options.memory_limit && batch.rows() < ROWS_IN_FLIGHT;
-                    if !in_flight.is_empty() && !fits {
-                        return Ok(None);
+            // Several at a time, until the batch is full.
+            loop {
+                let mut used: u64 = in_flight.iter().map(|(_, _, bytes)| bytes).sum();
+                let (mut rows, mut bars) = (batch.rows(), 0);
+                let mut entrants: Vec<(usize, u64, (&BarRequest, BarOptions))> = Vec::new();
+                while let Some(&(index, request)) = waiting.peek() {
+                    match self.plan(request, options) {
+                        Ok(plan) => {
+                            let fits = used + plan.bytes <= options.memory_limit
+                                && rows < ROWS_IN_FLIGHT
+                                && bars < BARS_PER_PASS;
+                            if !(fits || in_flight.is_empty() && entrants.is_empty()) {
+                                break;
+                            }
+                            (used, rows, bars) = (used + plan.bytes, rows + plan.wave, bars + plan.context);
+                            entrants.push((index, plan.bytes, (request, *options)));
+                        }
+                        Err(error) => results[index] = Some(Err(error)),
                     }
-                    Ok(Some((batch.admit(request, options, interrupt)?, index, plan.bytes)))
-                });
-                match admitted {
-                    Ok(Some(entry)) => in_flight.push(entry),
-                    Ok(None) => break,
-                    Err(e @ (ModelError::Cancelled | ModelError::Backend(_))) => return Err(e),
-                    Err(e) => results[index] = Some(Err(e)),
+                    waiting.next();
                 }
-                waiting.next();
+                if entrants.is_empty() {
+                    break;
+                }
+                let together: Vec<(&BarRequest, BarOptions)> =
+                    entrants.iter().map(|(_, _, entrant)| *entrant).collect();
+                for ((index, bytes, _), admitted) in
+                    entrants.into_iter().zip(batch.admit_all(&together, interrupt)?)
+                {
+                    match admitted {
+                        Ok(id) => in_flight.push((id, index, bytes)),
+                        Err(error) => results[index] = Some(Err(error)),
+                    }
+                }
             }
             if batch.is_empty() {
                 break;

@@ -53,7 +53,17 @@ impl Tokenizer {
 
     /// Encodes normalised bars in one causal pass, however many they are.
     pub fn encode(&self, bars: &[[f32; CHANNELS]], interrupt: &dyn Interrupt) -> Result<Vec<Token>> {
-        self.encode_observed(bars, interrupt, None)
+        self.encode_rows(bars, &[bars.len()], interrupt, None)
+    }
+
+    /// Encodes the normalised bars of several series together: `rows[s]` bars of series s, series after series.
+    pub fn encode_all(
+        &self,
+        bars: &[[f32; CHANNELS]],
+        rows: &[usize],
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<Token>> {
+        self.encode_rows(bars, rows, interrupt, None)
     }
 
     /// [`Tokenizer::encode`], showing every stage: `tok.embed`, `tok.encoder.{i}`, `tok.quant_embed`, `tok.latent_unit`.
@@ -61,15 +71,26 @@ impl Tokenizer {
         &self,
         bars: &[[f32; CHANNELS]],
         interrupt: &dyn Interrupt,
+        see: &mut Observer,
+    ) -> Result<Vec<Token>> {
+        self.encode_rows(bars, &[bars.len()], interrupt, Some(see))
+    }
+
+    fn encode_rows(
+        &self,
+        bars: &[[f32; CHANNELS]],
+        rows: &[usize],
+        interrupt: &dyn Interrupt,
         mut observe: Option<&mut Observer>,
     ) -> Result<Vec<Token>> {
         let x = self.embed.forward(&matrix(bars.as_flattened().to_vec(), CHANNELS)?)?;
         if let Some(see) = &mut observe {
             see("tok.embed", &x);
         }
-        let mut sequence = self.encoder.sequence();
+        let mut sequences = vec![self.encoder.sequence(); rows.len()];
         let stage = observe.as_mut().map(|see| ("tok.encoder", &mut **see));
-        let x = self.encoder.forward(x, &mut [&mut sequence], &[bars.len()], interrupt, stage)?;
+        let mut sequences: Vec<&mut Sequence> = sequences.iter_mut().collect();
+        let x = self.encoder.forward(x, &mut sequences, rows, interrupt, stage)?;
         let latent = self.quant_embed.forward(&x)?;
         if let Some(see) = &mut observe {
             see("tok.quant_embed", &latent);
@@ -101,33 +122,39 @@ impl Tokenizer {
         Ok(matrix(values, bits)?)
     }
 
-    /// Starts decoding with tokens that several continuations share.
-    ///
-    /// Returns the decoded rows too, [tokens · channels], for those who want the whole window.
-    pub fn decode_context(
+    /// Starts decoding several series, each with the tokens that its continuations share.
+    pub fn decode_contexts(
         &self,
-        tokens: &[Token],
+        tokens: &[&[Token]],
         interrupt: &dyn Interrupt,
-    ) -> Result<(SequenceContext, Vec<f32>)> {
-        let mut sequence = self.decoder.sequence();
-        let rows = self.decode(tokens, &mut [&mut sequence], &[tokens.len()], interrupt, None)?;
-        Ok((sequence.freeze(), rows))
+    ) -> Result<Vec<SequenceContext>> {
+        let mut sequences = vec![self.decoder.sequence(); tokens.len()];
+        let rows: Vec<usize> = tokens.iter().map(|tokens| tokens.len()).collect();
+        let x = self.post_quant_embed.forward(&self.code(&tokens.concat())?)?;
+        self.decoder.fill(x, &mut sequences.iter_mut().collect::<Vec<_>>(), &rows, interrupt)?;
+        Ok(sequences.into_iter().map(Sequence::freeze).collect())
     }
 
-    /// Decodes `steps` tokens per path, path after path, each continuing `context`; returns [paths · steps · channels].
+    /// Decodes tokens of several paths, each continuing a context; returns their rows path after path,
+    /// [Σ tokens · channels].
     pub fn decode_paths(
         &self,
-        context: &SequenceContext,
-        tokens: &[Token],
-        steps: usize,
+        paths: &[(&SequenceContext, &[Token])],
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<f32>> {
-        let mut paths: Vec<Sequence> = tokens.chunks_exact(steps).map(|_| context.branch(steps)).collect();
-        let rows = vec![steps; paths.len()];
-        self.decode(tokens, &mut paths.iter_mut().collect::<Vec<_>>(), &rows, interrupt, None)
+        let mut sequences: Vec<Sequence> =
+            paths.iter().map(|(context, tokens)| context.branch(tokens.len())).collect();
+        let rows: Vec<usize> = paths.iter().map(|(_, tokens)| tokens.len()).collect();
+        let tokens: Vec<Token> = paths.iter().flat_map(|(_, tokens)| tokens.iter().copied()).collect();
+        self.decode(&tokens, &mut sequences.iter_mut().collect::<Vec<_>>(), &rows, interrupt, None)
     }
 
-    /// Decodes one whole window, showing every stage: `tok.bits`, `tok.post_quant_embed`, `tok.decoder.{i}`, `tok.recon`.
+    /// Decodes one whole window; returns its rows, [tokens · channels].
+    pub fn decode_window(&self, tokens: &[Token], interrupt: &dyn Interrupt) -> Result<Vec<f32>> {
+        self.decode(tokens, &mut [&mut self.decoder.sequence()], &[tokens.len()], interrupt, None)
+    }
+
+    /// [`Tokenizer::decode_window`], showing every stage: `tok.bits`, `tok.post_quant_embed`, `tok.decoder.{i}`, `tok.recon`.
     pub fn decode_observed(
         &self,
         tokens: &[Token],

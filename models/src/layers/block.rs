@@ -5,11 +5,12 @@ use super::cpu::cache::{Context, HeadShape, KvCache};
 use super::linear::{GatedLinear, Linear, linear, linear_specs, tensor};
 use super::norm::RmsNorm;
 use super::rope::{Rope, RopeTable};
-use super::tensor::{matrix, with_values};
+use super::tensor::matrix;
 use crate::artifact::{TensorSpec, Tensors};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 /// Called with the name and value of every intermediate stage; parity tests compare them with a reference.
 pub type Observer<'a> = dyn FnMut(&str, &Tensor) + 'a;
@@ -165,6 +166,35 @@ impl Stack {
         Ok(x)
     }
 
+    /// Appends new positions of several sequences to the caches, for others to continue from; nobody looks at the rows
+    /// themselves, so the last block computes no more of them than their keys and values.
+    ///
+    /// # Shapes
+    /// As for [`Stack::forward`].
+    /// # Errors
+    /// As for [`Stack::forward`].
+    pub fn fill(
+        &self,
+        x: Tensor,
+        sequences: &mut [&mut Sequence],
+        rows: &[usize],
+        interrupt: &dyn Interrupt,
+    ) -> Result<()> {
+        let positions = sequences.iter().zip(rows).map(|(sequence, n)| sequence.len() + n).max().unwrap_or(0);
+        let rope = self.rope.table(positions);
+        let (mut x, shape) = (x, self.shape.head());
+        for (layer, block) in self.blocks.iter().enumerate() {
+            interrupt.check()?;
+            let mut caches: Vec<&mut KvCache> = sequences.iter_mut().map(|s| &mut s.layers[layer]).collect();
+            if layer + 1 < self.blocks.len() {
+                x = block.forward(x, shape, &mut caches, rows, &rope, None)?;
+            } else {
+                block.remember(&x, shape, &mut caches, rows, &rope)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes of the packed weights.
     pub fn bytes(&self) -> usize {
         self.blocks.iter().map(Block::bytes).sum()
@@ -199,6 +229,20 @@ impl Block {
         })
     }
 
+    /// Appends the keys and values of rows to the caches.
+    fn remember(
+        &self,
+        x: &Tensor,
+        shape: HeadShape,
+        caches: &mut [&mut KvCache],
+        rows: &[usize],
+        rope: &RopeTable,
+    ) -> Result<()> {
+        let qkv = self.qkv.values(Some(&self.norm1), x)?;
+        rotate_and_cache(&qkv, shape, caches, rows, rope, false);
+        Ok(())
+    }
+
     fn forward(
         &self,
         x: Tensor,
@@ -208,20 +252,17 @@ impl Block {
         rope: &RopeTable,
         observe: Option<&mut (&str, &mut Observer)>,
     ) -> Result<Tensor> {
-        let normed = self.norm1.forward(&x)?;
-        let qkv = self.qkv.forward(&normed)?;
-        let (q, k) =
-            with_values(&qkv, |qkv| rotate_and_cache(qkv, shape, caches, rows, rope, observe.is_some()))?;
+        let qkv = self.qkv.values(Some(&self.norm1), &x)?;
+        let (q, k) = rotate_and_cache(&qkv, shape, caches, rows, rope, observe.is_some());
         let shared: Vec<&KvCache> = caches.iter().map(|cache| &**cache).collect();
         let attended = matrix(attend(&q, &shared, rows, shape), shape.width())?;
         let Some((prefix, observer)) = observe else {
             let x = self.out.forward_onto(&attended, &x)?;
-            let gated = self.gate_up.forward(&self.norm2.forward(&x)?)?;
-            return self.down.forward_onto(&gated, &x);
+            return self.down.forward_onto(&self.gate_up.forward_normed(&self.norm2, &x)?, &x);
         };
         // The same arithmetic with every stage in a tensor of its own.
         let mut see = |name: &str, x: &Tensor| observer(&format!("{prefix}.{name}"), x);
-        see("norm1", &normed);
+        see("norm1", &self.norm1.forward(&x)?);
         for (name, values) in [("q_rot", q), ("k_rot", k)] {
             let by_head =
                 matrix(values, shape.width())?.reshape(((), shape.heads, shape.dim))?.transpose(0, 1)?;
@@ -247,6 +288,9 @@ impl Block {
     }
 }
 
+/// Below this many values the calling thread does all.
+const PARALLEL_WORK: usize = 1 << 13;
+
 /// Splits rows of [q, k, v], rotates q and k, appends k and v to the caches; returns q, and k where `keep_keys`.
 fn rotate_and_cache(
     qkv: &[f32],
@@ -257,22 +301,55 @@ fn rotate_and_cache(
     keep_keys: bool,
 ) -> (Vec<f32>, Vec<f32>) {
     let width = shape.width();
-    let mut queries = Vec::with_capacity(qkv.len() / 3);
-    let mut keys = Vec::new();
-    let mut key = vec![0.0; width];
-    let mut parts = qkv.chunks_exact(3 * width);
+    let rotate = |part: usize, row: &[f32], position: usize, out: &mut [f32]| {
+        out.copy_from_slice(&row[part * width..(part + 1) * width]);
+        rope.rotate(out, position);
+    };
+    // The new rows of each sequence, the place of its queries, and its cache.
+    let mut queries = vec![0.0; qkv.len() / 3];
+    let (mut rest, mut places) = (qkv, queries.as_mut_slice());
+    let mut sequences = Vec::with_capacity(rows.len());
     for (cache, &n) in caches.iter_mut().zip(rows) {
-        cache.reserve(n);
-        for row in parts.by_ref().take(n) {
-            let position = cache.len();
-            let start = queries.len();
-            queries.extend_from_slice(&row[..width]);
-            rope.rotate(&mut queries[start..], position);
-            key.copy_from_slice(&row[width..2 * width]);
-            rope.rotate(&mut key, position);
-            cache.push(&key, &row[2 * width..]);
-            if keep_keys {
-                keys.extend_from_slice(&key);
+        let (own, others) = rest.split_at(n * 3 * width);
+        let (place, later) = std::mem::take(&mut places).split_at_mut(n * width);
+        (rest, places) = (others, later);
+        sequences.push((own, place, &mut **cache));
+    }
+    let run = |(own, place, cache): (&[f32], &mut [f32], &mut KvCache)| {
+        let first = cache.len();
+        let mut rotate_queries = || {
+            let rows = own.chunks_exact(3 * width).zip(place.chunks_exact_mut(width));
+            rows.enumerate().for_each(|(row, (own, place))| rotate(0, own, first + row, place));
+        };
+        let mut append = || {
+            let mut key = vec![0.0; width];
+            cache.reserve(own.len() / (3 * width));
+            for (row, own) in own.chunks_exact(3 * width).enumerate() {
+                rotate(1, own, first + row, &mut key);
+                cache.push(&key, &own[2 * width..]);
+            }
+        };
+        if own.len() < PARALLEL_WORK {
+            rotate_queries();
+            append();
+        } else {
+            rayon::join(rotate_queries, append);
+        }
+    };
+    if qkv.len() < PARALLEL_WORK || sequences.len() == 1 {
+        sequences.into_iter().for_each(run);
+    } else {
+        let least = (PARALLEL_WORK * sequences.len()).div_ceil(qkv.len());
+        sequences.into_par_iter().with_min_len(least).for_each(run);
+    }
+    let mut keys = Vec::new();
+    if keep_keys {
+        let mut own = qkv.chunks_exact(3 * width);
+        keys = vec![0.0; qkv.len() / 3];
+        let mut place = keys.chunks_exact_mut(width);
+        for (cache, &n) in caches.iter().zip(rows) {
+            for ((row, own), key) in own.by_ref().take(n).enumerate().zip(place.by_ref()) {
+                rotate(1, own, cache.len() - n + row, key);
             }
         }
     }

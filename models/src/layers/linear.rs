@@ -1,6 +1,8 @@
 //! Linear maps with weights packed once.
 
 use super::cpu::gemm::Packed;
+use super::cpu::rows::Rows;
+use super::norm::RmsNorm;
 use super::tensor::{matrix, with_values};
 use crate::artifact::{TensorSpec, Tensors};
 use crate::error::{ModelError, Result};
@@ -39,15 +41,29 @@ impl Linear {
     /// # Shapes
     /// `x`: [rows, in] → [rows, out].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let rows = x.dim(0)?;
-        Ok(matrix(with_values(x, |x| self.packed.multiply(x, rows, None))?, self.packed.columns())?)
+        Ok(matrix(self.values(None, x)?, self.packed.columns())?)
+    }
+
+    /// Applies the map to rows that go through `norm` first, if there is one, and returns plain values.
+    ///
+    /// The bits are those of normalising by itself; the normed rows are never written to memory.
+    pub fn values(&self, norm: Option<&RmsNorm>, x: &Tensor) -> Result<Vec<f32>> {
+        product(&self.packed, norm, x, None)
     }
 
     /// Applies the map and adds it to `residual` [rows, out]; the same bits as adding afterwards.
     pub fn forward_onto(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let rows = x.dim(0)?;
-        let y = with_values(residual, |r| with_values(x, |x| self.packed.multiply(x, rows, Some(r))))??;
-        Ok(matrix(y, self.packed.columns())?)
+        Ok(matrix(product(&self.packed, None, x, Some(residual))?, self.packed.columns())?)
+    }
+
+    /// [`Linear::forward`] of rows that go through `norm` first.
+    pub fn forward_normed(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
+        Ok(matrix(self.values(Some(norm), x)?, self.packed.columns())?)
+    }
+
+    /// [`Linear::forward_onto`] of rows that go through `norm` first.
+    pub fn forward_normed_onto(&self, norm: &RmsNorm, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        Ok(matrix(product(&self.packed, Some(norm), x, Some(residual))?, self.packed.columns())?)
     }
 
     /// Bytes of the packed weights.
@@ -78,14 +94,35 @@ impl GatedLinear {
     /// # Shapes
     /// `x`: [rows, in] → [rows, out].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let rows = x.dim(0)?;
-        Ok(matrix(with_values(x, |x| self.packed.multiply(x, rows, None))?, self.packed.columns())?)
+        Ok(matrix(product(&self.packed, None, x, None)?, self.packed.columns())?)
+    }
+
+    /// [`GatedLinear::forward`] of rows that go through `norm` first.
+    pub fn forward_normed(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
+        Ok(matrix(product(&self.packed, Some(norm), x, None)?, self.packed.columns())?)
     }
 
     /// Bytes of the packed weights.
     pub fn bytes(&self) -> usize {
         self.packed.bytes()
     }
+}
+
+fn product(
+    packed: &Packed,
+    norm: Option<&RmsNorm>,
+    x: &Tensor,
+    residual: Option<&Tensor>,
+) -> Result<Vec<f32>> {
+    let rows = x.dim(0)?;
+    let norm = norm.map(RmsNorm::kernel);
+    let multiply = |residual: Option<&[f32]>| {
+        with_values(x, |values| packed.multiply(Rows { values, norm }, rows, residual))
+    };
+    Ok(match residual {
+        Some(residual) => with_values(residual, |residual| multiply(Some(residual)))??,
+        None => multiply(None)?,
+    })
 }
 
 /// The tensor of that name, which the loader has checked to be there.

@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation.
 
-use super::cpu::norm::rms_norm;
+use super::cpu::norm::{Norm, rms_norm};
 use super::tensor::{matrix, with_values};
 use crate::error::Result;
 use candle_core::Tensor;
@@ -23,7 +23,12 @@ impl RmsNorm {
     /// # Shapes
     /// `x`: [rows, width] → the same.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(matrix(with_values(x, |x| rms_norm(x, &self.weight, self.eps))?, self.weight.len())?)
+        Ok(matrix(with_values(x, |x| rms_norm(x, self.kernel()))?, self.weight.len())?)
+    }
+
+    /// The norm as the kernels take it.
+    pub(super) fn kernel(&self) -> Norm<'_> {
+        Norm { weight: &self.weight, eps: self.eps }
     }
 
     /// Bytes of the weight.

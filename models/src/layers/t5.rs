@@ -6,7 +6,7 @@ use super::cpu::cache::{HeadShape, KvCache};
 use super::linear::{Linear, linear, linear_specs, tensor};
 use super::norm::RmsNorm;
 use super::rope::RopeTable;
-use super::tensor::{matrix, with_values};
+use super::tensor::matrix;
 use crate::artifact::{TensorSpec, Tensors};
 use crate::error::Result;
 use candle_core::Tensor;
@@ -60,14 +60,9 @@ impl Attention {
         self.shape
     }
 
-    /// The layer's norm.
-    pub fn normalise(&self, x: &Tensor) -> Result<Tensor> {
-        self.norm.forward(x)
-    }
-
-    /// Queries of normed rows, rotated to their positions where there are any.
-    pub fn queries(&self, normed: &Tensor, rotation: Option<(&RopeTable, &[usize])>) -> Result<Vec<f32>> {
-        let mut q = with_values(&self.query.forward(normed)?, <[f32]>::to_vec)?;
+    /// Queries of rows, which go through the norm first, rotated to their positions where there are any.
+    pub fn queries(&self, x: &Tensor, rotation: Option<(&RopeTable, &[usize])>) -> Result<Vec<f32>> {
+        let mut q = self.query.values(Some(&self.norm), x)?;
         if let Some((table, positions)) = rotation {
             let rows = q.par_chunks_exact_mut(self.shape.width()).zip(positions);
             rows.for_each(|(row, &position)| table.rotate(row, position));
@@ -75,10 +70,16 @@ impl Attention {
         Ok(q)
     }
 
-    /// Keys and values of normed rows, [rows, 2 · inner], the keys rotated to their positions where there are any.
-    pub fn keys_values(&self, normed: &Tensor, rotation: Option<(&RopeTable, &[usize])>) -> Result<Vec<f32>> {
+    /// Keys and values of what another layer has normed, [rows, 2 · inner].
+    pub fn keys_values_of(&self, encoded: &Tensor) -> Result<Vec<f32>> {
+        self.key_value.values(None, encoded)
+    }
+
+    /// Keys and values of rows, which go through the norm first, [rows, 2 · inner]; the keys rotated to their positions
+    /// where there are any.
+    pub fn keys_values(&self, x: &Tensor, rotation: Option<(&RopeTable, &[usize])>) -> Result<Vec<f32>> {
         let inner = self.shape.width();
-        let mut rows = with_values(&self.key_value.forward(normed)?, <[f32]>::to_vec)?;
+        let mut rows = self.key_value.values(Some(&self.norm), x)?;
         if let Some((table, positions)) = rotation {
             let rows = rows.par_chunks_exact_mut(2 * inner).zip(positions);
             rows.for_each(|(row, &position)| table.rotate(&mut row[..inner], position));
@@ -144,7 +145,7 @@ impl SoloAttention {
 
     /// x + O·V·norm(x).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.map.forward_onto(&self.norm.forward(x)?, x)
+        self.map.forward_normed_onto(&self.norm, x, x)
     }
 
     /// Bytes of the packed weights.
@@ -185,7 +186,7 @@ impl FeedForward {
     /// # Shapes
     /// `x`: [rows, width] → the same.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.out.forward_onto(&self.hidden.forward(&self.norm.forward(x)?)?, x)
+        self.out.forward_onto(&self.hidden.forward_normed(&self.norm, x)?, x)
     }
 
     /// Bytes of the packed weights.

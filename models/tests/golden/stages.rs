@@ -104,7 +104,7 @@ impl Window<'_> {
 
         let tokenizer = set.tokenizer();
         let tokens = tokenizer
-            .encode_observed(&x, &NeverInterrupt, Some(&mut |stage: &str, got: &Tensor| self.see(stage, got)))
+            .encode_observed(&x, &NeverInterrupt, &mut |stage: &str, got: &Tensor| self.see(stage, got))
             .unwrap();
         let s1_bits = set.tokenizer.config.s1_bits;
         let part =

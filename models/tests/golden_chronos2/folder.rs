@@ -1,7 +1,7 @@
 //! A folder of golden vectors: its manifest, its models, its cases.
 
 use super::report::{Case as Noted, Report};
-use super::{bolt, embed, operations, predict, recipe, stages};
+use super::{bolt, embed, frames, operations, predict, recipe, stages};
 use candle_core::{Device, Tensor};
 use kronos_models::artifact::{Tensors, read_config, read_tensors};
 use kronos_models::chronos2::config::Config;
@@ -46,6 +46,7 @@ pub fn run(folder: &Path) -> Report {
     let mut report = Report::default();
     let manifest: Manifest = json(&folder.join("manifest.json"));
     operations::run(folder, &mut report);
+    frames::run(folder, &mut report);
     // Cases of one model follow each other; one model at a time is held.
     let mut held: Option<(String, Chronos2)> = None;
     for case in &manifest.cases {
@@ -80,7 +81,7 @@ pub fn run(folder: &Path) -> Report {
 }
 
 /// A model by the name of its folder: a checkpoint, an adapter on one, or a recipe.
-fn chronos2(folder: &Path, name: &str, golden: &Golden, noted: &mut Noted) -> Chronos2 {
+pub fn chronos2(folder: &Path, name: &str, golden: &Golden, noted: &mut Noted) -> Chronos2 {
     let directory = folder.join("models").join(name);
     if !directory.is_dir() {
         return recipe::model(folder, name, noted);

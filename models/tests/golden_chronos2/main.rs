@@ -10,6 +10,7 @@
 mod bolt;
 mod embed;
 mod folder;
+mod frames;
 mod inputs;
 mod operations;
 mod predict;

@@ -21,7 +21,7 @@ struct Parameters {
 }
 
 /// Variates per batch in the reference unless told otherwise.
-const BATCH_SIZE: usize = 256;
+pub const BATCH_SIZE: usize = 256;
 
 /// How far a forecast may be off, around the scaling of its history.
 pub struct Tolerance {
@@ -92,7 +92,7 @@ pub fn run(case: &Case, folder: &Path, model: &Chronos2, golden: &Golden, noted:
 }
 
 /// [target][step][level] as the reference reads them: without putting crossed quantiles in order.
-fn as_they_are(forecast: &QuantileForecast, levels: &[f64]) -> Vec<f32> {
+pub fn as_they_are(forecast: &QuantileForecast, levels: &[f64]) -> Vec<f32> {
     let mut out = Vec::new();
     for target in &forecast.values {
         for step in 0..target[0].len() {

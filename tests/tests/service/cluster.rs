@@ -74,14 +74,17 @@ impl Cluster {
 
     /// Every process of an engine of this cluster, however it was left behind.
     pub fn engines(&self) -> Vec<u32> {
+        let comm = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        let mut engines = self.processes();
+        engines.retain(|pid| comm(pid).is_ok_and(|name| name.trim() == "kronos-engine"));
+        engines
+    }
+
+    /// Every process of this cluster.
+    pub fn processes(&self) -> Vec<u32> {
         let data = self.home.join("data");
         processes()
-            .filter(|pid| {
-                let proc = PathBuf::from(format!("/proc/{pid}"));
-                std::fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd == data)
-                    && std::fs::read_to_string(proc.join("comm"))
-                        .is_ok_and(|name| name.trim() == "kronos-engine")
-            })
+            .filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data))
             .collect()
     }
 
@@ -117,7 +120,19 @@ impl Cluster {
     }
 
     pub fn control_with_log(&self, arguments: &[&str], log: &str) {
-        let mut command = self.program("pg_ctl");
+        self.run_control(self.program("pg_ctl"), arguments, log);
+    }
+
+    /// Starts the server with so many bytes of address space for each of its processes.
+    pub fn start_within(&self, bytes: u64) {
+        let program = self.program("pg_ctl");
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--as={bytes}")).arg(program.get_program()).args(program.get_args());
+        command.env_remove("RUST_BACKTRACE").current_dir(&self.home);
+        self.run_control(command, &["start"], "data/server.log");
+    }
+
+    fn run_control(&self, mut command: Command, arguments: &[&str], log: &str) {
         command.args(["-D", "data", "-l", log, "-w", "-t", "60"]).args(arguments);
         // The server would keep a pipe of ours open.
         let status =

@@ -3,6 +3,7 @@
 use crate::cluster::Cluster;
 use kronos_models::artifact::{TensorRole, TensorSpec};
 use kronos_models::kronos::config::{PredictorConfig, TokenizerConfig};
+use kronos_tests::project_root;
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -12,6 +13,9 @@ pub struct Size(pub usize, pub usize, pub usize, pub usize);
 
 /// The published "mini".
 pub const MINI: Size = Size(256, 4, 512, 4);
+
+/// The published "small".
+pub const SMALL: Size = Size(512, 8, 1024, 8);
 
 /// Puts a model where the cluster reads models and registers it under its name.
 pub fn install(cluster: &Cluster, name: &str, Size(width, heads, inner, layers): Size) {
@@ -28,6 +32,17 @@ pub fn install(cluster: &Cluster, name: &str, Size(width, heads, inner, layers):
     let specs = serde_json::from_str::<TokenizerConfig>(tokenizer).unwrap().tensors().unwrap();
     write(&folder.join("tokenizer"), tokenizer, &specs);
     cluster.run(&format!("select kronos.register_model('{name}', 'kronos', '{name}')"));
+}
+
+/// Puts the random-weight Chronos-2 of the golden vectors where the cluster reads models and registers it.
+pub fn install_chronos(cluster: &Cluster, name: &str) {
+    let source = project_root().join("models/tests/fixtures/chronos2/models/tiny-b");
+    let folder = cluster.home.join("models").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(source.join(file), folder.join(file)).unwrap();
+    }
+    cluster.run(&format!("select kronos.register_model('{name}', null, '{name}')"));
 }
 
 /// Writes a directory in the layout of Hugging Face.

@@ -1,7 +1,7 @@
 //! One engine: one copy of a model, shared batches, bounded queue and memory, what the views show.
 
 use crate::cluster::{Cluster, failure, kib, until, value};
-use crate::model::{MINI, install};
+use crate::model::{MINI, SMALL, install, install_chronos};
 use kronos_tests::rows;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::time::{Duration, Instant};
@@ -149,7 +149,7 @@ fn too_little_memory_and_a_full_queue_are_refused_with_their_codes() {
 #[test]
 fn unloading_gives_the_memory_back() {
     let cluster = Cluster::with(&[]);
-    install(&cluster, "kronos-small", crate::model::Size(512, 8, 1024, 8));
+    install(&cluster, "kronos-small", SMALL);
     let mut client = cluster.connect();
     rows(&mut client, ONE);
     let unload = "select kronos.unload_model('kronos-small')";
@@ -163,6 +163,8 @@ fn unloading_gives_the_memory_back() {
             .unwrap();
     let loaded = kib(engine, "status", "VmRSS:");
     assert!(weights > 80 << 20 && loaded > before + (weights >> 10) * 9 / 10, "{before} {loaded} {weights}");
+    // What the files were read into has gone back: the packed weights are all that stays.
+    assert!(loaded < before + (weights >> 10) * 5 / 4, "{before} KiB before, {loaded} with {weights} bytes");
     assert_eq!(value(&mut client, unload), "t");
     let after = kib(engine, "status", "VmRSS:");
     assert!(after < before + (weights >> 10) / 20, "{before} KiB before, {loaded} loaded, {after} after");
@@ -229,19 +231,49 @@ fn without_preloading_the_first_call_starts_the_service() {
 #[test]
 fn inside_the_session_the_numbers_are_the_same() {
     let paths = "select * from kronos_paths('bars', 24, paths => 9, series_col => 'symbol', seed => 3) order by series, path, step";
+    let quantiles = "select * from chronos_predict('bars', '{close,volume}', 40, series_col => 'symbol', model => 'tiny-b', \
+         past_covariates => '{high}', quantile_levels => '{0.1,0.5,0.9}') order by series, target, step";
+    let both = |cluster: &Cluster| (cluster.rows(paths), cluster.rows(quantiles));
     let shared = {
         let cluster = Cluster::with(&[]);
-        let shared = cluster.rows(paths);
+        install_chronos(&cluster, "tiny-b");
+        let shared = both(&cluster);
         assert_eq!(cluster.engines().len(), 1);
         shared
     };
     let cluster = Cluster::with(&[("kronos.service", "off")]);
-    assert_eq!(cluster.rows(paths), shared);
+    // Every bit: the server writes as many digits as tell two numbers apart.
+    assert_eq!(both(&cluster), shared);
     assert!(cluster.engines().is_empty());
-    assert_eq!(shared.len(), 8 * 9 * 24);
+    assert_eq!((shared.0.len(), shared.1.len()), (8 * 9 * 24, 8 * 2 * 40));
     assert!(
         cluster
             .value("select detail from kronos.diagnostics() where \"check\" = 'service'")
             .contains("inside the calling session")
     );
+}
+
+/// PostgreSQL delivers its signals to any thread that has them unblocked, and its handlers are for the main one alone.
+#[test]
+fn threads_inside_a_session_block_every_signal() {
+    let cluster = Cluster::with(&[("kronos.service", "off"), ("kronos.threads", "2")]);
+    let mut client = cluster.connect();
+    rows(&mut client, ONE);
+    let pid = value(&mut client, "select pg_backend_pid()");
+    let mut others = 0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let thread = thread.unwrap();
+        if thread.file_name().to_str() == Some(&pid) {
+            continue;
+        }
+        let status = std::fs::read_to_string(thread.path().join("status")).unwrap();
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+        let blocked = u64::from_str_radix(blocked.trim(), 16).unwrap();
+        // HUP, INT, QUIT, USR1, USR2, ALRM, TERM, CHLD: what the server and its timeouts send.
+        for signal in [1, 2, 3, 10, 12, 14, 15, 17] {
+            assert!(blocked >> (signal - 1) & 1 == 1, "signal {signal} reaches a thread: {blocked:x}");
+        }
+        others += 1;
+    }
+    assert!(others >= 3, "the model's thread and two that compute: {others}");
 }

@@ -5,11 +5,13 @@ use kronos_engine::answer::{Answer, Assembly};
 use kronos_engine::core::Origin;
 use kronos_engine::frame::{FrameReader, write};
 use kronos_engine::message::{
-    Drawing, FilePath, ModelFiles, ModelSource, Refusal, Reply, Request, Series, Settings, Status,
+    Bound, Devices, Drawing, FilePath, ModelFiles, ModelSource, Refusal, Reply, Request, Series, Settings,
+    Status,
 };
 use kronos_engine::server;
 use kronos_models::artifact::sha256_file;
 use kronos_models::bars::{BarOptions, BarRequest, Sampling, Stamp, Window};
+use kronos_models::device::Opener;
 use kronos_models::kronos::KronosFiles;
 use kronos_models::random::Stream;
 use std::io::{Read, Write};
@@ -43,6 +45,8 @@ pub fn settings() -> Settings {
         track: true,
         model_dir: fixtures(),
         built_in_dir: fixtures(),
+        devices: Devices::Cpu,
+        gpu_memory: Bound::Share(0.8),
     }
 }
 
@@ -54,7 +58,7 @@ pub fn model_bytes() -> u64 {
     engine.status().models[0].memory_bytes.max(files)
 }
 
-pub const ORIGIN: Origin = Origin { restarts: 0, trim: || {} };
+pub const ORIGIN: Origin = Origin { restarts: 0, trim: || {}, gpus: None };
 
 /// A series that differs with `key`.
 pub fn series(key: u64, context: usize, horizon: usize) -> BarRequest {
@@ -92,9 +96,14 @@ pub struct Engine {
 
 impl Engine {
     pub fn start(settings: Settings) -> Self {
+        Self::with_gpus(settings, None)
+    }
+
+    /// An engine that opens GPUs in this way.
+    pub fn with_gpus(settings: Settings, gpus: Option<Opener>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
-        std::thread::spawn(move || server::serve(listener, settings, ORIGIN));
+        std::thread::spawn(move || server::serve(listener, settings, Origin { gpus, ..ORIGIN }));
         Self { folder }
     }
 

@@ -7,8 +7,11 @@
 //! streamed contiguously, rows are packed per call in groups of [`MAX_ROWS`].
 
 use super::exp::silu;
+use super::rows::Rows;
 use super::simd::{Isa, Lanes, WIDTH, dispatch};
 use rayon::prelude::*;
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// Columns per panel: two vectors.
 pub(super) const PANEL: usize = 2 * WIDTH;
@@ -16,6 +19,8 @@ pub(super) const PANEL: usize = 2 * WIDTH;
 pub(super) const MAX_ROWS: usize = 14;
 /// Groups of rows handled between two visits of the same panel, so that they stay in the second-level cache.
 const BLOCK_GROUPS: usize = 10;
+/// From so many groups per thread on, threads share the rows instead of the columns: each then packs what it reads.
+const ROW_GROUPS: usize = 4;
 /// Below this many multiply-adds a product runs on the calling thread: waking another costs more.
 pub(super) const PARALLEL_WORK: usize = 1 << 17;
 
@@ -101,25 +106,28 @@ impl Packed {
     }
 
     /// Multiplies `rows` rows of `x` [rows, depth], adds `residual` [rows, columns] if given, and returns [rows, columns].
-    pub fn multiply(&self, x: &[f32], rows: usize, residual: Option<&[f32]>) -> Vec<f32> {
+    pub fn multiply(&self, x: Rows<'_>, rows: usize, residual: Option<&[f32]>) -> Vec<f32> {
         self.multiply_on(Isa::detect(), x, rows, residual)
     }
 
-    fn multiply_on(&self, isa: Isa, x: &[f32], rows: usize, residual: Option<&[f32]>) -> Vec<f32> {
-        assert_eq!(x.len(), rows * self.depth);
+    fn multiply_on(&self, isa: Isa, x: Rows<'_>, rows: usize, residual: Option<&[f32]>) -> Vec<f32> {
+        assert_eq!(x.values.len(), rows * self.depth);
         assert!(residual.is_none_or(|r| r.len() == rows * self.columns));
         let mut out = Vec::<f32>::with_capacity(rows * self.columns);
-        let packed_rows = pack_rows(x, rows, self.depth);
-        let residual = residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        // SAFETY: `out` has room for every row, `residual` was checked to be of that size, `packed_rows` holds all rows.
+        let target = Target {
+            out: out.as_mut_ptr(),
+            residual: residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
+            columns: self.columns,
+        };
+        // SAFETY: `out` has room for every row, `residual` was checked to be of that size, and so was `x`.
         unsafe {
-            self.multiply_packed(isa, &packed_rows, rows, residual, out.as_mut_ptr());
+            self.run(isa, Source::Rows(x), rows, &target);
             out.set_len(rows * self.columns);
         }
         out
     }
 
-    /// Multiplies rows that [`pack_rows`] or its like has packed and writes [rows, columns] to `out`.
+    /// Multiplies rows that lie as [`Rows::pack`] would have packed them and writes [rows, columns] to `out`.
     ///
     /// # Safety
     /// `packed_rows` holds rows · depth values; `out` has room for rows · columns, and `residual` is null, or holds as
@@ -132,19 +140,33 @@ impl Packed {
         residual: *const f32,
         out: *mut f32,
     ) {
-        let target = Target { out, residual, columns: self.columns };
+        // SAFETY: passed on to the caller.
+        unsafe {
+            self.run(
+                isa,
+                Source::Packed(packed_rows),
+                rows,
+                &Target { out, residual, columns: self.columns },
+            );
+        }
+    }
+
+    /// # Safety
+    /// `source` holds rows · depth values, `target` takes rows · columns.
+    unsafe fn run(&self, isa: Isa, source: Source<'_>, rows: usize, target: &Target) {
         let panels = self.columns.div_ceil(self.panel_columns());
         let groups = rows.div_ceil(MAX_ROWS);
-        let blocks = groups.div_ceil(BLOCK_GROUPS);
-        let run = |block: usize, panels: std::ops::Range<usize>| {
+        // `packed` are the rows of `groups`.
+        let run = |packed: &[f32], groups: Range<usize>, panels: Range<usize>| {
+            let first = group_start(groups.start, rows);
             for panel in panels {
                 let weights = &self.data[panel * self.depth * PANEL..(panel + 1) * self.depth * PANEL];
                 let column = panel * self.panel_columns();
-                for group in block * BLOCK_GROUPS..((block + 1) * BLOCK_GROUPS).min(groups) {
+                for group in groups.clone() {
                     let row = group_start(group, rows);
                     let n = group_start(group + 1, rows) - row;
                     let tile = Tile {
-                        x: packed_rows[row * self.depth..].as_ptr(),
+                        x: packed[(row - first) * self.depth..].as_ptr(),
                         weights: weights.as_ptr(),
                         bias: if self.bias.is_empty() {
                             std::ptr::null()
@@ -156,21 +178,36 @@ impl Packed {
                         column,
                         epilogue: self.epilogue,
                     };
-                    // SAFETY: `packed_rows` holds n·depth values from row·depth, `weights` depth·32, `bias` 32 from
-                    // `column`; (row, column) tiles are disjoint, so no two calls write the same output.
-                    unsafe { tile_kernel(isa, n, &tile, &target) };
+                    // SAFETY: `packed` holds n·depth values from there, `weights` depth·32, `bias` 32 from `column`;
+                    // (row, column) tiles are disjoint, so no two calls write the same output.
+                    unsafe { tile_kernel(isa, n, &tile, target) };
                 }
             }
         };
-        if rows * self.depth * self.columns < PARALLEL_WORK || rayon::current_num_threads() == 1 {
-            (0..blocks).for_each(|block| run(block, 0..panels));
+        let packed = |groups: Range<usize>| match source {
+            Source::Rows(x) => Cow::Owned(x.pack(isa, rows, self.depth, groups)),
+            Source::Packed(all) => Cow::Borrowed(
+                &all[group_start(groups.start, rows) * self.depth
+                    ..group_start(groups.end, rows) * self.depth],
+            ),
+        };
+        let in_blocks = |blocks: usize, block: usize| {
+            let range = block * groups / blocks..(block + 1) * groups / blocks;
+            run(&packed(range.clone()), range, 0..panels);
+        };
+        let threads = rayon::current_num_threads();
+        let blocks = groups.div_ceil(BLOCK_GROUPS);
+        if rows * self.depth * self.columns < PARALLEL_WORK || threads == 1 {
+            (0..blocks).for_each(|block| in_blocks(blocks, block));
+        } else if groups >= ROW_GROUPS * threads {
+            let blocks = blocks.next_multiple_of(threads);
+            (0..blocks).into_par_iter().for_each(|block| in_blocks(blocks, block));
         } else {
+            let packed = packed(0..groups);
             // A few chunks per thread even out their speeds; a chunk of whole panels keeps the weights streaming.
-            let chunk = panels.div_ceil(4 * rayon::current_num_threads()).max(1);
-            let chunks = panels.div_ceil(chunk);
-            (0..blocks * chunks).into_par_iter().for_each(|task| {
-                let (block, chunk_index) = (task / chunks, task % chunks);
-                run(block, chunk_index * chunk..((chunk_index + 1) * chunk).min(panels));
+            let chunk = panels.div_ceil(4 * threads).max(1);
+            (0..panels.div_ceil(chunk)).into_par_iter().for_each(|index| {
+                run(&packed, 0..groups, index * chunk..((index + 1) * chunk).min(panels));
             });
         }
     }
@@ -200,38 +237,7 @@ fn pack<'w>(panels: usize, depth: usize, lane: impl Fn(usize, usize) -> Option<&
 /// First row of a group when `rows` rows are cut into the fewest groups of equal size, give or take a row: a small last
 /// group would leave most of the kernel's registers idle.
 pub(super) fn group_start(group: usize, rows: usize) -> usize {
-    group * rows / rows.div_ceil(MAX_ROWS)
-}
-
-/// The rows group by group, depth-major inside a group, so that the kernel reads one contiguous stream: rows a power of
-/// two apart would all fall into the same cache set.
-fn pack_rows(x: &[f32], rows: usize, depth: usize) -> std::borrow::Cow<'_, [f32]> {
-    if rows <= 1 {
-        return x.into();
-    }
-    let mut packed = vec![0.0; x.len()];
-    let mut rest = packed.as_mut_slice();
-    let mut groups = Vec::with_capacity(rows.div_ceil(MAX_ROWS));
-    for group in 0..rows.div_ceil(MAX_ROWS) {
-        let (first, last) = (group_start(group, rows), group_start(group + 1, rows));
-        let (target, others) = rest.split_at_mut((last - first) * depth);
-        groups.push((target, &x[first * depth..last * depth]));
-        rest = others;
-    }
-    let transpose = |(target, source): (&mut [f32], &[f32])| {
-        let n = source.len() / depth;
-        for (i, row) in source.chunks_exact(depth).enumerate() {
-            for (slot, &v) in target[i..].iter_mut().step_by(n).zip(row) {
-                *slot = v;
-            }
-        }
-    };
-    if x.len() < PARALLEL_WORK {
-        groups.into_iter().for_each(transpose);
-    } else {
-        groups.into_par_iter().for_each(transpose);
-    }
-    packed.into()
+    group * rows / rows.div_ceil(MAX_ROWS).max(1)
 }
 
 /// One call of the micro-kernel.
@@ -243,6 +249,15 @@ struct Tile {
     row: usize,
     column: usize,
     epilogue: Epilogue,
+}
+
+/// Where rows come from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// As they are.
+    Rows(Rows<'a>),
+    /// Packed before.
+    Packed(&'a [f32]),
 }
 
 /// Where results go.
@@ -364,7 +379,7 @@ mod tests {
             let packed = Packed::plain(&w, Some(&b), columns, depth);
             for rows in [1, 2, 3, 13, 14, 15, 29, 141] {
                 let (x, residual) = (values(rows * depth, 3), values(rows * columns, 4));
-                let y = packed.multiply(&x, rows, Some(&residual));
+                let y = packed.multiply(x.as_slice().into(), rows, Some(&residual));
                 for (i, &y) in y.iter().enumerate() {
                     let (row, column) = (i / columns, i % columns);
                     let dot: f64 = (0..depth)
@@ -384,13 +399,13 @@ mod tests {
     fn rectified_products_are_the_plain_ones_without_their_negatives() {
         let (columns, depth, rows) = (40, 24, 17);
         let (w, b, x) = (values(columns * depth, 5), values(columns, 6), values(rows * depth, 7));
-        let plain = Packed::plain(&w, Some(&b), columns, depth).multiply(&x, rows, None);
+        let plain = Packed::plain(&w, Some(&b), columns, depth).multiply(x.as_slice().into(), rows, None);
         let rectified = Packed::rectified(&w, Some(&b), columns, depth);
         let expected: Vec<f32> = plain.iter().map(|y| y.max(0.0)).collect();
         assert!(expected.contains(&0.0) && expected.iter().any(|&y| y > 0.0));
         for isa in Isa::available() {
-            assert_eq!(rectified.multiply_on(isa, &x, rows, None), expected, "{isa:?}");
-            let unknown = rectified.multiply_on(isa, &vec![f32::NAN; depth], 1, None);
+            assert_eq!(rectified.multiply_on(isa, x.as_slice().into(), rows, None), expected, "{isa:?}");
+            let unknown = rectified.multiply_on(isa, vec![f32::NAN; depth].as_slice().into(), 1, None);
             assert!(unknown.iter().all(|y| y.is_nan()), "{isa:?}");
         }
     }
@@ -399,7 +414,7 @@ mod tests {
     fn gated_unit_agrees_with_f64() {
         let (columns, depth, rows) = (40, 24, 17);
         let (g, u, x) = (values(columns * depth, 5), values(columns * depth, 6), values(rows * depth, 7));
-        let y = Packed::gated(&g, &u, columns, depth).multiply(&x, rows, None);
+        let y = Packed::gated(&g, &u, columns, depth).multiply(x.as_slice().into(), rows, None);
         for (i, &y) in y.iter().enumerate() {
             let dot = |m: &[f32]| -> f64 {
                 (0..depth)
@@ -417,11 +432,11 @@ mod tests {
         let (columns, depth, rows) = (200, 130, 150);
         let (w, x) = (values(columns * depth, 8), values(rows * depth, 9));
         let packed = Packed::plain(&w, None, columns, depth);
-        let batch = packed.multiply(&x, rows, None);
+        let batch = packed.multiply(x.as_slice().into(), rows, None);
         for isa in Isa::available() {
-            assert_eq!(packed.multiply_on(isa, &x, rows, None), batch, "{isa:?}");
+            assert_eq!(packed.multiply_on(isa, x.as_slice().into(), rows, None), batch, "{isa:?}");
             for row in [0, 13, 14, 77, 149] {
-                let alone = packed.multiply_on(isa, &x[row * depth..(row + 1) * depth], 1, None);
+                let alone = packed.multiply_on(isa, x[row * depth..(row + 1) * depth].into(), 1, None);
                 assert_eq!(alone, batch[row * columns..(row + 1) * columns], "{isa:?}, row {row}");
             }
         }

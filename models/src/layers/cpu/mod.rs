@@ -10,4 +10,5 @@ pub mod gemm;
 pub mod gradient;
 pub mod norm;
 pub mod product;
+pub mod rows;
 pub(crate) mod simd;

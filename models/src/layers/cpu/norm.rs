@@ -2,25 +2,40 @@
 
 use super::exp::exp;
 use super::simd::{Isa, Lanes, WIDTH, dispatch};
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
-/// Scales each row of `x` [rows, width] by 1 / sqrt(mean(x²) + eps) and by `weight` [width].
-pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
-    let width = weight.len();
+/// Rows handed to a thread at a time.
+const ROWS: usize = 16;
+/// Below this many values the calling thread does all.
+const PARALLEL_WORK: usize = 1 << 15;
+
+/// A root-mean-square norm: a row x becomes x / sqrt(mean(x²) + eps) · weight.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a> {
+    /// As wide as a row.
+    pub weight: &'a [f32],
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// Normalises each row of `x` [rows, width].
+pub fn rms_norm(x: &[f32], norm: Norm<'_>) -> Vec<f32> {
+    let width = norm.weight.len();
     assert!(width > 0 && x.len().is_multiple_of(width));
-    let mut out = Vec::<f32>::with_capacity(x.len());
     let isa = Isa::detect();
-    for row in 0..x.len() / width {
-        // SAFETY: `isa` is available; row `row` of x and of out holds `width` values, as does weight.
-        unsafe {
-            rms_norm_row(
-                isa,
-                x[row * width..].as_ptr(),
-                weight.as_ptr(),
-                out.as_mut_ptr().add(row * width),
-                width,
-                eps,
-            );
+    let mut out = Vec::<f32>::with_capacity(x.len());
+    let rows = |(x, out): (&[f32], &mut [MaybeUninit<f32>])| {
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            // SAFETY: `isa` is available; both rows hold `width` values, as does the weight.
+            unsafe { rms_norm_row(isa, x, norm, out.as_mut_ptr().cast()) };
         }
+    };
+    let target = &mut out.spare_capacity_mut()[..x.len()];
+    if x.len() < PARALLEL_WORK {
+        rows((x, target));
+    } else {
+        x.par_chunks(ROWS * width).zip(target.par_chunks_mut(ROWS * width)).for_each(rows);
     }
     // SAFETY: every row was written.
     unsafe { out.set_len(x.len()) };
@@ -29,19 +44,34 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
 
 dispatch! {
     /// One row of [`rms_norm`].
-    fn rms_norm_row(x: *const f32, weight: *const f32, out: *mut f32, width: usize, eps: f32) = rms_norm_kernel
+    fn rms_norm_row(x: &[f32], norm: Norm<'_>, out: *mut f32) = rms_norm_kernel
 }
 
 /// # Safety
-/// `x`, `weight` and `out` hold `width` values.
+/// `x`, the weight and `out` hold the same number of values.
 #[inline(always)]
-unsafe fn rms_norm_kernel<L: Lanes>(
-    x: *const f32,
-    weight: *const f32,
-    out: *mut f32,
-    width: usize,
-    eps: f32,
-) {
+unsafe fn rms_norm_kernel<L: Lanes>(x: &[f32], norm: Norm<'_>, out: *mut f32) {
+    // SAFETY: all accesses stay below the width.
+    unsafe {
+        let (width, x, weight) = (x.len(), x.as_ptr(), norm.weight.as_ptr());
+        let inverse = inverse_root::<L>(x, width, norm.eps);
+        let whole = width - width % WIDTH;
+        let scale = L::splat(inverse);
+        for i in (0..whole).step_by(WIDTH) {
+            L::load(x.add(i)).mul(scale).mul(L::load(weight.add(i))).store(out.add(i));
+        }
+        for i in whole..width {
+            *out.add(i) = *x.add(i) * inverse * *weight.add(i);
+        }
+    }
+}
+
+/// 1 / sqrt(mean(x²) + eps).
+///
+/// # Safety
+/// `x` holds `width` values; see [`Lanes`].
+#[inline(always)]
+pub(super) unsafe fn inverse_root<L: Lanes>(x: *const f32, width: usize, eps: f32) -> f32 {
     // SAFETY: all accesses stay below `width`.
     unsafe {
         let whole = width - width % WIDTH;
@@ -54,14 +84,7 @@ unsafe fn rms_norm_kernel<L: Lanes>(
         for i in whole..width {
             sum += *x.add(i) * *x.add(i);
         }
-        let inverse = 1.0 / (sum / width as f32 + eps).sqrt();
-        let scale = L::splat(inverse);
-        for i in (0..whole).step_by(WIDTH) {
-            L::load(x.add(i)).mul(scale).mul(L::load(weight.add(i))).store(out.add(i));
-        }
-        for i in whole..width {
-            *out.add(i) = *x.add(i) * inverse * *weight.add(i);
-        }
+        1.0 / (sum / width as f32 + eps).sqrt()
     }
 }
 
@@ -113,7 +136,7 @@ mod tests {
         for width in [1, 15, 16, 48, 52, 833] {
             let x: Vec<f32> = (0..2 * width).map(|i| ((i * 37 % 101) as f32 - 50.0) / 13.0).collect();
             let weight: Vec<f32> = (0..width).map(|i| 0.5 + i as f32 / 100.0).collect();
-            let y = rms_norm(&x, &weight, 1e-5);
+            let y = rms_norm(&x, Norm { weight: &weight, eps: 1e-5 });
             for (row, (x, y)) in x.chunks(width).zip(y.chunks(width)).enumerate() {
                 let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / width as f64;
                 for i in 0..width {

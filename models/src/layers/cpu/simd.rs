@@ -33,6 +33,22 @@ pub trait Lanes: Copy {
     /// Lane-wise `self < a ? 0 : b`.
     unsafe fn zero_if_less(self, a: Self, b: Self) -> Self;
 
+    /// Lane j of vector i becomes lane i of vector j.
+    #[inline(always)]
+    unsafe fn transpose(rows: [Self; WIDTH]) -> [Self; WIDTH] {
+        let mut values = [[0f32; WIDTH]; WIDTH];
+        // SAFETY: every row of `values` holds sixteen values.
+        unsafe {
+            for (row, values) in rows.into_iter().zip(&mut values) {
+                row.store(values.as_mut_ptr());
+            }
+            std::array::from_fn(|j| {
+                let column: [f32; WIDTH] = std::array::from_fn(|i| values[i][j]);
+                Self::load(column.as_ptr())
+            })
+        }
+    }
+
     /// Sum of all lanes in one fixed order: ((0+8)+(4+12)) + … as a binary tree over halves.
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
@@ -172,6 +188,40 @@ mod x86 {
             unsafe {
                 let n = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
                 Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(n)))
+            }
+        }
+        #[inline(always)] unsafe fn transpose(rows: [Self; super::WIDTH]) -> [Self; super::WIDTH] {
+            unsafe {
+                // Single values within quarters, then pairs within quarters, then the quarters themselves.
+                let mut a = [_mm512_setzero_ps(); 16];
+                for i in 0..8 {
+                    a[2 * i] = _mm512_unpacklo_ps(rows[2 * i].0, rows[2 * i + 1].0);
+                    a[2 * i + 1] = _mm512_unpackhi_ps(rows[2 * i].0, rows[2 * i + 1].0);
+                }
+                let pair = |low: bool, x, y| {
+                    let (x, y) = (_mm512_castps_pd(x), _mm512_castps_pd(y));
+                    _mm512_castpd_ps(if low { _mm512_unpacklo_pd(x, y) } else { _mm512_unpackhi_pd(x, y) })
+                };
+                // b[4g + c]: column c of every quarter, rows 4g to 4g + 3.
+                let mut b = [_mm512_setzero_ps(); 16];
+                for g in 0..4 {
+                    b[4 * g] = pair(true, a[4 * g], a[4 * g + 2]);
+                    b[4 * g + 1] = pair(false, a[4 * g], a[4 * g + 2]);
+                    b[4 * g + 2] = pair(true, a[4 * g + 1], a[4 * g + 3]);
+                    b[4 * g + 3] = pair(false, a[4 * g + 1], a[4 * g + 3]);
+                }
+                let mut out = [Self(_mm512_setzero_ps()); 16];
+                for c in 0..4 {
+                    let even = _mm512_shuffle_f32x4::<0x88>(b[c], b[4 + c]);
+                    let odd = _mm512_shuffle_f32x4::<0xdd>(b[c], b[4 + c]);
+                    let even_below = _mm512_shuffle_f32x4::<0x88>(b[8 + c], b[12 + c]);
+                    let odd_below = _mm512_shuffle_f32x4::<0xdd>(b[8 + c], b[12 + c]);
+                    out[c] = Self(_mm512_shuffle_f32x4::<0x88>(even, even_below));
+                    out[4 + c] = Self(_mm512_shuffle_f32x4::<0x88>(odd, odd_below));
+                    out[8 + c] = Self(_mm512_shuffle_f32x4::<0xdd>(even, even_below));
+                    out[12 + c] = Self(_mm512_shuffle_f32x4::<0xdd>(odd, odd_below));
+                }
+                out
             }
         }
         #[inline(always)] unsafe fn zero_if_less(self, a: Self, b: Self) -> Self {

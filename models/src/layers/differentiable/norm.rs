@@ -2,6 +2,7 @@
 
 use super::{fused, values, with_contiguous};
 use crate::layers::cpu::gradient::rms_norm_gradient;
+use crate::layers::cpu::norm::Norm;
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 
 /// x / sqrt(mean(x²) + eps) · weight over the last axis.
@@ -32,7 +33,8 @@ impl CustomOp2 for RmsNorm {
         w: &CpuStorage,
         lw: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let y = crate::layers::cpu::norm::rms_norm(values(x, lx)?, values(w, lw)?, self.eps);
+        let norm = Norm { weight: values(w, lw)?, eps: self.eps };
+        let y = crate::layers::cpu::norm::rms_norm(values(x, lx)?, norm);
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 

@@ -1,0 +1,51 @@
+//! The GPUs of the machine, as far as this build can use any.
+
+use candle_core::Device;
+
+/// A GPU, opened.
+#[derive(Debug, Clone)]
+pub struct Gpu {
+    /// What tensors on it are made with.
+    pub device: Device,
+    /// Its number among the GPUs of the machine.
+    pub ordinal: usize,
+    /// What its maker calls it.
+    pub name: String,
+    /// Memory it has, in bytes.
+    pub total_bytes: u64,
+}
+
+/// Opens GPUs by their ordinals, or all there are; the reason in words when that cannot be.
+pub type Opener = fn(Option<&[usize]>) -> Result<Vec<Gpu>, String>;
+
+/// How this build opens GPUs; `None` in one without CUDA.
+#[cfg(not(feature = "cuda"))]
+pub const OPENER: Option<Opener> = None;
+
+/// How this build opens GPUs; `None` in one without CUDA.
+#[cfg(feature = "cuda")]
+pub const OPENER: Option<Opener> = Some(open);
+
+#[cfg(feature = "cuda")]
+fn open(wanted: Option<&[usize]>) -> Result<Vec<Gpu>, String> {
+    use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, result};
+    // The driver's own words for an error come from the driver, which may be what is missing.
+    let say = |error: DriverError| format!("the driver answers {:?}", error.0);
+    result::init().map_err(say)?;
+    let count = usize::try_from(CudaContext::device_count().map_err(say)?).unwrap_or(0);
+    let ordinals = wanted.map_or_else(|| (0..count).collect(), <[usize]>::to_vec);
+    if ordinals.is_empty() {
+        return Err("the driver knows none".into());
+    }
+    let one = |ordinal: usize| {
+        if ordinal >= count {
+            return Err(format!("there is no cuda:{ordinal}, the driver knows {count}"));
+        }
+        let context = CudaContext::new(ordinal).map_err(say)?;
+        let total_bytes = context.total_mem().map_err(say)? as u64;
+        let name = context.name().map_err(say)?;
+        let device = Device::new_cuda(ordinal).map_err(|error| error.to_string())?;
+        Ok(Gpu { device, ordinal, name, total_bytes })
+    };
+    ordinals.into_iter().map(one).collect()
+}
