@@ -50,9 +50,7 @@ impl QuantileModel {
             ModelFiles::ChronosBolt(FilePath(model)) => {
                 Ok(Self::ChronosBolt(Box::new(ChronosBolt::load(model, device)?)))
             }
-            ModelFiles::NBeats(FilePath(model)) => {
-                Ok(Self::NBeats(Box::new(NBeats::load(model, &Device::Cpu)?)))
-            }
+            ModelFiles::NBeats(FilePath(model)) => Ok(Self::NBeats(Box::new(NBeats::load(model, device)?))),
             ModelFiles::Kronos(_) => {
                 Err(ModelError::Unsupported { family: "kronos", capability: "quantiles of columns".into() })
             }
@@ -84,6 +82,11 @@ impl QuantileModel {
         let tokens = |request: &SeriesRequest| variates(request) * (values_each(request) / patch + 2);
         let tokens = requests.iter().map(tokens).max().unwrap_or(0).max(TOKENS);
         (tokens * (ff + FLOATS_PER_WIDTH * width) * size_of::<f32>()) as u64
+    }
+
+    /// Bytes that the smallest turn needs beside the weights.
+    pub(crate) fn least_working_bytes(&self) -> u64 {
+        self.working_bytes(&[])
     }
 
     fn forecast(

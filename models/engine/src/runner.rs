@@ -212,6 +212,16 @@ impl Runner<'_> {
         if weights.bytes() > limit {
             return Err(ModelError::MemoryLimit { what: "the model", needed: weights.bytes(), limit });
         }
+        if !device.is_cpu()
+            && let Model::Quantiles(quantiles) = &model
+        {
+            // Weights that leave no room to compute would have every request refused, where the CPU could serve it.
+            let room = quantiles.least_working_bytes();
+            if device.memory.reserve(room).is_none() {
+                let needed = weights.bytes() + room;
+                return Err(ModelError::MemoryLimit { what: "the model and a request", needed, limit });
+            }
+        }
         Ok((model, weights))
     }
 

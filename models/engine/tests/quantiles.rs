@@ -8,7 +8,8 @@ use kronos_engine::answer::{Answer, Forecast};
 use kronos_engine::message::{
     Bound, Devices, FilePath, ModelFiles, ModelSource, Reading, Refusal, Request, Settings,
 };
-use kronos_models::artifact::sha256_file;
+use kronos_models::artifact::{read_config, sha256_file};
+use kronos_models::chronos2::config::Config;
 use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
 use kronos_models::device::Gpu;
 use kronos_models::interrupt::NeverInterrupt;
@@ -144,16 +145,24 @@ fn a_caller_who_hangs_up_frees_the_model() {
 }
 
 /// A stand-in for a GPU, with room for one model: the arithmetic is the CPU's, the placing is what is tested.
+/// Room for one model and the smallest turn of it, and for half of a second model.
+fn small_gpu_bytes() -> u64 {
+    let weights = directory("tiny-b").join("model.safetensors").metadata().unwrap().len();
+    let config: Config = read_config(&directory("tiny-b").join("config.json")).unwrap();
+    let width = config.d_model.max(config.num_heads * config.d_kv);
+    let turn = 4096 * (config.d_ff + 16 * width) * size_of::<f32>();
+    weights + weights / 2 + turn as u64
+}
+
 fn one_small_gpu(wanted: Option<&[usize]>) -> Result<Vec<Gpu>, String> {
     assert_eq!(wanted, Some(&[1][..]), "the ordinals of the settings are asked for");
-    let weights = directory("tiny-b").join("model.safetensors").metadata().unwrap().len();
     let name = "a small GPU".to_owned();
-    Ok(vec![Gpu { device: Device::Cpu, ordinal: 1, name, total_bytes: weights * 4 }])
+    Ok(vec![Gpu { device: Device::Cpu, ordinal: 1, name, total_bytes: small_gpu_bytes() }])
 }
 
 #[test]
 fn a_model_that_does_not_fit_the_gpu_goes_to_the_cpu() {
-    let settings = Settings { devices: Devices::Gpus(vec![1]), gpu_memory: Bound::Share(0.4), ..settings() };
+    let settings = Settings { devices: Devices::Gpus(vec![1]), gpu_memory: Bound::Share(1.0), ..settings() };
     let engine = Engine::with_gpus(settings, Some(one_small_gpu));
     let load = |version: &str| {
         let model = ModelSource { version: version.into(), ..source("tiny-b") };

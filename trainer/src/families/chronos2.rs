@@ -1,6 +1,6 @@
 //! Networks of Chronos-2's kind.
 
-use super::{Context, SourceData, Trained, at, baselines, merged, pick, source_name};
+use super::{Context, SourceData, Trained, at, beside, merged, pick, source_name};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -12,7 +12,7 @@ use kronos_models::train::artifact::{parameters, pretty, safetensors};
 use kronos_models::train::score::Unit;
 use kronos_models::train::{Part, Split, Trainable, Windows, train as run};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// What the job's `model` may say.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -109,13 +109,8 @@ pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'
         context.timed.event(event)
     })?;
     let sizes = (examples.targets[0], examples.context, options.scored.min(examples.horizon));
-    let simple = tests
-        .iter()
-        .map(|source| {
-            let windows = (&source.panel, source.validation.as_slice());
-            Ok((source.name.clone(), baselines(windows, sizes, options.season, Unit::LogReturn)?))
-        })
-        .collect::<Result<serde_json::Map<String, Value>>>()?;
+    let simple =
+        beside(tests.iter().map(|s| (&s.name, &s.panel, s.validation.as_slice())), sizes, options.season)?;
     let tested = match tests.is_empty() {
         true => Vec::new(),
         false => Chronos2Task::new(task.network().clone(), tests, examples.clone(), options.scored)?

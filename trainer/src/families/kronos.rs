@@ -1,7 +1,7 @@
 //! Kronos: a tokenizer of bars, then a predictor of its tokens.
 
 use super::bars::stamped;
-use super::{Context, SourceData, Trained, at, baselines, history, merged, pick, source_name};
+use super::{Context, SourceData, Trained, at, beside, history, merged, pick, source_name};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -148,13 +148,8 @@ pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'
     })?;
 
     let sizes = (CLOSE, options.windows.most_context, horizon);
-    let simple = tests
-        .iter()
-        .map(|source| {
-            let windows = (&source.panel, source.validation.as_slice());
-            Ok((source.name.clone(), baselines(windows, sizes, options.season, Unit::LogReturn)?))
-        })
-        .collect::<Result<serde_json::Map<String, Value>>>()?;
+    let simple =
+        beside(tests.iter().map(|s| (&s.name, &s.panel, s.validation.as_slice())), sizes, options.season)?;
     let tests = BarSources::new(tests, options.windows.clone());
     let tested = match tests.sources().is_empty() {
         true => Vec::new(),

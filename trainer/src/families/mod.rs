@@ -114,13 +114,19 @@ fn history(report: &Report) -> Vec<Value> {
 /// Levels of the scores of models that forecast distributions.
 const LEVELS: [f64; 11] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
 
-/// Scores of the naive models on the windows of a panel; sizes are the column, and the lengths of context and forecast.
-fn baselines(
-    (panel, windows): (&Panel, &[Window]),
+/// Scores of the naive models on the windows of each panel, by its name; sizes are the column, and the lengths of context
+/// and forecast.
+fn beside<'a>(
+    sources: impl Iterator<Item = (&'a String, &'a Panel, &'a [Window])>,
     sizes: (usize, usize, usize),
     season: usize,
-    unit: Unit,
 ) -> Result<Value> {
-    let scores = evaluate::baselines(panel, windows, sizes, season, &LEVELS, unit)?;
-    Ok(scores.into_iter().map(|(name, score)| (name.to_owned(), json!(score))).collect())
+    sources
+        .map(|(name, panel, windows)| {
+            let scores = evaluate::baselines(panel, windows, sizes, season, &LEVELS, Unit::LogReturn)?;
+            let scores: Value =
+                scores.into_iter().map(|(name, score)| (name.to_owned(), json!(score))).collect();
+            Ok((name.clone(), scores))
+        })
+        .collect()
 }
