@@ -189,7 +189,7 @@ fn prefill(kronos: &Kronos, context: usize) -> Duration {
     let request = &requests(1, context, 0)[0];
     let tokens: Vec<Token> =
         (0..context).map(|i| Token { s1: (i * 37 % 1024) as u16, s2: (i * 101 % 1024) as u16 }).collect();
-    let predictor = kronos.predictor();
+    let predictor = kronos.predictor().unwrap();
     let mut state = predictor.sequence();
     timed(|| {
         predictor.hidden(&tokens, &request.stamps, &mut [&mut state], &[context], &NeverInterrupt).unwrap()

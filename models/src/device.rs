@@ -2,6 +2,16 @@
 
 use candle_core::Device;
 
+/// How precise weights, keys, values and the factors of products are on a GPU; sums are float32 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Float32, as on the CPU.
+    #[default]
+    F32,
+    /// Bfloat16: half of the memory and its traffic, eight bits of a number.
+    Bf16,
+}
+
 /// A GPU, opened.
 #[derive(Debug, Clone)]
 pub struct Gpu {

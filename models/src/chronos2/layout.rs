@@ -4,6 +4,7 @@
 //! the oldest patch of the group that has a value: rotary attention sees distances only, and so nothing in front of a
 //! history, be it padding of a batch or years of missing values, can change a bit of its forecast.
 
+use super::config::Config;
 use std::ops::Range;
 
 /// One variate in the space of the network: normalised, NaN where missing.
@@ -85,6 +86,11 @@ pub(super) struct Patching {
 }
 
 impl Patching {
+    /// The sizes of a model.
+    pub fn of(config: &Config) -> Self {
+        Self { size: config.patch(), time_scale: config.time_encoding_scale() as f32 }
+    }
+
     /// How many patches a history spans, counted back from its end to its first value.
     pub fn span(self, context: &[f32]) -> usize {
         let first = context.iter().position(|value| !value.is_nan());

@@ -7,6 +7,7 @@
 //! grows linearly with the number of series, and a series gives the same bits alone and in any company. A variate alone
 //! in its group needs one matrix product there, and the last block runs on the future only ([`network`]).
 
+mod accelerated;
 pub mod adapter;
 pub mod config;
 pub mod covariates;
@@ -21,8 +22,10 @@ pub mod unroll;
 pub use layout::{Group, Variate};
 
 use crate::artifact::{TensorSpec, Tensors, read_config, read_tensors};
+use crate::device::Precision;
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
+use crate::layers::accelerated::Place;
 use crate::series::{QuantileForecast, SeriesRequest};
 use candle_core::Device;
 use config::Config;
@@ -61,42 +64,82 @@ pub struct Chronos2Options {
 /// A model, ready to forecast.
 #[derive(Debug)]
 pub struct Chronos2 {
-    network: Network,
+    network: Computed,
+}
+
+/// The network, by the kernels of the CPU or by candle on a device.
+#[derive(Debug)]
+enum Computed {
+    Kernels(Box<Network>),
+    Accelerated(Box<accelerated::Network>),
 }
 
 impl Chronos2 {
-    /// Reads a model, strictly.
+    /// Reads a model, strictly: for the kernels on the CPU, for candle's operations in float32 on another device.
     ///
     /// # Errors
     /// What [`read_config`] and [`read_tensors`] say of the files; [`ModelError::ArtifactCorrupt`] for a configuration
-    /// that cannot work; [`ModelError::Unsupported`] for a device other than the CPU.
+    /// that cannot work; [`ModelError::OutOfMemory`] when the device has no room.
     pub fn load(files: &Chronos2Files, device: &Device) -> Result<Self> {
         if !device.is_cpu() {
-            let capability = format!("inference on {:?}", device.location());
-            return Err(ModelError::Unsupported { family: "chronos2", capability });
+            return Self::load_accelerated(files, &Place::new(device, Precision::F32));
         }
+        let (config, tensors) = Self::read(files)?;
+        Self::from_tensors(&config, &tensors)
+    }
+
+    /// Reads a model, strictly, and computes in candle's operations.
+    ///
+    /// # Errors
+    /// As [`Chronos2::load`].
+    pub fn load_accelerated(files: &Chronos2Files, place: &Place) -> Result<Self> {
+        let (config, tensors) = Self::read(files)?;
+        Self::accelerated(place, &config, &tensors)
+    }
+
+    /// A model of the tensors of [`Config::tensors`] that computes in candle's operations.
+    pub fn accelerated(place: &Place, config: &Config, tensors: &Tensors) -> Result<Self> {
+        let network = accelerated::Network::load(place, config, tensors)?;
+        Ok(Self { network: Computed::Accelerated(Box::new(network)) })
+    }
+
+    fn read(files: &Chronos2Files) -> Result<(Config, Tensors)> {
         let config: Config = read_config(&files.model.join("config.json"))?;
         let specs = checked(&files.model, config.tensors())?;
-        let mut tensors = read_tensors(&files.model.join("model.safetensors"), &specs, device)?;
+        let mut tensors = read_tensors(&files.model.join("model.safetensors"), &specs, &Device::Cpu)?;
         if let Some(adapter) = &files.adapter {
             adapter::merge(adapter, &specs, &mut tensors)?;
         }
-        Self::from_tensors(&config, &tensors)
+        Ok((config, tensors))
     }
 
     /// A model of the tensors of [`Config::tensors`].
     pub fn from_tensors(config: &Config, tensors: &Tensors) -> Result<Self> {
-        Ok(Self { network: Network::new(config, tensors)? })
+        Ok(Self { network: Computed::Kernels(Box::new(Network::new(config, tensors)?)) })
     }
 
     /// The configuration.
     pub fn config(&self) -> &Config {
-        self.network.config()
+        match &self.network {
+            Computed::Kernels(network) => network.config(),
+            Computed::Accelerated(network) => network.config(),
+        }
     }
 
-    /// The network, for those who bring normalised variates of their own.
-    pub fn network(&self) -> &Network {
-        &self.network
+    /// The network of the kernels, for those who look at its stages.
+    pub fn network(&self) -> Option<&Network> {
+        match &self.network {
+            Computed::Kernels(network) => Some(network),
+            Computed::Accelerated(_) => None,
+        }
+    }
+
+    /// One pass over variates that are normalised; see [`Network::forward`].
+    fn forward(&self, groups: &[Group], patches: usize, interrupt: &dyn Interrupt) -> Result<Vec<Vec<f32>>> {
+        match &self.network {
+            Computed::Kernels(network) => network.forward(groups, patches, interrupt),
+            Computed::Accelerated(network) => network.forward(groups, patches, interrupt),
+        }
     }
 
     /// The model's quantile levels, ascending.
@@ -106,7 +149,11 @@ impl Chronos2 {
 
     /// Bytes the weights take.
     pub fn memory_bytes(&self) -> u64 {
-        self.network.bytes() as u64
+        let bytes = match &self.network {
+            Computed::Kernels(network) => network.bytes(),
+            Computed::Accelerated(network) => network.bytes(),
+        };
+        bytes as u64
     }
 
     /// Forecasts every series of `requests` at the model's levels; one failing series does not stop the others.

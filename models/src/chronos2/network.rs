@@ -16,7 +16,7 @@ use candle_core::Tensor;
 use std::ops::Range;
 
 /// Row of the embedding table that separates history and future.
-const SEPARATOR: usize = 1;
+pub(super) const SEPARATOR: usize = 1;
 
 /// The weights, packed.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Network {
         };
         Ok(Self {
             config: config.clone(),
-            patching: Patching { size: config.patch(), time_scale: config.time_encoding_scale() as f32 },
+            patching: Patching::of(config),
             rope: Rope::new(config.d_kv, config.rope_theta),
             separator: tensor(tensors, "shared.weight")?.get(SEPARATOR)?.to_vec1()?,
             embedding: ResidualBlock::new(tensors, "input_patch_embedding")?,
@@ -104,7 +104,7 @@ impl Network {
         interrupt.check()?;
         let x = last.forward_ahead(&x, &layout, &table)?;
         let output = self.head.forward(&self.norm.forward(&x)?)?;
-        self.by_variate(&output, patches)
+        Ok(with_values(&output, |output| by_variate(&self.config, output, patches))?)
     }
 
     /// As [`Network::forward`], for all variates, showing every stage by its golden name.
@@ -129,7 +129,7 @@ impl Network {
         observed.show("final_norm", &x);
         let output = self.head.forward(&gather(&x, &ahead(&layout))?)?;
         observed.show("output_raw", &output);
-        self.by_variate(&output, patches)
+        Ok(with_values(&output, |output| by_variate(&self.config, output, patches))?)
     }
 
     fn table(&self, layout: &Layout) -> std::sync::Arc<RopeTable> {
@@ -159,23 +159,6 @@ impl Network {
             }
         })?;
         Ok((matrix(x, d)?, future))
-    }
-
-    /// Splits [rows · patches, levels · patch] into [level][step] per row.
-    fn by_variate(&self, output: &Tensor, patches: usize) -> Result<Vec<Vec<f32>>> {
-        let (size, levels) = (self.patching.size, self.config.chronos_config.quantiles.len());
-        Ok(with_values(output, |output| {
-            let row = |row: &[f32]| {
-                (0..levels)
-                    .flat_map(|level| {
-                        row.chunks_exact(levels * size)
-                            .flat_map(move |p| &p[level * size..(level + 1) * size])
-                    })
-                    .copied()
-                    .collect()
-            };
-            output.chunks_exact(patches * levels * size).map(row).collect()
-        })?)
     }
 
     /// Bytes of the packed weights.
@@ -270,8 +253,22 @@ impl Block {
     }
 }
 
+/// Splits [rows · patches, levels · patch] into [level][step] per row.
+pub(super) fn by_variate(config: &Config, output: &[f32], patches: usize) -> Vec<Vec<f32>> {
+    let (size, levels) = (config.patch(), config.chronos_config.quantiles.len());
+    let row = |row: &[f32]| {
+        (0..levels)
+            .flat_map(|level| {
+                row.chunks_exact(levels * size).flat_map(move |p| &p[level * size..(level + 1) * size])
+            })
+            .copied()
+            .collect()
+    };
+    output.chunks_exact(patches * levels * size).map(row).collect()
+}
+
 /// Tokens of the future, row by row.
-fn ahead(layout: &Layout) -> Vec<usize> {
+pub(super) fn ahead(layout: &Layout) -> Vec<usize> {
     layout.rows.iter().flat_map(|row| row.end - layout.patches..row.end).collect()
 }
 

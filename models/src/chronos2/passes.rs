@@ -171,7 +171,7 @@ impl Chronos2 {
             })
             .collect();
         let (groups, scalings): (Vec<Group>, Vec<Vec<Scaling>>) = prepared.into_iter().unzip();
-        let mut outputs = self.network().forward(&groups, patches, interrupt)?.into_iter();
+        let mut outputs = self.forward(&groups, patches, interrupt)?.into_iter();
         for ((ensemble, group), scalings) in ensembles.iter_mut().zip(&groups).zip(&scalings) {
             let keep = ensemble.horizon.min(patches * plan.patch);
             for ((row, variate), scaling) in ensemble.rows.iter_mut().zip(group).zip(scalings) {
@@ -219,7 +219,7 @@ impl Chronos2 {
             for paths in paths.chunks(per_pass) {
                 let (groups, scalings): (Vec<Group>, Vec<Vec<Scaling>>) =
                     paths.iter().map(|path| ensemble.group(path, steps, true, arcsinh)).unzip();
-                let mut outputs = self.network().forward(&groups, patches, interrupt)?.into_iter();
+                let mut outputs = self.forward(&groups, patches, interrupt)?.into_iter();
                 for scalings in scalings {
                     let invert = |(output, scaling): (Vec<f32>, Scaling)| {
                         output.into_iter().map(|z| scaling.invert(z)).collect()

@@ -5,18 +5,16 @@
 //! a row independently of the others, and random draws are addressed by (stream, path, step).
 
 use super::Kronos;
+use super::network::{Network, Root, Wave};
 use super::normalise::Stats;
-use super::predictor::{ContextState, PathState};
 use super::sampling::draw;
 use super::tokenizer::Token;
 use crate::bars::{BarOptions, BarPaths, BarRequest, CHANNELS, Sampling, Stamp, Window, cohere};
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
-use crate::layers::block::SequenceContext;
-use crate::layers::cpu::cache::KvCache;
 use crate::layers::tensor::{matrix, with_values};
 use crate::random::Stream;
-use candle_core::{IndexOp, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 /// Rows decoded in one pass of the tokenizer's decoder; more would only cost memory.
@@ -56,23 +54,20 @@ pub(super) struct Series {
     pub(super) context: Vec<Token>,
     /// Stamps of those bars and of the forecast bars.
     stamps: Vec<Stamp>,
-    root: ContextState,
+    root: Root,
     /// The newest hidden row of the context.
     root_hidden: Vec<f32>,
     /// Paths decoded together; the memory limit may ask for several waves.
     wave: usize,
     /// Steps done of the current wave.
     step: usize,
-    active: Vec<Path>,
+    /// Tokens of the paths of the current wave.
+    active: Vec<Vec<Token>>,
+    /// What the network remembers of those paths.
+    memory: Wave,
     /// Tokens of finished paths.
     pub(super) finished: Vec<Vec<Token>>,
     failed: Option<ModelError>,
-}
-
-#[derive(Debug)]
-struct Path {
-    state: PathState,
-    tokens: Vec<Token>,
 }
 
 /// A finished series before it is turned into bars.
@@ -89,11 +84,10 @@ impl Series {
         self.context.len() + self.step
     }
 
-    fn open_wave(&mut self) {
+    fn open_wave(&mut self, network: &Network) {
         let paths = self.wave.min(self.samples - self.finished.len());
-        self.active = (0..paths)
-            .map(|_| Path { state: self.root.branch(self.horizon), tokens: Vec::with_capacity(self.horizon) })
-            .collect();
+        self.active = vec![Vec::with_capacity(self.horizon); paths];
+        self.memory = network.branch(&self.root, paths, self.horizon);
         self.step = 0;
     }
 
@@ -162,7 +156,7 @@ impl<'m> Batch<'m> {
         requests: &[(&BarRequest, BarOptions)],
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<Result<SeriesId>>> {
-        let (tokenizer, predictor) = (&self.model.tokenizer, &self.model.predictor);
+        let network = &self.model.network;
         let plans: Vec<Result<Plan>> =
             requests.iter().map(|(request, options)| self.model.plan(request, options)).collect();
         let planned =
@@ -177,7 +171,7 @@ impl<'m> Batch<'m> {
             rows.push(used.len());
             stats.push(own);
         }
-        let mut encoded = tokenizer.encode_all(&bars, &rows, interrupt)?.into_iter();
+        let mut encoded = network.encode_all(&bars, &rows, interrupt)?.into_iter();
         let mut contexts: Vec<(Vec<Token>, Vec<Stamp>)> = Vec::with_capacity(rows.len());
         for ((request, _), plan) in planned() {
             let dropped = plan.context.saturating_sub(self.model.max_context);
@@ -188,19 +182,14 @@ impl<'m> Batch<'m> {
         let tokens: Vec<Token> = contexts.iter().flat_map(|(tokens, _)| tokens).copied().collect();
         let stamps: Vec<Stamp> =
             contexts.iter().flat_map(|(tokens, stamps)| &stamps[..tokens.len()]).copied().collect();
-        let mut states: Vec<PathState> = rows.iter().map(|_| predictor.sequence()).collect();
-        let mut branches: Vec<&mut PathState> = states.iter_mut().collect();
-        let hidden = match rows.is_empty() {
+        let roots = match rows.is_empty() {
             true => Vec::new(),
-            false => {
-                let hidden = predictor.hidden(&tokens, &stamps, &mut branches, &rows, interrupt)?;
-                newest_rows(&hidden, &rows)?
-            }
+            false => network.contexts(&tokens, &stamps, &rows, interrupt)?,
         };
-        let mut prepared = stats.into_iter().zip(contexts).zip(states.into_iter().zip(hidden));
+        let mut prepared = stats.into_iter().zip(contexts).zip(roots);
         let admitted = requests.iter().zip(plans).map(|((request, options), plan)| {
             let plan = plan?;
-            let Some(((stats, (context, stamps)), (state, root_hidden))) = prepared.next() else {
+            let Some(((stats, (context, stamps)), (root, root_hidden))) = prepared.next() else {
                 return Err(ModelError::Cancelled);
             };
             let id = self.next_id;
@@ -215,15 +204,16 @@ impl<'m> Batch<'m> {
                 context_used: plan.context,
                 context,
                 stamps,
-                root: state.freeze(),
+                root,
                 root_hidden,
                 wave: plan.wave,
                 step: 0,
                 active: Vec::new(),
+                memory: Wave::empty(),
                 finished: Vec::new(),
                 failed: None,
             };
-            series.open_wave();
+            series.open_wave(network);
             self.series.push(series);
             Ok(id)
         });
@@ -268,26 +258,25 @@ impl<'m> Batch<'m> {
                 rows.par_iter().zip(logits.par_chunks(vocabulary)).with_min_len(8).map(one).collect()
             })?)
         };
-        let predictor = &self.model.predictor;
-        let s1 = pick(&predictor.s1_logits(&hidden)?, Part::S1)?;
+        let network = &self.model.network;
+        let s1 = pick(&network.s1_logits(&hidden)?, Part::S1)?;
         let s1_or_zero: Vec<u16> = s1.iter().map(|s1| s1.unwrap_or(0)).collect();
-        let dependency: Vec<&KvCache> =
-            rows.iter().map(|&(s, path)| series[s].active[path].state.dependency()).collect();
-        let s2 = pick(&predictor.s2_logits(&hidden, &s1_or_zero, &dependency)?, Part::S2)?;
+        let waves: Vec<&Wave> = series.iter().map(|series| &series.memory).collect();
+        let s2 = pick(&network.s2_logits(&hidden, &s1_or_zero, &waves)?, Part::S2)?;
 
         for (&(s, path), token) in rows.iter().zip(s1.into_iter().zip(s2)) {
             let series = &mut self.series[s];
             match token {
-                (Some(s1), Some(s2)) => series.active[path].tokens.push(Token { s1, s2 }),
+                (Some(s1), Some(s2)) => series.active[path].push(Token { s1, s2 }),
                 _ => series.failed = Some(ModelError::NonFinite { step: series.step + 1 }),
             }
         }
         for series in &mut self.series {
             series.step += 1;
             if series.step == series.horizon && series.failed.is_none() {
-                series.finished.extend(series.active.drain(..).map(|path| path.tokens));
+                series.finished.append(&mut series.active);
                 if !series.complete() {
-                    series.open_wave();
+                    series.open_wave(network);
                 }
             }
         }
@@ -297,27 +286,24 @@ impl<'m> Batch<'m> {
     /// The hidden row each path's next token is predicted from, [rows, width].
     fn hidden_rows(&mut self, interrupt: &dyn Interrupt) -> Result<Tensor> {
         let window = self.model.max_context;
-        let predictor = &self.model.predictor;
-        let width = predictor.config().d_model;
+        let network = &self.model.network;
+        let width = network.width();
         let mut tokens = Vec::new();
         let mut stamps = Vec::new();
-        let mut states = Vec::new();
+        let mut waves = Vec::new();
         for series in &mut self.series {
             if series.step == 0 || series.length() > window {
                 continue;
             }
             let stamp = series.stamps[series.length() - 1];
-            for path in &mut series.active {
-                tokens.extend(path.tokens.last());
-                stamps.push(stamp);
-                states.push(&mut path.state);
-            }
+            tokens.extend(series.active.iter().filter_map(|path| path.last()));
+            stamps.resize(tokens.len(), stamp);
+            waves.push(&mut series.memory);
         }
         let cached = if tokens.is_empty() {
             Vec::new()
         } else {
-            let rows = vec![1; states.len()];
-            with_values(&predictor.hidden(&tokens, &stamps, &mut states, &rows, interrupt)?, <[f32]>::to_vec)?
+            with_values(&network.advance(&tokens, &stamps, waves, interrupt)?, <[f32]>::to_vec)?
         };
         let mut cached = cached.chunks_exact(width);
         let mut hidden = Vec::with_capacity(self.rows() * width);
@@ -330,14 +316,12 @@ impl<'m> Batch<'m> {
                 // Sliding moves every position, so every hidden state changes: only recomputing the window is exact.
                 let start = series.length() - window;
                 let stamps = &series.stamps[start..start + window];
-                for path in &mut series.active {
-                    let tokens: Vec<Token> =
-                        series.context.iter().chain(&path.tokens).skip(start).copied().collect();
-                    let mut state = predictor.sequence();
-                    let rows = predictor.hidden(&tokens, stamps, &mut [&mut state], &[window], interrupt)?;
-                    hidden.extend(last_row(&rows)?);
-                    path.state = state;
-                }
+                let recent =
+                    |path: &Vec<Token>| series.context.iter().chain(path).skip(start).copied().collect();
+                let windows: Vec<Vec<Token>> = series.active.iter().map(recent).collect();
+                let (memory, rows) = network.windows(&windows, stamps, interrupt)?;
+                hidden.extend(rows);
+                series.memory = memory;
             }
         }
         Ok(matrix(hidden, width)?)
@@ -377,26 +361,9 @@ impl<'m> Batch<'m> {
 
     /// Normalised values of the forecast bars, [path][step][channel] for each series.
     fn decode(&self, series: &[Series], interrupt: &dyn Interrupt) -> Result<Vec<Vec<f32>>> {
-        let tokenizer = &self.model.tokenizer;
-        let windows: Vec<&[Token]> = series.iter().map(|series| self.window(series)).collect();
-        let contexts = tokenizer.decode_contexts(&windows, interrupt)?;
-        let paths: Vec<(&SequenceContext, &[Token])> = series
-            .iter()
-            .zip(&contexts)
-            .flat_map(|(series, context)| series.finished.iter().map(move |path| (context, path.as_slice())))
-            .collect();
-        let mut decoded = Vec::with_capacity(paths.iter().map(|(_, path)| path.len() * CHANNELS).sum());
-        let mut rest = paths.as_slice();
-        while !rest.is_empty() {
-            let mut rows = 0;
-            let fitting = rest.iter().take_while(|(_, path)| {
-                rows += path.len();
-                rows <= DECODE_ROWS
-            });
-            let (chunk, later) = rest.split_at(fitting.count().max(1));
-            decoded.extend(tokenizer.decode_paths(chunk, interrupt)?);
-            rest = later;
-        }
+        let paths: Vec<(&[Token], &[Vec<Token>])> =
+            series.iter().map(|series| (self.window(series), series.finished.as_slice())).collect();
+        let decoded = self.model.network.decode(&paths, interrupt)?;
         let mut decoded = decoded.into_iter();
         let values = |series: &Series| -> Vec<f32> {
             decoded.by_ref().take(series.samples * series.horizon * CHANNELS).collect()
@@ -424,23 +391,6 @@ impl Finished {
         }
         Ok(BarPaths { horizon, bars, context_used: series.context_used })
     }
-}
-
-/// The newest row of each sequence of `rows[s]` rows.
-fn newest_rows(hidden: &Tensor, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
-    let width = hidden.dim(1)?;
-    Ok(with_values(hidden, |hidden| {
-        let mut end = 0;
-        let newest = |n: &usize| {
-            end += n * width;
-            hidden[end - width..end].to_vec()
-        };
-        rows.iter().map(newest).collect()
-    })?)
-}
-
-fn last_row(hidden: &Tensor) -> Result<Vec<f32>> {
-    Ok(hidden.i(hidden.dim(0)? - 1)?.to_vec1()?)
 }
 
 /// How a request is run.
@@ -494,13 +444,13 @@ impl Kronos {
             Window::Slide => bars.len(),
         };
         let kept = context.min(self.max_context);
-        let decoder = |positions| self.tokenizer.decoder_cache_bytes(positions);
+        let decoder = |positions| self.network.decoder_cache_bytes(positions);
         // Sixteen more, because a path copies the unfinished block of its context.
-        let mut per_path = self.predictor.cache_bytes(horizon + 16) + decoder(horizon + 16);
+        let mut per_path = self.network.cache_bytes(horizon + 16) + decoder(horizon + 16);
         if kept + horizon > self.max_context + 1 {
-            per_path = per_path.max(self.predictor.cache_bytes(self.max_context));
+            per_path = per_path.max(self.network.cache_bytes(self.max_context));
         }
-        let shared = self.predictor.cache_bytes(kept) + decoder(kept);
+        let shared = self.network.cache_bytes(kept) + decoder(kept);
         let room = options.memory_limit.saturating_sub(shared) / per_path.max(1);
         if room == 0 {
             let needed = shared + per_path;

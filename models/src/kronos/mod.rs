@@ -5,8 +5,10 @@
 //! encoded and prefilled once per series, all paths of all series decode together on top of it, and only the newest
 //! position's logits are computed: [`batch`].
 
+mod accelerated;
 pub mod batch;
 pub mod config;
+mod network;
 pub mod normalise;
 pub mod predictor;
 pub mod replay;
@@ -14,13 +16,17 @@ pub mod sampling;
 pub mod tokenizer;
 pub mod training;
 
-use crate::artifact::{read_config, read_tensors};
+use crate::artifact::{Tensors, read_config, read_tensors};
 use crate::bars::{BarOptions, BarPaths, BarRequest};
+use crate::device::Precision;
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
+use crate::layers::accelerated::Place;
+use accelerated::Halves;
 use batch::{Batch, SeriesId};
 use candle_core::Device;
 use config::{PredictorConfig, TokenizerConfig};
+use network::Network;
 use predictor::Predictor;
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
@@ -45,41 +51,55 @@ pub struct KronosFiles {
 /// A tokenizer and a predictor, ready to forecast.
 #[derive(Debug)]
 pub struct Kronos {
-    tokenizer: Tokenizer,
-    predictor: Predictor,
+    network: Network,
     max_context: usize,
 }
 
 impl Kronos {
-    /// Reads both halves, strictly.
+    /// Reads both halves, strictly: for the kernels on the CPU, for candle's operations in float32 on another device.
     ///
     /// # Errors
     /// What [`read_config`] and [`read_tensors`] say of the files; [`ModelError::InvalidParameter`] when the halves do
-    /// not belong together; [`ModelError::Unsupported`] for a device other than the CPU.
+    /// not belong together; [`ModelError::OutOfMemory`] when the device has no room.
     pub fn load(files: &KronosFiles, device: &Device) -> Result<Self> {
         if !device.is_cpu() {
-            let capability = format!("inference on {:?}", device.location());
-            return Err(ModelError::Unsupported { family: "kronos", capability });
+            return Self::load_accelerated(files, &Place::new(device, Precision::F32));
         }
-        let (weights, config) = ("model.safetensors", "config.json");
-        let tokenizer: TokenizerConfig = read_config(&files.tokenizer.join(config))?;
-        let predictor: PredictorConfig = read_config(&files.predictor.join(config))?;
-        let specs = |path: &Path, specs: Result<_>| {
-            specs.map_err(|e| ModelError::ArtifactCorrupt { path: path.join(config), reason: e.to_string() })
-        };
-        let tokenizer_specs = specs(&files.tokenizer, tokenizer.tensors())?;
-        let predictor_specs = specs(&files.predictor, predictor.tensors())?;
+        let Parts { tokenizer, predictor } = Parts::read(files)?;
         Self::from_parts(
-            Tokenizer::new(
-                &tokenizer,
-                &read_tensors(&files.tokenizer.join(weights), &tokenizer_specs, device)?,
-            )?,
-            Predictor::new(
-                &predictor,
-                &read_tensors(&files.predictor.join(weights), &predictor_specs, device)?,
-            )?,
+            Tokenizer::new(&tokenizer.0, &tokenizer.1)?,
+            Predictor::new(&predictor.0, &predictor.1)?,
             files.max_context,
         )
+    }
+
+    /// Reads both halves, strictly, and computes in candle's operations.
+    ///
+    /// # Errors
+    /// As [`Kronos::load`].
+    pub fn load_accelerated(files: &KronosFiles, place: &Place) -> Result<Self> {
+        let Parts { tokenizer, predictor } = Parts::read(files)?;
+        Self::accelerated(
+            place,
+            (&tokenizer.0, &tokenizer.1),
+            (&predictor.0, &predictor.1),
+            files.max_context,
+        )
+    }
+
+    /// Joins two halves that compute in candle's operations.
+    ///
+    /// # Errors
+    /// As [`Kronos::from_parts`], and those of the device.
+    pub fn accelerated(
+        place: &Place,
+        tokenizer: (&TokenizerConfig, &Tensors),
+        predictor: (&PredictorConfig, &Tensors),
+        max_context: usize,
+    ) -> Result<Self> {
+        check_fit(tokenizer.0, predictor.0, max_context)?;
+        let halves = Halves::load(place, tokenizer, predictor)?;
+        Ok(Self { network: Network::Accelerated(halves), max_context })
     }
 
     /// Joins two halves.
@@ -87,32 +107,24 @@ impl Kronos {
     /// # Errors
     /// [`ModelError::InvalidParameter`] when their token sizes differ or the window is empty.
     pub fn from_parts(tokenizer: Tokenizer, predictor: Predictor, max_context: usize) -> Result<Self> {
-        let (t, p) = (tokenizer.config(), predictor.config());
-        if (t.s1_bits, t.s2_bits) != (p.s1_bits, p.s2_bits) {
-            return Err(ModelError::InvalidParameter {
-                name: "tokenizer",
-                expected: format!("one with {} + {} bits, as the predictor has", p.s1_bits, p.s2_bits),
-                got: format!("{} + {} bits", t.s1_bits, t.s2_bits),
-            });
-        }
-        if max_context < 2 {
-            return Err(ModelError::InvalidParameter {
-                name: "max_context",
-                expected: "at least 2".into(),
-                got: max_context.to_string(),
-            });
-        }
-        Ok(Self { tokenizer, predictor, max_context })
+        check_fit(tokenizer.config(), predictor.config(), max_context)?;
+        Ok(Self { network: Network::Kernels { tokenizer, predictor }, max_context })
     }
 
-    /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+    /// The tokenizer, where the kernels compute.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        match &self.network {
+            Network::Kernels { tokenizer, .. } => Some(tokenizer),
+            Network::Accelerated(_) => None,
+        }
     }
 
-    /// The predictor.
-    pub fn predictor(&self) -> &Predictor {
-        &self.predictor
+    /// The predictor, where the kernels compute.
+    pub fn predictor(&self) -> Option<&Predictor> {
+        match &self.network {
+            Network::Kernels { predictor, .. } => Some(predictor),
+            Network::Accelerated(_) => None,
+        }
     }
 
     /// The longest window of the predictor.
@@ -122,7 +134,7 @@ impl Kronos {
 
     /// Bytes the weights take on the device.
     pub fn memory_bytes(&self) -> u64 {
-        (self.tokenizer.bytes() + self.predictor.bytes()) as u64
+        self.network.bytes() as u64
     }
 
     /// Forecasts every series of `requests`; one failing series does not stop the others.
@@ -193,4 +205,47 @@ impl Kronos {
         // Every request was refused or finished above; an absent result would be a defect and is reported as one.
         Ok(results.into_iter().map(|r| r.unwrap_or(Err(ModelError::Cancelled))).collect())
     }
+}
+
+/// What the files of a model say.
+struct Parts {
+    tokenizer: (TokenizerConfig, Tensors),
+    predictor: (PredictorConfig, Tensors),
+}
+
+impl Parts {
+    fn read(files: &KronosFiles) -> Result<Self> {
+        let (weights, config) = ("model.safetensors", "config.json");
+        let tokenizer: TokenizerConfig = read_config(&files.tokenizer.join(config))?;
+        let predictor: PredictorConfig = read_config(&files.predictor.join(config))?;
+        let specs = |path: &Path, specs: Result<_>| {
+            specs.map_err(|e| ModelError::ArtifactCorrupt { path: path.join(config), reason: e.to_string() })
+        };
+        let tokenizer_specs = specs(&files.tokenizer, tokenizer.tensors())?;
+        let predictor_specs = specs(&files.predictor, predictor.tensors())?;
+        let read = |path: &Path, specs: &[_]| read_tensors(&path.join(weights), specs, &Device::Cpu);
+        Ok(Self {
+            tokenizer: (tokenizer, read(&files.tokenizer, &tokenizer_specs)?),
+            predictor: (predictor, read(&files.predictor, &predictor_specs)?),
+        })
+    }
+}
+
+/// Whether both halves and the window belong together.
+fn check_fit(t: &TokenizerConfig, p: &PredictorConfig, max_context: usize) -> Result<()> {
+    if (t.s1_bits, t.s2_bits) != (p.s1_bits, p.s2_bits) {
+        return Err(ModelError::InvalidParameter {
+            name: "tokenizer",
+            expected: format!("one with {} + {} bits, as the predictor has", p.s1_bits, p.s2_bits),
+            got: format!("{} + {} bits", t.s1_bits, t.s2_bits),
+        });
+    }
+    if max_context < 2 {
+        return Err(ModelError::InvalidParameter {
+            name: "max_context",
+            expected: "at least 2".into(),
+            got: max_context.to_string(),
+        });
+    }
+    Ok(())
 }

@@ -68,7 +68,7 @@ impl Kronos {
         let [s1_logits, s2_logits] = logits.into_inner().unwrap_or_else(PoisonError::into_inner);
         let Finished { series, values } = finished;
         let start = (series.context.len() + request.horizon).saturating_sub(self.max_context);
-        let rows = self.tokenizer.decode_window(&series.context[start..], interrupt)?;
+        let rows = self.network.decode_window(&series.context[start..], interrupt)?;
         let decoded: Vec<Vec<[f32; CHANNELS]>> = values
             .chunks_exact(request.horizon * CHANNELS)
             .map(|path| rows.as_chunks().0.iter().chain(path.as_chunks().0).copied().collect())

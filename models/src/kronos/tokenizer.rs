@@ -97,29 +97,12 @@ impl Tokenizer {
             let norm = latent.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?;
             see("tok.latent_unit", &latent.broadcast_div(&norm)?);
         }
-        // Only signs matter: the quantiser's normalisation to the sphere changes none.
-        let bits = self.config.code_bits();
-        let s1_bits = self.config.s1_bits;
-        Ok(with_values(&latent, |latent| {
-            let little_endian = |z: &[f32]| z.iter().rev().fold(0u16, |t, z| t << 1 | u16::from(*z > 0.0));
-            latent
-                .chunks_exact(bits)
-                .map(|z| Token { s1: little_endian(&z[..s1_bits]), s2: little_endian(&z[s1_bits..]) })
-                .collect()
-        })?)
+        Ok(with_values(&latent, |latent| tokens_of(latent, &self.config))?)
     }
 
-    /// Code vectors ±1/sqrt(bits) of tokens, [tokens, bits].
+    /// Code vectors of tokens, [tokens, bits].
     fn code(&self, tokens: &[Token]) -> Result<Tensor> {
-        let bits = self.config.code_bits();
-        let one = 1.0 / (bits as f32).sqrt();
-        let mut values = Vec::with_capacity(tokens.len() * bits);
-        for token in tokens {
-            let signs = |t: u16, n: usize| (0..n).map(move |j| if t >> j & 1 == 1 { one } else { -one });
-            values.extend(signs(token.s1, self.config.s1_bits));
-            values.extend(signs(token.s2, self.config.s2_bits));
-        }
-        Ok(matrix(values, bits)?)
+        Ok(matrix(codes(tokens, &self.config), self.config.code_bits())?)
     }
 
     /// Starts decoding several series, each with the tokens that its continuations share.
@@ -197,4 +180,27 @@ impl Tokenizer {
         let linears = [&self.embed, &self.quant_embed, &self.post_quant_embed, &self.head];
         linears.iter().map(|l| l.bytes()).sum::<usize>() + self.encoder.bytes() + self.decoder.bytes()
     }
+}
+
+/// The tokens of latents [rows, bits]. Only signs matter: the quantiser's normalisation to the sphere changes none.
+pub(super) fn tokens_of(latent: &[f32], config: &TokenizerConfig) -> Vec<Token> {
+    let little_endian = |z: &[f32]| z.iter().rev().fold(0u16, |t, z| t << 1 | u16::from(*z > 0.0));
+    let token = |z: &[f32]| {
+        let (s1, s2) = z.split_at(config.s1_bits);
+        Token { s1: little_endian(s1), s2: little_endian(s2) }
+    };
+    latent.chunks_exact(config.code_bits()).map(token).collect()
+}
+
+/// Code vectors ±1/sqrt(bits) of tokens, [tokens · bits].
+pub(super) fn codes(tokens: &[Token], config: &TokenizerConfig) -> Vec<f32> {
+    let bits = config.code_bits();
+    let one = 1.0 / (bits as f32).sqrt();
+    let mut values = Vec::with_capacity(tokens.len() * bits);
+    for token in tokens {
+        let signs = |t: u16, n: usize| (0..n).map(move |j| if t >> j & 1 == 1 { one } else { -one });
+        values.extend(signs(token.s1, config.s1_bits));
+        values.extend(signs(token.s2, config.s2_bits));
+    }
+    values
 }

@@ -75,7 +75,7 @@ pub struct StackShape {
 }
 
 impl StackShape {
-    fn head(self) -> HeadShape {
+    pub(super) fn head(self) -> HeadShape {
         HeadShape { heads: self.heads, dim: self.width / self.heads.max(1) }
     }
 

@@ -4,6 +4,7 @@
 //! padding, and each sequence brings its own caches. On the CPU the arithmetic runs in the kernels of [`cpu`], whose
 //! results for a row never depend on the other rows.
 
+pub mod accelerated;
 pub mod block;
 pub mod cpu;
 pub mod differentiable;

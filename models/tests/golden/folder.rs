@@ -4,9 +4,12 @@ use super::report::Report;
 use super::{forecasts, formula, sampling, stages, upstream};
 use candle_core::{Device, Tensor};
 use kronos_models::artifact::{TensorSpec, Tensors, read_config, read_tensors};
+use kronos_models::device::Precision;
+use kronos_models::kronos::Kronos;
 use kronos_models::kronos::config::{PredictorConfig, TokenizerConfig};
 use kronos_models::kronos::predictor::Predictor;
 use kronos_models::kronos::tokenizer::Tokenizer;
+use kronos_models::layers::accelerated::Place;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
@@ -51,6 +54,17 @@ pub struct Set {
 }
 
 impl Set {
+    /// The model by what computes it: the kernels, and candle's operations, here on the CPU.
+    pub fn models(&self, max_context: usize) -> [(&'static str, Kronos); 2] {
+        let place = Place::new(&Device::Cpu, Precision::F32);
+        let tokenizer = (&self.tokenizer.config, &self.tokenizer.tensors);
+        let predictor = (&self.predictor.config, &self.predictor.tensors);
+        [
+            ("", Kronos::from_parts(self.tokenizer(), self.predictor(), max_context).unwrap()),
+            (", accelerated", Kronos::accelerated(&place, tokenizer, predictor, max_context).unwrap()),
+        ]
+    }
+
     pub fn tokenizer(&self) -> Tokenizer {
         Tokenizer::new(&self.tokenizer.config, &self.tokenizer.tensors).unwrap()
     }

@@ -30,7 +30,6 @@ pub fn run(set: &Set, report: &mut Report) {
         let golden = tensors(&path.with_extension("safetensors"));
         let settings = &case.case;
         let (max_context, name) = (settings.max_context, settings.name.clone());
-        let kronos = Kronos::from_parts(set.tokenizer(), set.predictor(), max_context).unwrap();
         let options = BarOptions {
             samples: settings.sample_count,
             sampling: settings.sampling(),
@@ -39,29 +38,34 @@ pub fn run(set: &Set, report: &mut Report) {
         };
         let greedy = settings.is_greedy();
         let series = case.into_series(&set.folder);
-        for (i, (request, expected)) in series.iter().enumerate() {
-            let name = if series.len() == 1 { name.clone() } else { format!("{name}, series {i}") };
-            let mut one =
-                One { golden: &golden, series: i, case: report.case(&set.name, &name), kronos: &kronos };
-            let generated = expected.generated();
-            let forced = (!greedy).then_some(generated.as_slice());
-            one.context(request, expected);
-            let replay = kronos.replay(request, &options, forced, &NeverInterrupt).unwrap();
-            if golden.contains_key("s1_logits") {
-                one.windows(&replay);
-            } else {
-                one.excerpts(request, &replay);
+        for (by, kronos) in set.models(max_context) {
+            for (i, (request, expected)) in series.iter().enumerate() {
+                let name = match series.len() {
+                    1 => format!("{name}{by}"),
+                    _ => format!("{name}{by}, series {i}"),
+                };
+                let mut one =
+                    One { golden: &golden, series: i, case: report.case(&set.name, &name), kronos: &kronos };
+                let generated = expected.generated();
+                let forced = (!greedy).then_some(generated.as_slice());
+                one.context(request, expected);
+                let replay = kronos.replay(request, &options, forced, &NeverInterrupt).unwrap();
+                if golden.contains_key("s1_logits") {
+                    one.windows(&replay);
+                } else {
+                    one.excerpts(request, &replay);
+                }
+                if greedy {
+                    one.case.equal("generated tokens", &replay.tokens.concat(), &generated.concat());
+                }
+                one.forecast(&replay, expected);
             }
+            let mut case = report.case(&set.name, &format!("{name}{by}"));
             if greedy {
-                one.case.equal("generated tokens", &replay.tokens.concat(), &generated.concat());
+                product(&kronos, &options, &series, &mut case);
+            } else {
+                probabilities(&options.sampling, &golden, &mut case);
             }
-            one.forecast(&replay, expected);
-        }
-        let mut case = report.case(&set.name, &name);
-        if greedy {
-            product(&kronos, &options, &series, &mut case);
-        } else {
-            probabilities(&options.sampling, &golden, &mut case);
         }
     }
 }
@@ -88,7 +92,8 @@ impl One<'_> {
         if self.golden.contains_key("x") {
             self.case.equal("x", x.as_flattened(), &self.expected("x"));
         }
-        let tokens = self.kronos.tokenizer().encode(&x, &NeverInterrupt).unwrap();
+        let Some(tokenizer) = self.kronos.tokenizer() else { return };
+        let tokens = tokenizer.encode(&x, &NeverInterrupt).unwrap();
         let part = |part: fn(&Token) -> u16| tokens.iter().map(part).collect::<Vec<_>>();
         self.case.equal("context_s1", &part(|token| token.s1), &expected.context_s1);
         self.case.equal("context_s2", &part(|token| token.s2), &expected.context_s2);
@@ -115,10 +120,11 @@ impl One<'_> {
                 hidden.extend(flat(&got.get(window - 1).unwrap()));
             }
         };
-        let predictor = self.kronos.predictor();
-        predictor.forward_observed(&replay.context, stamps, &NeverInterrupt, &mut see).unwrap();
-        let block = "block_last_hidden_step0";
-        self.case.close(block, &hidden, &flat(&self.golden[block]), HIDDEN);
+        if let Some(predictor) = self.kronos.predictor() {
+            predictor.forward_observed(&replay.context, stamps, &NeverInterrupt, &mut see).unwrap();
+            let block = "block_last_hidden_step0";
+            self.case.close(block, &hidden, &flat(&self.golden[block]), HIDDEN);
+        }
         for (part, logits) in [("s1", &replay.s1_logits[0]), ("s2", &replay.s2_logits[0])] {
             for (step, logits) in [("step0", logits.first()), ("last", logits.last())] {
                 let stage = format!("{part}_logits_{step}");

@@ -33,7 +33,7 @@ pub fn run(model: &Chronos2, golden: &Golden, noted: &mut report::Case) {
         let mut see = |name: &str, tensor: &candle_core::Tensor| {
             stages.insert(name.to_string(), tensor.clone());
         };
-        model.network().forward_observed(&[group], 1, &mut see).unwrap();
+        model.network().unwrap().forward_observed(&[group], 1, &mut see).unwrap();
         let expected = named("embed").to_vec3::<f32>().unwrap();
         // The reference pads to the longest of its batch: patches, the separator, one patch of the future.
         let patches = expected[0].len() - 2;

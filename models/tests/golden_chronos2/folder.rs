@@ -6,6 +6,8 @@ use candle_core::{Device, Tensor};
 use kronos_models::artifact::{Tensors, read_config, read_tensors};
 use kronos_models::chronos2::config::Config;
 use kronos_models::chronos2::{Chronos2, adapter};
+use kronos_models::device::Precision;
+use kronos_models::layers::accelerated::Place;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -48,7 +50,7 @@ pub fn run(folder: &Path) -> Report {
     operations::run(folder, &mut report);
     frames::run(folder, &mut report);
     // Cases of one model follow each other; one model at a time is held.
-    let mut held: Option<(String, Chronos2)> = None;
+    let mut held: Option<(String, [Chronos2; 2])> = None;
     for case in &manifest.cases {
         let path = folder.join(&case.file);
         if case.kind.starts_with("train") {
@@ -67,12 +69,18 @@ pub fn run(folder: &Path) -> Report {
         }
         if held.as_ref().is_none_or(|(name, _)| *name != case.model) {
             drop(held.take());
-            held = Some((case.model.clone(), chronos2(folder, &case.model, &golden, &mut noted)));
+            let models = [By::Kernels, By::Accelerated]
+                .map(|by| chronos2(folder, &case.model, by, &golden, &mut noted));
+            held = Some((case.model.clone(), models));
         }
-        let model = &held.as_ref().unwrap().1;
+        let [model, accelerated] = &held.as_ref().unwrap().1;
         match case.kind.as_str() {
             "stages" => stages::run(case, model, &golden, &mut noted),
-            "predict" | "lora_predict" => predict::run(case, folder, model, &golden, &mut noted),
+            "predict" | "lora_predict" => {
+                predict::run(case, folder, model, &golden, &mut noted);
+                let name = format!("{}, accelerated", case.id.rsplit('.').next().unwrap());
+                predict::run(case, folder, accelerated, &golden, &mut report.case(&case.model, &name));
+            }
             "embed" => embed::run(model, &golden, &mut noted),
             kind => noted.fail("kind", format!("{kind:?} is not known")),
         }
@@ -81,10 +89,10 @@ pub fn run(folder: &Path) -> Report {
 }
 
 /// A model by the name of its folder: a checkpoint, an adapter on one, or a recipe.
-pub fn chronos2(folder: &Path, name: &str, golden: &Golden, noted: &mut Noted) -> Chronos2 {
+pub fn chronos2(folder: &Path, name: &str, by: By, golden: &Golden, noted: &mut Noted) -> Chronos2 {
     let directory = folder.join("models").join(name);
     if !directory.is_dir() {
-        return recipe::model(folder, name, noted);
+        return recipe::model(folder, name, by, noted);
     }
     let is_adapter = directory.join("adapter_config.json").is_file();
     let base = if is_adapter { base_of(folder, &directory) } else { directory.clone() };
@@ -95,7 +103,26 @@ pub fn chronos2(folder: &Path, name: &str, golden: &Golden, noted: &mut Noted) -
         adapter::merge(&directory, &specs, &mut tensors).unwrap();
         compare_merged(&tensors, golden, noted);
     }
-    Chronos2::from_tensors(&config, &tensors).unwrap()
+    by.model(&config, &tensors)
+}
+
+/// What computes a model.
+#[derive(Clone, Copy, PartialEq)]
+pub enum By {
+    Kernels,
+    /// Candle's operations, here on the CPU.
+    Accelerated,
+}
+
+impl By {
+    /// A model of these tensors.
+    pub fn model(self, config: &Config, tensors: &Tensors) -> Chronos2 {
+        let place = Place::new(&Device::Cpu, Precision::F32);
+        match self {
+            Self::Kernels => Chronos2::from_tensors(config, tensors).unwrap(),
+            Self::Accelerated => Chronos2::accelerated(&place, config, tensors).unwrap(),
+        }
+    }
 }
 
 /// The base of an adapter: by the name in its configuration, or by its own without the last part.

@@ -1,7 +1,7 @@
 //! Whole frames through the reference's front door: rows of several items in any order, a second frame of what is
 //! known of the future, columns of any type.
 
-use super::folder::{chronos2, json};
+use super::folder::{By, chronos2, json};
 use super::inputs::{Item, prepare};
 use super::predict::{BATCH_SIZE, Tolerance, as_they_are};
 use super::report::Report;
@@ -116,7 +116,7 @@ pub fn run(folder: &Path, report: &mut Report) {
 
 fn one(folder: &Path, name: &str, case: &Case, report: &mut Report) {
     let mut noted = report.case(name, &format!("frame {}", case.name));
-    let model = chronos2(folder, name, &HashMap::new(), &mut noted);
+    let model = chronos2(folder, name, By::Kernels, &HashMap::new(), &mut noted);
     let Arguments { id_column: id, timestamp_column: time, prediction_length: horizon, .. } = &case.args;
     let targets = match &case.args.target {
         Names::One(name) => std::slice::from_ref(name),

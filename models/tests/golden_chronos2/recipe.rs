@@ -1,6 +1,6 @@
 //! Weights from a formula: published sizes without published weights.
 
-use super::folder::{flat, json};
+use super::folder::{By, flat, json};
 use super::report::Case as Noted;
 use candle_core::{Device, Tensor};
 use kronos_models::artifact::Tensors;
@@ -28,7 +28,7 @@ struct Facts {
 }
 
 /// The model of that name, its weights checked against the facts that the folder states.
-pub fn model(folder: &Path, name: &str, noted: &mut Noted) -> Chronos2 {
+pub fn model(folder: &Path, name: &str, by: By, noted: &mut Noted) -> Chronos2 {
     let mut recipes: HashMap<String, serde_json::Value> = json(&folder.join("recipe.json"));
     let recipe = recipes.remove(name).unwrap_or_else(|| panic!("no recipe and no folder for {name}"));
     let Recipe { config, n_params, tensors: facts } = serde_json::from_value(recipe).unwrap();
@@ -62,7 +62,7 @@ pub fn model(folder: &Path, name: &str, noted: &mut Noted) -> Chronos2 {
             1e-6 * (1.0 + facts.sum_f64.abs()),
         );
     }
-    Chronos2::from_tensors(&config, &tensors).unwrap()
+    by.model(&config, &tensors)
 }
 
 fn values(key: &str, shape: &[usize], config: &Config) -> Vec<f32> {

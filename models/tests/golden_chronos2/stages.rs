@@ -134,6 +134,7 @@ pub fn run(case: &Case, model: &Chronos2, golden: &Golden, noted: &mut report::C
     let mut stages = HashMap::new();
     let outputs = model
         .network()
+        .unwrap()
         .forward_observed(&groups, case.num_output_patches, &mut |name, tensor| {
             stages.insert(name.to_string(), tensor.clone());
         })

@@ -1,0 +1,277 @@
+//! What the batch drives: both halves of a model, by the kernels of the CPU or by candle on a device.
+//!
+//! Tokens, hidden rows and logits are on the host on this side; caches are where the weights are.
+
+use super::accelerated::{self, Halves};
+use super::predictor::{ContextState, PathState, Predictor};
+use super::tokenizer::{Token, Tokenizer};
+use crate::bars::{CHANNELS, Stamp};
+use crate::error::Result;
+use crate::interrupt::Interrupt;
+use crate::layers::block::SequenceContext;
+use crate::layers::cpu::cache::KvCache;
+use crate::layers::tensor::with_values;
+use candle_core::{Device, IndexOp, Tensor};
+
+/// Rows decoded in one pass of the tokenizer's decoder; more would only cost memory.
+const DECODE_ROWS: usize = 2048;
+
+/// Rows of windows that a device computes anew in one pass.
+const WINDOW_ROWS: usize = 8192;
+
+/// Both halves, and what computes them.
+#[derive(Debug)]
+pub(super) enum Network {
+    Kernels { tokenizer: Tokenizer, predictor: Predictor },
+    Accelerated(Halves),
+}
+
+/// A context that paths continue.
+#[derive(Debug)]
+pub(super) enum Root {
+    Kernels(ContextState),
+    Accelerated(accelerated::Root),
+}
+
+/// What is remembered of the paths of a series.
+#[derive(Debug)]
+pub(super) enum Wave {
+    Kernels(Vec<PathState>),
+    /// Paths side by side; several parts where not all fit into one pass.
+    Accelerated(Vec<accelerated::Wave>),
+}
+
+impl Wave {
+    /// A wave without paths.
+    pub fn empty() -> Self {
+        Self::Kernels(Vec::new())
+    }
+
+    fn states(&self) -> &[PathState] {
+        if let Self::Kernels(states) = self { states } else { &[] }
+    }
+
+    fn states_mut(&mut self) -> &mut [PathState] {
+        if let Self::Kernels(states) = self { states } else { &mut [] }
+    }
+
+    fn parts(&self) -> &[accelerated::Wave] {
+        if let Self::Accelerated(parts) = self { parts } else { &[] }
+    }
+
+    fn parts_mut(&mut self) -> &mut [accelerated::Wave] {
+        if let Self::Accelerated(parts) = self { parts } else { &mut [] }
+    }
+}
+
+impl Network {
+    /// Encodes the normalised bars of several series together: `rows[s]` bars of series s, series after series.
+    pub fn encode_all(
+        &self,
+        bars: &[[f32; CHANNELS]],
+        rows: &[usize],
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<Token>> {
+        match self {
+            Self::Kernels { tokenizer, .. } => tokenizer.encode_all(bars, rows, interrupt),
+            Self::Accelerated(halves) => halves.tokenizer.encode_all(bars, rows, interrupt),
+        }
+    }
+
+    /// Runs contexts of `rows[s]` bars, at least one; returns what their paths continue and their newest hidden rows.
+    pub fn contexts(
+        &self,
+        tokens: &[Token],
+        stamps: &[Stamp],
+        rows: &[usize],
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<(Root, Vec<f32>)>> {
+        let (roots, hidden): (Vec<Root>, Tensor) = match self {
+            Self::Kernels { predictor, .. } => {
+                let mut states: Vec<PathState> = rows.iter().map(|_| predictor.sequence()).collect();
+                let mut each: Vec<&mut PathState> = states.iter_mut().collect();
+                let hidden = predictor.hidden(tokens, stamps, &mut each, rows, interrupt)?;
+                let mut end = 0;
+                let ends: Vec<u32> = rows
+                    .iter()
+                    .map(|n| {
+                        end += n;
+                        end as u32 - 1
+                    })
+                    .collect();
+                let hidden = hidden.index_select(&Tensor::new(ends, &Device::Cpu)?, 0)?;
+                (states.into_iter().map(|state| Root::Kernels(state.freeze())).collect(), hidden)
+            }
+            Self::Accelerated(halves) => {
+                let (roots, hidden) = halves.predictor.contexts(tokens, stamps, rows, interrupt)?;
+                (roots.into_iter().map(Root::Accelerated).collect(), hidden)
+            }
+        };
+        let width = hidden.dim(1)?;
+        let hidden = with_values(&hidden, |hidden| {
+            hidden.chunks_exact(width).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        })?;
+        Ok(roots.into_iter().zip(hidden).collect())
+    }
+
+    /// Paths that continue a context with room for `positions` more.
+    pub fn branch(&self, root: &Root, paths: usize, positions: usize) -> Wave {
+        match (self, root) {
+            (Self::Accelerated(halves), Root::Accelerated(root)) => {
+                Wave::Accelerated(vec![halves.predictor.branch(root, paths, positions)])
+            }
+            (_, Root::Kernels(root)) => Wave::Kernels((0..paths).map(|_| root.branch(positions)).collect()),
+            (Self::Kernels { .. }, Root::Accelerated(_)) => Wave::empty(),
+        }
+    }
+
+    /// Runs one new bar of every path of the waves; returns their hidden rows, [paths, width].
+    pub fn advance(
+        &self,
+        tokens: &[Token],
+        stamps: &[Stamp],
+        waves: Vec<&mut Wave>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Tensor> {
+        match self {
+            Self::Kernels { predictor, .. } => {
+                let mut states: Vec<&mut PathState> = waves.into_iter().flat_map(Wave::states_mut).collect();
+                predictor.hidden(tokens, stamps, &mut states, &vec![1; tokens.len()], interrupt)
+            }
+            Self::Accelerated(halves) => {
+                let mut parts: Vec<_> = waves.into_iter().flat_map(Wave::parts_mut).collect();
+                let rows = vec![1; parts.len()];
+                halves.predictor.advance(tokens, stamps, &mut parts, &rows, interrupt)
+            }
+        }
+    }
+
+    /// Runs whole windows of several paths anew, all under the same stamps; returns their newest hidden rows.
+    pub fn windows(
+        &self,
+        windows: &[Vec<Token>],
+        stamps: &[Stamp],
+        interrupt: &dyn Interrupt,
+    ) -> Result<(Wave, Vec<f32>)> {
+        let mut hidden = Vec::new();
+        match self {
+            Self::Kernels { predictor, .. } => {
+                let mut states = Vec::with_capacity(windows.len());
+                for tokens in windows {
+                    let mut state = predictor.sequence();
+                    let rows =
+                        predictor.hidden(tokens, stamps, &mut [&mut state], &[tokens.len()], interrupt)?;
+                    hidden.extend(rows.i(rows.dim(0)? - 1)?.to_vec1::<f32>()?);
+                    states.push(state);
+                }
+                Ok((Wave::Kernels(states), hidden))
+            }
+            Self::Accelerated(halves) => {
+                let mut parts = Vec::new();
+                for windows in windows.chunks((WINDOW_ROWS / stamps.len().max(1)).max(1)) {
+                    let predictor = &halves.predictor;
+                    let (part, rows) =
+                        predictor.windows(&windows.concat(), stamps, windows.len(), interrupt)?;
+                    with_values(&rows, |rows| hidden.extend_from_slice(rows))?;
+                    parts.push(part);
+                }
+                Ok((Wave::Accelerated(parts), hidden))
+            }
+        }
+    }
+
+    /// Logits of the coarse token for hidden rows: [rows, width] → [rows, 2^s1_bits].
+    pub fn s1_logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Kernels { predictor, .. } => predictor.s1_logits(hidden),
+            Self::Accelerated(halves) => halves.predictor.s1_logits(hidden),
+        }
+    }
+
+    /// Logits of the fine token, given the coarse one just drawn for each path: [rows, width] → [rows, 2^s2_bits].
+    pub fn s2_logits(&self, hidden: &Tensor, s1: &[u16], waves: &[&Wave]) -> Result<Tensor> {
+        match self {
+            Self::Kernels { predictor, .. } => {
+                let states = waves.iter().flat_map(|wave| wave.states());
+                let dependency: Vec<&KvCache> = states.map(PathState::dependency).collect();
+                predictor.s2_logits(hidden, s1, &dependency)
+            }
+            Self::Accelerated(halves) => {
+                halves.predictor.s2_logits(hidden, s1, waves.iter().flat_map(|wave| wave.parts()))
+            }
+        }
+    }
+
+    /// Decodes the paths that continue the windows of several series; returns their rows series after series, path after
+    /// path, [Σ tokens · channels].
+    pub fn decode(
+        &self,
+        series: &[(&[Token], &[Vec<Token>])],
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<f32>> {
+        let tokenizer = match self {
+            Self::Kernels { tokenizer, .. } => tokenizer,
+            Self::Accelerated(halves) => return halves.tokenizer.decode(series, interrupt),
+        };
+        let windows: Vec<&[Token]> = series.iter().map(|(window, _)| *window).collect();
+        let contexts = tokenizer.decode_contexts(&windows, interrupt)?;
+        let paths: Vec<(&SequenceContext, &[Token])> = series
+            .iter()
+            .zip(&contexts)
+            .flat_map(|((_, paths), context)| paths.iter().map(move |path| (context, path.as_slice())))
+            .collect();
+        let mut decoded = Vec::with_capacity(paths.iter().map(|(_, path)| path.len() * CHANNELS).sum());
+        let mut rest = paths.as_slice();
+        while !rest.is_empty() {
+            let mut rows = 0;
+            let fitting = rest.iter().take_while(|(_, path)| {
+                rows += path.len();
+                rows <= DECODE_ROWS
+            });
+            let (chunk, later) = rest.split_at(fitting.count().max(1));
+            decoded.extend(tokenizer.decode_paths(chunk, interrupt)?);
+            rest = later;
+        }
+        Ok(decoded)
+    }
+
+    /// Decodes one whole window; returns its rows, [tokens · channels].
+    pub fn decode_window(&self, tokens: &[Token], interrupt: &dyn Interrupt) -> Result<Vec<f32>> {
+        match self {
+            Self::Kernels { tokenizer, .. } => tokenizer.decode_window(tokens, interrupt),
+            Self::Accelerated(halves) => halves.tokenizer.decode(&[(&[], &[tokens.to_vec()])], interrupt),
+        }
+    }
+
+    /// Values of a hidden row.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Kernels { predictor, .. } => predictor.config().d_model,
+            Self::Accelerated(halves) => halves.predictor.config().d_model,
+        }
+    }
+
+    /// Bytes of the predictor's cache that `positions` positions of one path take.
+    pub fn cache_bytes(&self, positions: usize) -> u64 {
+        match self {
+            Self::Kernels { predictor, .. } => predictor.cache_bytes(positions),
+            Self::Accelerated(halves) => halves.predictor.cache_bytes(positions),
+        }
+    }
+
+    /// Bytes of cache that decoding `positions` positions of one path takes.
+    pub fn decoder_cache_bytes(&self, positions: usize) -> u64 {
+        match self {
+            Self::Kernels { tokenizer, .. } => tokenizer.decoder_cache_bytes(positions),
+            Self::Accelerated(halves) => halves.tokenizer.decoder_cache_bytes(positions),
+        }
+    }
+
+    /// Bytes of the weights.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Kernels { tokenizer, predictor } => tokenizer.bytes() + predictor.bytes(),
+            Self::Accelerated(halves) => halves.tokenizer.bytes() + halves.predictor.bytes(),
+        }
+    }
+}
