@@ -1,7 +1,7 @@
 # `make demo` shows a forecast, `make test` proves the project; both set up and build what they need.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-timescale check golden fuzz storm frames bench up down psql uri install
+.PHONY: help setup build demo test test-timescale check golden cuda fuzz storm frames bench up down psql uri install
 
 # One profile and one selection of features for everything, so that each dependency is compiled once.
 cargo = . .ci/env.sh && require_postgres && cargo $(1) --profile release --locked --workspace --features "kronos/pg$$pg_version"
@@ -29,6 +29,9 @@ check: setup ## formatting, lints, and the arrows between the crates
 
 golden: setup ## parity with the published model, on every set found; KRONOS_GOLDEN=folder adds one
 	@.ci/golden
+
+cuda: build ## builds the extension with CUDA into target/cuda, and proves that it serves where there is no driver
+	@.ci/cuda && .ci/cuda-without-driver
 
 fuzz: setup ## 100,000 damaged model files, and as many damaged messages and frames of feeds
 	@export PROPTEST_CASES=100000 && $(call cargo,test) --test artifact_fuzz --test protocol_fuzz --test hostile_frames

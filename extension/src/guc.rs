@@ -6,6 +6,7 @@
 #![allow(unsafe_code)] // definitions with check hooks, and PostgreSQL's own variables
 
 use kronos_engine::message::{Bound, Devices};
+use kronos_models::device::Precision;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -24,10 +25,22 @@ pub enum Track {
     All,
 }
 
+/// How precise models are on GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum GpuPrecision {
+    /// As on the CPU.
+    #[name = c"float32"]
+    Float32,
+    /// Half of the memory.
+    #[name = c"bfloat16"]
+    Bfloat16,
+}
+
 static MODEL_DIR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"$data/kronos"));
 static DEVICES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"auto"));
 static SERVICE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static MAX_GPU_MEMORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"80%"));
+static GPU_PRECISION: GucSetting<GpuPrecision> = GucSetting::<GpuPrecision>::new(GpuPrecision::Float32);
 static MAX_CPU_MEMORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"50%"));
 static BATCH_WINDOW: GucSetting<i32> = GucSetting::<i32>::new(5);
 static ENGINE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
@@ -114,6 +127,14 @@ fn define_fixed() {
         &MAX_GPU_MEMORY,
         GucContext::Sighup,
         Some(check_memory),
+    );
+    GucRegistry::define_enum_guc(
+        c"kronos.gpu_precision",
+        c"Selects the precision of models on GPUs.",
+        c"A model that is loaded keeps the precision it was loaded with.",
+        &GPU_PRECISION,
+        GucContext::Sighup,
+        GucFlags::default(),
     );
     string(
         c"kronos.max_cpu_memory",
@@ -420,6 +441,14 @@ pub fn max_cpu_memory() -> u64 {
     let (pages, page) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
     let total = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page).unwrap_or(0));
     parse_memory(&text(&MAX_CPU_MEMORY)).unwrap_or(Bound::Share(0.5)).of(total)
+}
+
+/// `kronos.gpu_precision`.
+pub fn gpu_precision() -> Precision {
+    match GPU_PRECISION.get() {
+        GpuPrecision::Float32 => Precision::F32,
+        GpuPrecision::Bfloat16 => Precision::Bf16,
+    }
 }
 
 /// `kronos.max_gpu_memory`.

@@ -1,9 +1,10 @@
 //! The GPUs of the machine, as far as this build can use any.
 
 use candle_core::Device;
+use serde::{Deserialize, Serialize};
 
 /// How precise weights, keys, values and the factors of products are on a GPU; sums are float32 in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Precision {
     /// Float32, as on the CPU.
     #[default]

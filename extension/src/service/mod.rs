@@ -33,5 +33,6 @@ pub fn settings() -> Settings {
         built_in_dir: guc::share_dir(),
         devices: guc::devices(),
         gpu_memory: guc::max_gpu_memory(),
+        gpu_precision: guc::gpu_precision(),
     }
 }

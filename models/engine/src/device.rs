@@ -1,7 +1,8 @@
 //! A device that models compute on, one step at a time.
 
 use crate::ledger::Ledger;
-use kronos_models::device::Gpu;
+use kronos_models::device::{Gpu, Precision};
+use kronos_models::layers::accelerated::Place;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -119,6 +120,11 @@ impl Device {
     /// Whether it is the CPU.
     pub fn is_cpu(&self) -> bool {
         self.gpu.is_none()
+    }
+
+    /// Where a network in candle's operations keeps its tensors; `None` where the kernels of the CPU compute.
+    pub fn place(&self, precision: Precision) -> Option<Place> {
+        (!self.tensors.is_cpu()).then(|| Place::new(&self.tensors, precision))
     }
 
     /// Bytes that a GPU has.

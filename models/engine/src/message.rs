@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use kronos_models::bars::{Bar, BarOptions, BarRequest, Sampling, Stamp, Window};
+use kronos_models::device::Precision;
 use kronos_models::error::{ModelError, Result};
 use kronos_models::kronos::KronosFiles;
 use kronos_models::random::Stream;
@@ -107,7 +108,7 @@ impl ModelFiles {
 
     /// Whether there is a network of the family for GPUs; the others run on the CPU.
     pub fn run_on_gpus(&self) -> bool {
-        matches!(self, Self::Chronos2 { .. })
+        matches!(self, Self::Kronos(_) | Self::Chronos2 { .. })
     }
 }
 
@@ -256,6 +257,8 @@ pub struct Settings {
     pub devices: Devices,
     /// Memory that models, caches and results may take on each GPU.
     pub gpu_memory: Bound,
+    /// Precision of models that are loaded on a GPU from now on.
+    pub gpu_precision: Precision,
 }
 
 /// Where models may run.

@@ -14,6 +14,7 @@ use kronos_models::chronos_bolt::ChronosBolt;
 use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
 use kronos_models::error::{ModelError, Result};
 use kronos_models::interrupt::Interrupt;
+use kronos_models::layers::accelerated::Place;
 use kronos_models::nbeats::NBeats;
 use kronos_models::series::{QuantileForecast, SeriesRequest};
 use std::sync::Arc;
@@ -40,17 +41,22 @@ pub(crate) enum QuantileModel {
 }
 
 impl QuantileModel {
-    pub(crate) fn load(files: &ModelFiles, device: &candle_core::Device) -> Result<Self> {
+    pub(crate) fn load(files: &ModelFiles, place: Option<&Place>) -> Result<Self> {
+        let cpu = &candle_core::Device::Cpu;
         match files {
             ModelFiles::Chronos2 { model: FilePath(model), adapter } => {
                 let adapter = adapter.as_ref().map(|FilePath(path)| path.clone());
                 let files = Chronos2Files { model: model.clone(), adapter };
-                Ok(Self::Chronos2(Box::new(Chronos2::load(&files, device)?)))
+                let model = match place {
+                    Some(place) => Chronos2::load_accelerated(&files, place)?,
+                    None => Chronos2::load(&files, cpu)?,
+                };
+                Ok(Self::Chronos2(Box::new(model)))
             }
             ModelFiles::ChronosBolt(FilePath(model)) => {
-                Ok(Self::ChronosBolt(Box::new(ChronosBolt::load(model, device)?)))
+                Ok(Self::ChronosBolt(Box::new(ChronosBolt::load(model, cpu)?)))
             }
-            ModelFiles::NBeats(FilePath(model)) => Ok(Self::NBeats(Box::new(NBeats::load(model, device)?))),
+            ModelFiles::NBeats(FilePath(model)) => Ok(Self::NBeats(Box::new(NBeats::load(model, cpu)?))),
             ModelFiles::Kronos(_) => {
                 Err(ModelError::Unsupported { family: "kronos", capability: "quantiles of columns".into() })
             }

@@ -93,6 +93,14 @@ impl Model {
             Self::Quantiles(model) => model.memory_bytes(),
         }
     }
+
+    /// Bytes that the smallest request of the longest context needs beside the weights.
+    fn least_working_bytes(&self) -> u64 {
+        match self {
+            Self::Bars(model) => model.least_working_bytes(),
+            Self::Quantiles(model) => model.least_working_bytes(),
+        }
+    }
 }
 
 /// How the life of a model ended.
@@ -202,9 +210,13 @@ impl Runner<'_> {
             verify(&path.0, expected)?;
         }
         self.check_wanted()?;
-        let model = match &self.source.files {
-            ModelFiles::Kronos(files) => Model::Bars(Box::new(Kronos::load(files, &device.tensors)?)),
-            files => Model::Quantiles(QuantileModel::load(files, &device.tensors)?),
+        let place = device.place(self.shared.state().settings.gpu_precision);
+        let model = match (&self.source.files, &place) {
+            (ModelFiles::Kronos(files), Some(place)) => {
+                Model::Bars(Box::new(Kronos::load_accelerated(files, place)?))
+            }
+            (ModelFiles::Kronos(files), None) => Model::Bars(Box::new(Kronos::load(files, &device.tensors)?)),
+            (files, place) => Model::Quantiles(QuantileModel::load(files, place.as_ref())?),
         };
         weights.correct(model.memory_bytes());
         while weights.is_over() && self.shared.state().evict_one(device, &self.source.version) {}
@@ -212,11 +224,9 @@ impl Runner<'_> {
         if weights.bytes() > limit {
             return Err(ModelError::MemoryLimit { what: "the model", needed: weights.bytes(), limit });
         }
-        if !device.is_cpu()
-            && let Model::Quantiles(quantiles) = &model
-        {
+        if !device.is_cpu() {
             // Weights that leave no room to compute would have every request refused, where the CPU could serve it.
-            let room = quantiles.least_working_bytes();
+            let room = model.least_working_bytes();
             if device.memory.reserve(room).is_none() {
                 let needed = weights.bytes() + room;
                 return Err(ModelError::MemoryLimit { what: "the model and a request", needed, limit });

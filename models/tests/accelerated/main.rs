@@ -27,7 +27,7 @@ use kronos_models::random::Stream;
 pub const F32: f64 = 1e-5;
 
 /// What bfloat16 may deviate: its factors are off by up to 2⁻⁹ each, layer upon layer.
-pub const BF16: f64 = 2e-2;
+pub const BF16: f64 = 1e-2;
 
 /// The window of the models here.
 const MAX_CONTEXT: usize = 64;

@@ -11,7 +11,7 @@ use kronos_engine::message::{
 use kronos_engine::server;
 use kronos_models::artifact::sha256_file;
 use kronos_models::bars::{BarOptions, BarRequest, Sampling, Stamp, Window};
-use kronos_models::device::Opener;
+use kronos_models::device::{Opener, Precision};
 use kronos_models::kronos::KronosFiles;
 use kronos_models::random::Stream;
 use std::io::{Read, Write};
@@ -47,6 +47,7 @@ pub fn settings() -> Settings {
         built_in_dir: fixtures(),
         devices: Devices::Cpu,
         gpu_memory: Bound::Share(0.8),
+        gpu_precision: Precision::F32,
     }
 }
 
