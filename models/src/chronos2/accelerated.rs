@@ -154,12 +154,10 @@ impl Network {
 
     fn exchange(&self, meetings: &Meetings, tokens: usize) -> Result<Exchange> {
         let mut places: Vec<usize> = (0..tokens).collect();
-        let mut answer = tokens;
         let listeners: Vec<usize> =
             meetings.cells.iter().flat_map(|cell| cell.listeners.iter().copied()).collect();
-        for &token in meetings.alone.iter().chain(&listeners) {
+        for (answer, &token) in (tokens..).zip(meetings.alone.iter().chain(&listeners)) {
             places[token] = answer;
-            answer += 1;
         }
         let mut members = Vec::new();
         let mut cells = Vec::with_capacity(meetings.cells.len());

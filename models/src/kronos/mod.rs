@@ -99,7 +99,7 @@ impl Kronos {
     ) -> Result<Self> {
         check_fit(tokenizer.0, predictor.0, max_context)?;
         let halves = Halves::load(place, tokenizer, predictor)?;
-        Ok(Self { network: Network::Accelerated(halves), max_context })
+        Ok(Self { network: Network::Accelerated(Box::new(halves)), max_context })
     }
 
     /// Joins two halves.
@@ -108,6 +108,7 @@ impl Kronos {
     /// [`ModelError::InvalidParameter`] when their token sizes differ or the window is empty.
     pub fn from_parts(tokenizer: Tokenizer, predictor: Predictor, max_context: usize) -> Result<Self> {
         check_fit(tokenizer.config(), predictor.config(), max_context)?;
+        let (tokenizer, predictor) = (Box::new(tokenizer), Box::new(predictor));
         Ok(Self { network: Network::Kernels { tokenizer, predictor }, max_context })
     }
 

@@ -22,8 +22,8 @@ const WINDOW_ROWS: usize = 8192;
 /// Both halves, and what computes them.
 #[derive(Debug)]
 pub(super) enum Network {
-    Kernels { tokenizer: Tokenizer, predictor: Predictor },
-    Accelerated(Halves),
+    Kernels { tokenizer: Box<Tokenizer>, predictor: Box<Predictor> },
+    Accelerated(Box<Halves>),
 }
 
 /// A context that paths continue.
