@@ -273,6 +273,25 @@ fn nbeats_predict_keeps_the_promises_of_every_forecast() {
         .hint("nbeats_predict");
 }
 
+/// A column that holds the target's future is wrong in the data already: no cut can help, so it is not trained on.
+#[test]
+fn a_column_that_holds_the_future_is_refused() {
+    let db = database("train_model_canary");
+    number_jobs_from(&db, 7001);
+    let _trained = Trained::of(&db, &["7001"]);
+    db.run("create table told as select b.*, lead(close, 2) over (partition by symbol order by ts) as ahead from bars b");
+    db.run(
+        r#"select kronos.train_model('canary', 'chronos2', 'told', '{close,ahead}',
+             '{"series_col": "symbol", "train": {"steps": 1}, "model": {"examples": {"context": 64, "horizon": 8}}}')"#,
+    );
+    work(&db);
+    let told = db.value("select concat_ws(' ', state, message) from training.jobs");
+    assert!(
+        told.starts_with("failed ") && told.contains("\"ahead\"") && told.contains("correlation"),
+        "{told}"
+    );
+}
+
 /// The child, ended with the test even when the test fails.
 struct Running(Child);
 
@@ -363,7 +382,7 @@ fn what_cannot_be_trained_is_refused_at_once() {
 #[test]
 fn a_job_that_fails_says_why() {
     let db = database("train_model_failures");
-    number_jobs_from(&db, 6001);
+    number_jobs_from(&db, 4001);
     let role = trainer(&db);
     let _trained = Trained::of(&db, &["4001", "4002", "4003"]);
     let mut client = db.connect_as(&role);

@@ -1,6 +1,6 @@
 //! Networks of Chronos-2's kind.
 
-use super::{Context, SourceData, Trained, at, beside, merged, pick, source_name};
+use super::{Context, SourceData, Trained, at, beside, merged, pick, refuse_future, source_name};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -88,6 +88,9 @@ pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'
             positive: vec![target],
         };
         let name = source_name(index);
+        // What is wrong with the rows, panel and rule say first: a column of the rule may not be there.
+        examples.validate(panel.columns.len())?;
+        refuse_future(&panel, &examples.targets, &examples.grouped, options.scored.min(examples.horizon))?;
         let test = rule.of(&panel, &split, Part::Test).unwrap_or_default();
         let input = PanelSource::new(&name, source.weight, panel, &split, examples, options.scored_windows)?;
         if !test.is_empty() {

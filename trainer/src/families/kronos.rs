@@ -1,7 +1,7 @@
 //! Kronos: a tokenizer of bars, then a predictor of its tokens.
 
 use super::bars::stamped;
-use super::{Context, SourceData, Trained, at, beside, history, merged, pick, source_name};
+use super::{Context, SourceData, Trained, at, beside, history, merged, pick, refuse_future, source_name};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -101,6 +101,7 @@ pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'
         let last = panel.span().map_or(0, |(_, last)| last);
         let reach = options.windows.bars - options.windows.least_context;
         let (panel, stamps) = stamped(panel, width, options.timezone)?;
+        refuse_future(&panel, &[CLOSE], &[0, 1, 2, 4, 5], horizon)?;
         let split = Split::new(&panel, &job.split.rule(width, last, reach)?)?;
         cutoff = cutoff.max(split.train_cutoff(&panel));
         let rule = Windows {

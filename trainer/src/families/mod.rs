@@ -11,6 +11,7 @@ use crate::progress::Timed;
 use candle_core::Device;
 use kronos_models::interrupt::Interrupt;
 use kronos_models::train::evaluate;
+use kronos_models::train::leakage::refuse_future_channels;
 use kronos_models::train::score::Unit;
 use kronos_models::train::{Checkpoints, Panel, Report, Window};
 use serde::de::DeserializeOwned;
@@ -109,6 +110,18 @@ fn pick(windows: &[Window], count: usize) -> Vec<Window> {
 fn history(report: &Report) -> Vec<Value> {
     let line = |(step, train, validation): &(u64, f64, f64)| json!({"step": step, "train_loss": train.is_finite().then_some(train), "validation_loss": validation});
     report.history.iter().map(line).collect()
+}
+
+/// Refuses a source in which one of several columns holds the future of another.
+///
+/// An open may be the close before, as in markets that never pause, so it is no target that others could give away.
+fn refuse_future(panel: &Panel, targets: &[usize], channels: &[usize], horizon: usize) -> Result<()> {
+    for &target in
+        targets.iter().filter(|target| panel.columns.get(**target).is_none_or(|name| name != "open"))
+    {
+        refuse_future_channels(panel, target, channels, horizon)?;
+    }
+    Ok(())
 }
 
 /// Levels of the scores of models that forecast distributions.

@@ -1,8 +1,9 @@
 //! The files of a registered model that training goes on from.
 
 use crate::error::{Error, Result};
+use kronos_models::artifact::verify;
 use postgres::Client;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// Begins the paths of models that came with the extension.
@@ -17,14 +18,15 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// Finds a model by its version, alias or name; of a name the newest version.
+    /// Finds a model by its version, alias or name, of a name the newest version, and checks its files.
     ///
     /// # Errors
-    /// [`Error::Job`] when there is none or it is of another family, or when the server does not tell where the files of
+    /// [`Error::Job`] when there is none or it is of another family, of files that are not those
+    /// registered, or when the server does not tell where the files of
     /// its installation are, which it tells superusers only.
     pub(super) fn of(client: &mut Client, model: &str, family: &str, directory: &Path) -> Result<Self> {
         let row = client.query_opt(
-            "select family, uri, settings::text from kronos.models
+            "select family, uri, settings::text, files::text from kronos.models
              where version = $1 or $1 = any(aliases) or name = $1
              order by version = $1 desc, $1 = any(aliases) desc, registered_at desc limit 1",
             &[&model],
@@ -41,6 +43,10 @@ impl Origin {
             Some(rest) => Ok(share(client)?.join(rest.trim_start_matches('/'))),
             None => Ok::<_, Error>(directory.join(relative)),
         };
+        let files: Map<String, Value> = serde_json::from_str(row.get(3)).unwrap_or_default();
+        for (file, digest) in &files {
+            verify(&path(file)?, digest.as_str().unwrap_or_default())?;
+        }
         let place = |key: &str| settings.get(key).and_then(Value::as_str);
         Ok(Self {
             model: path(place("predictor").unwrap_or(&uri))?,
