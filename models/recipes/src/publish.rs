@@ -92,7 +92,10 @@ impl Artifact<'_> {
         }));
         let text = serde_json::to_string_pretty(&json!({ "models": models }))
             .map_err(|error| Error::content(&path, error))?;
-        fs::write(&path, text + "\n").map_err(|error| Error::file(&path, error))?;
+        // By renaming: whoever reads the list meanwhile sees the old one or the new one.
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, text + "\n").map_err(|error| Error::file(&fresh, error))?;
+        fs::rename(&fresh, &path).map_err(|error| Error::file(&path, error))?;
         Ok(version)
     }
 }
