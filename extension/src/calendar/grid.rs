@@ -113,6 +113,13 @@ enum Alignment {
     },
 }
 
+/// All that tells the grids of one calendar apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    width: Width,
+    alignment: Alignment,
+}
+
 /// The starts a market's bars of one width can have.
 #[derive(Debug, Clone)]
 pub struct Grid<'a> {
@@ -152,7 +159,13 @@ impl<'a> Grid<'a> {
 
     /// The end of a bar: when it is known.
     pub fn end(&self, start: Instant) -> Instant {
-        end(self.width, self.date_zone(), start)
+        let end = || end(self.width, self.date_zone(), start);
+        match self.width {
+            Width::Micros(_) => end(),
+            Width::Days(_) | Width::Months(_) => {
+                self.calendar.memo.fact(self.shape(), start, |facts| &mut facts.end, end)
+            }
+        }
     }
 
     /// The starts after a bar's, in order; ends only where the calendar stays closed for more than a year.
@@ -182,7 +195,15 @@ impl<'a> Grid<'a> {
 
     /// The starts missing between two consecutive bars.
     pub fn missing(&self, before: Instant, next: Instant) -> impl Iterator<Item = Instant> + '_ {
-        let adjacent = matches!(self.width, Width::Micros(width) if next - before <= width);
+        let adjacent = match (self.alignment, self.width) {
+            (_, Width::Micros(width)) if next - before <= width => true,
+            (Alignment::Even, _) => false,
+            _ => {
+                let first = || self.after(before).next();
+                let first = self.calendar.memo.fact(self.shape(), before, |facts| &mut facts.next, first);
+                first.is_none_or(|first| first >= next)
+            }
+        };
         (!adjacent).then(|| self.after(before)).into_iter().flatten().take_while(move |&start| start < next)
     }
 
@@ -193,12 +214,20 @@ impl<'a> Grid<'a> {
 
     /// Whether the market is open during some of the bar that starts then.
     pub fn overlaps_session(&self, start: Instant) -> bool {
-        match self.alignment {
+        let overlaps = || match self.alignment {
             Alignment::Even => true,
             Alignment::Opening => self.calendar.is_open(start),
             Alignment::Clock { .. } => self.calendar.overlaps(start, self.end(start)),
             Alignment::Date { zone, .. } => self.opens_within(to_local(zone, start).date()),
+        };
+        if self.calendar.never_closes() {
+            return overlaps();
         }
+        self.calendar.memo.fact(self.shape(), start, |facts| &mut facts.in_session, overlaps)
+    }
+
+    fn shape(&self) -> Shape {
+        Shape { width: self.width, alignment: self.alignment }
     }
 
     /// The zone in which starts are dates.

@@ -6,12 +6,14 @@
 
 mod grid;
 mod load;
+mod memo;
 
 pub use grid::{Grid, Width, end, infer_width, label_zone};
 pub use load::load;
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
 use chrono_tz::Tz;
+use memo::Memo;
 use std::collections::BTreeMap;
 
 /// An instant in microseconds since 2000-01-01 00:00 UTC, as PostgreSQL stores a `timestamptz`.
@@ -43,6 +45,7 @@ pub struct Calendar {
     name: String,
     zone: Tz,
     hours: Hours,
+    memo: Memo,
 }
 
 #[derive(Debug, Clone)]
@@ -56,7 +59,7 @@ enum Hours {
 impl Calendar {
     /// A market that never closes.
     pub fn always(name: impl Into<String>, zone: Tz) -> Self {
-        Self { name: name.into(), zone, hours: Hours::Always }
+        Self { name: name.into(), zone, hours: Hours::Always, memo: Memo::default() }
     }
 
     /// A market with sessions by weekday (Monday first) and dates on which others rule.
@@ -69,7 +72,7 @@ impl Calendar {
         for sessions in weekly.iter_mut().chain(exceptions.values_mut()) {
             sessions.sort_unstable();
         }
-        Self { name: name.into(), zone, hours: Hours::Sessions { weekly, exceptions } }
+        Self { name: name.into(), zone, hours: Hours::Sessions { weekly, exceptions }, memo: Memo::default() }
     }
 
     /// The name it was asked for by.
