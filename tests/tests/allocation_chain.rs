@@ -96,6 +96,52 @@ fn beta_of_three_points() {
 }
 
 #[test]
+fn only_the_newest_pages_of_a_long_ledger_are_read() {
+    let db = installed("signals_plan");
+    closes(&db, "A", &[0.01; 3]);
+    db.run(
+        "insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, issued_at, cutoff, forecast, lower, upper, level,
+           model_version)
+         select 1, 'live', 'bars', 'S' || s, 'close', day(d), 1, day(d), day(d), 100, 99, 101, 0.9, 'old@1'
+         from generate_series(-2000, -20) d, generate_series(1, 40) s order by d;
+         select said('m@1', 'A', 2, 0.01)",
+    );
+    db.run("vacuum analyze ledger.forecasts");
+    let output = db
+        .program("psql")
+        .args(["-X", "-q", "-c", "load 'auto_explain'", "-c"])
+        .arg(
+            "set auto_explain.log_nested_statements = on; set auto_explain.log_min_duration = 0; set auto_explain.log_analyze = on;
+             set auto_explain.log_timing = off; set auto_explain.log_level = 'notice'",
+        )
+        .args(["-c", "select * from trading.expected_returns('bars', 1, day(3))"])
+        .output()
+        .unwrap();
+    let plans = String::from_utf8_lossy(&output.stderr);
+    let plan = plans
+        .split("Query Text:")
+        .find(|plan| plan.contains("with latest as"))
+        .unwrap_or_else(|| panic!("{plans}"));
+    // The newest ranges of ts lead to the rows, not the whole table.
+    let of_forecasts = plan.split("latest").last().unwrap_or_default();
+    assert!(of_forecasts.contains("forecasts_brin") && of_forecasts.contains("(ts > "), "{plan}");
+}
+
+#[test]
+fn widths_of_months_and_clock_changes_lose_no_forecast() {
+    let db = installed("signals_widths");
+    closes(&db, "A", &[0.01; 95]);
+    db.run("select said('m@1', 'A', d, 0.01) from generate_series(0, 94) d");
+    // Every day from January to March, through the change of clocks, for widths whose ends depend on where they start.
+    let differing = "select count(*) from generate_series(10, 95) d, unnest('{1 month,1 day,23:00,1 month 2 days,3 months}'::interval[]) w
+        where (select count(*) from ledger.forecasts f where f.ts + w > day(d)) <>
+              (select count(*) from ledger.forecasts f where f.ts + w > day(d) and f.ts > day(d) - w - interval '4 days')";
+    let mut client = db.connect();
+    client.batch_execute("set timezone = 'America/New_York'").unwrap();
+    assert_eq!(rows(&mut client, differing)[0][0].as_deref(), Some("0"));
+}
+
+#[test]
 fn skill_knows_nothing_of_what_comes_later() {
     let db = installed("skill_no_lookahead");
     let returns =
