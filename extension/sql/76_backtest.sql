@@ -95,10 +95,7 @@ begin
   if rows is null or relation is null then
     raise exception 'rows and relation must not be null' using errcode = 'null_value_not_allowed';
   end if;
-  if to_regclass('ledger.forecasts') is null then
-    raise exception 'there is no ledger in this database' using errcode = 'object_not_in_prerequisite_state',
-      hint = 'CALL kronos.install(''{ledger}'') makes it.';
-  end if;
+  perform kronos.require_ledger();
   for version, steps in
     execute format('select r.model_version, max(r.step) from %s r group by 1 order by 1', rows)
   loop

@@ -253,7 +253,20 @@ const DATA: &str = "
     insert into market.feed_sessions (feed, url, opened_at) values ('kraken', 'wss://example', now());
     insert into market.rejected_rows (feed, received_at, reason, payload, digest) values ('kraken', now(), 'not JSON', '{', 'x');
     insert into market.validation_findings (check_name, relation, symbol, source, time, detail)
-    values ('price_jump', 'market.bars', 'A', 'simulate', now(), 'x');";
+    values ('price_jump', 'market.bars', 'A', 'simulate', now(), 'x');
+    insert into ledger.calibrations (calibration, actuals, relation, target, level, method, per, options)
+    values ('close_90', 'market.bars_1h', 'market.bars_1h', 'close', 0.9, 'pid', '{series,step}', '{}');
+    insert into ledger.calibration_versions (calibration, version, through, updated_through, n_new)
+    select 'close_90', v, now(), now(), 100 from generate_series(1, 2) v;
+    insert into ledger.calibration_groups (calibration, scope, model, member, step)
+    select 'close_90', g.scope, g.model, g.member, 1
+    from (values ('series', 'model', 'A'), ('series', 'hist_vol', 'A'), ('series', 'other', 'A'), ('series', 'model', 'B'),
+                 ('global', 'model', '')) g (scope, model, member);
+    insert into ledger.calibration_state (group_id, version, calibration, n, updated_through, coverage, recent_coverage, raw_coverage, bias,
+                                          scale, q_lower, q_upper, mean_width, drift, status, state)
+    select g.group_id, v, 'close_90', 100 * v, now(), 0.91, 0.7 + 0.1 * v, 0.4, 0, 1, 0.01, 0.01, 0.02, v = 2 and g.model = 'model',
+           case when v = 2 and g.model = 'model' then 'undercoverage' end, ''
+    from ledger.calibration_groups g, generate_series(1, 2) v;";
 
 #[test]
 fn with_data_every_panel_has_rows() {
@@ -319,4 +332,14 @@ fn the_numbers_of_the_calibration_panels() {
         "select round(sum(share)::numeric, 9) || ' ' || round(sum(expected)::numeric, 9) from ({fell}) t"
     );
     assert_eq!(rows(&mut client, &sums)[0][0].as_deref(), Some("1.000000000 1.000000000"));
+    // Of each calibration the newest state of the symbol under the model chosen, whose version is not part of its name there.
+    let learnt = panel("What calibrations have learnt");
+    let of_state = format!(
+        "select string_agg(concat_ws(' ', calibration, model, series, step, n, target, coverage, recent_coverage, coverage_of_the_model, drift, status), ';')
+         from ({learnt}) t"
+    );
+    assert_eq!(
+        rows(&mut client, &of_state)[0][0].as_deref(),
+        Some("close_90 model A 1 200 0.9 0.91 0.9 0.4 t undercoverage")
+    );
 }

@@ -237,7 +237,7 @@ fn what_cannot_be_scored_is_refused() {
         ["18 2"]
     );
     db.error("select * from kronos.record_backtest('b', 'bars')")
-        .is("55000", "no ledger")
+        .is("55000", "the ledger is not installed")
         .hint("kronos.install");
     let role = db.role("outsider");
     let mut client = db.connect_as(&role);
