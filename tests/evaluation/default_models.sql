@@ -29,9 +29,9 @@ order by rank limit 100;
 
 create table sets (relation text primary key, what text, horizon int, windows int, step int, options jsonb);
 insert into sets values
-  ('daily', '100 stocks, daily, 250 days to 2023-03-01, 5 steps', 5, 250, 1, '{"calendar": "XNYS", "season": 5}'),
-  ('crypto_4h', 'BTC and ETH, 4 hours, 2022-03 to 2023-03, 6 steps', 6, 2180, 1, '{"season": 6}'),
-  ('etf_5min', '105 funds, 5 minutes, 2020-01-03 to 08, 12 steps', 12, 60, 4, '{"calendar": "XNYS", "season": 78}');
+  ('daily', '100 stocks, daily, 2022-03 to 2023-03, 5 steps', 5, 124, 2, '{"calendar": "XNYS", "season": 5}'),
+  ('crypto_4h', 'BTC and ETH, 4 hours, 2022-03 to 2023-03, 6 steps', 6, 1090, 2, '{"season": 6}'),
+  ('etf_5min', '105 funds, 5 minutes, 2020-01-03 to 08, 12 steps', 12, 30, 8, '{"calendar": "XNYS", "season": 78}');
 
 -- Nineteen levels for everybody: losses over other numbers of levels do not compare.
 select format($$create table %I as
