@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[allow(dead_code)] // The limits of memory are the other benchmark's.
+mod cost;
 mod limits;
 
 use candle_core::{Device, Tensor};
@@ -91,8 +92,8 @@ fn answer_points(model: &Chronos2) {
         let [context, horizon, series] = numbers[..] else { panic!("not a point: {line}") };
         let requests = requests(series, context, horizon);
         let options = Chronos2Options::default();
-        let limits::Cost { wall, cpu } =
-            limits::once(|| drop(black_box(model.forecast(&requests, &options, &NeverInterrupt).unwrap())));
+        let cost::Cost { wall, cpu } =
+            cost::once(|| drop(black_box(model.forecast(&requests, &options, &NeverInterrupt).unwrap())));
         println!("{wall} {cpu}");
     }
 }
@@ -118,8 +119,8 @@ fn main() {
         }
         let requests = requests(series, context, horizon);
         let options = Chronos2Options::default();
-        let limits::Cost { wall, cpu } =
-            limits::cost(|| drop(black_box(model.forecast(&requests, &options, &NeverInterrupt).unwrap())));
+        let cost::Cost { wall, cpu } =
+            cost::cost(|| drop(black_box(model.forecast(&requests, &options, &NeverInterrupt).unwrap())));
         let each = |time: f64| 1e3 * time / series as f64;
         let rate = needed / wall;
         println!(

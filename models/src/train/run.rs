@@ -206,11 +206,11 @@ pub fn train<T: Trainable + ?Sized>(
     let mut run =
         Run { network, sampler, options, adam: AdamW::new(options.optimiser, network.parameters())? };
     let mut state = State::default();
-    if let Some(checkpoints) = checkpoints {
-        if let Some(saved) = checkpoints.load(network, options)? {
-            state = saved.restore(network.parameters(), &mut run.adam)?;
-            observe(&Event::Resumed { step: state.step });
-        }
+    if let Some(checkpoints) = checkpoints
+        && let Some(saved) = checkpoints.load(network, options)?
+    {
+        state = saved.restore(network.parameters(), &mut run.adam)?;
+        observe(&Event::Resumed { step: state.step });
     }
     if options.average.is_some() && state.average.is_empty() {
         state.average = weights(network.parameters())?;
