@@ -82,6 +82,14 @@ fn the_scheduler_fires_policies_and_requests() {
                 if to_regnamespace('cron') is not null then grant usage on schema cron to quant; end if; end$$",
         )
         .unwrap();
+    // What the jobs of schema market are to find.
+    admin
+        .batch_execute(
+            "insert into market.instruments (symbol, name) values ('T', 'T');
+             insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+             select 'T', 'kraken', now() - interval '2 hours' + g * interval '1 s', g, g, 3 - g, 1, now(), now() from generate_series(1, 3) g",
+        )
+        .unwrap();
     let mut quant = clock.connect("quant");
     let job = value(
         &mut quant,
@@ -175,6 +183,7 @@ fn the_scheduler_fires_policies_and_requests() {
     };
     assert_eq!(value(&mut admin, &left), "0");
     if cron {
+        the_jobs_of_market_run(&mut admin);
         let error = quant
             .simple_query("select kronos.add_forecast_policy('bars', 3, '7 minutes')")
             .map_err(|error| kronos_tests::SqlFailure::new(&error))
@@ -182,4 +191,29 @@ fn the_scheduler_fires_policies_and_requests() {
         error.is("22023", "schedule interval 00:07:00 cannot be written for pg_cron");
         assert_eq!(value(&mut quant, "select count(*) from kronos.policies"), "0", "nothing is left of it");
     }
+}
+
+/// Bars are stored each minute; retention, validators and liquidity have their turn every hour, brought forward here.
+fn the_jobs_of_market_run(admin: &mut Client) {
+    let jobs = "select string_agg(jobname || ' ' || schedule, ', ' order by jobname) from cron.job where jobname like 'market%'";
+    let expected = "market-maintenance 7 * * * *, market-trade-bars * * * * *";
+    assert_eq!(value(admin, jobs), expected);
+    // Setting up again leaves one job of each name.
+    admin.batch_execute("call kronos.install('{market}')").unwrap();
+    assert_eq!(value(admin, jobs), expected);
+    until("trades are stored as bars", || {
+        value(admin, "select count(*) > 0 from market_internal.stored_trade_bars where symbol = 'T'") == "t"
+    });
+    value(
+        admin,
+        "select cron.alter_job(jobid, schedule => '* * * * *') from cron.job where jobname = 'market-maintenance'",
+    );
+    until("the validators have named the trade without a price", || {
+        value(
+            admin,
+            "select count(*) > 0 from market.validation_findings where check_name = 'non_positive_price' and symbol = 'T'",
+        ) == "t"
+    });
+    let failed = "select count(*) from cron.job_run_details join cron.job using (jobid) where jobname like 'market%' and status = 'failed'";
+    assert_eq!(value(admin, failed), "0");
 }
