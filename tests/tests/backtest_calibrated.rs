@@ -29,12 +29,16 @@ struct Line {
 fn calibrated(db: &Database, windows: u32) -> Vec<Line> {
     db.run("call kronos.install(parts => '{market,ledger}')");
     let statements = documented();
-    let given = ["num_windows => 250", r#"{"calendar": "XNYS"}"#, "select version from kronos.models"];
+    let given = [
+        "num_windows => 124, window_step => 2",
+        r#"{"calendar": "XNYS"}"#,
+        "select version from kronos.models",
+    ];
     assert!(given.iter().all(|part| statements[0].contains(part)), "{}", statements[0]);
     // Fewer windows, a short context and, of the registered models, the one with random weights alone: the test is quick, and
     // has a model that surely needs to be calibrated.
     let backtest = statements[0]
-        .replace(given[0], &format!("num_windows => {windows}"))
+        .replace(given[0], &format!("num_windows => {windows}, window_step => 1"))
         .replace(given[1], r#"{"calendar": "XNYS", "context": 64, "samples": 16}"#)
         .replace(given[2], "select version from kronos.models where name = 'kronos-fixture'");
     db.run(&backtest);

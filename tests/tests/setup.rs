@@ -56,6 +56,8 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn a_cluster_starts_once_and_again_after_a_crash() {
+    // What an interrupted run of the test has left.
+    drop(Private("test-private"));
     let cluster = Private("test-private");
     cluster.succeed("up");
     assert_eq!(cluster.query("select extname from pg_extension where extname = 'kronos'"), "kronos");

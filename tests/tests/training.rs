@@ -230,6 +230,38 @@ fn foundation_models_are_trained_and_tuned() {
         )),
         "48"
     );
+    // Weights that are not those registered are not gone on from.
+    let uri = db.value("select uri from kronos.models where name = 'c'");
+    let weights = PathBuf::from(db.value("show kronos.model_dir")).join(uri).join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let damaged = ask("c3", "chronos2", "bars", "{close}", &format!("{chronos}, \"from\": \"c\"{symbol}"));
+    let _damaged = Trained::of(&db, &[&damaged]);
+    work(&db);
+    let told = db.value("select concat_ws(' ', state, message) from kronos.training_jobs where name = 'c3'");
+    assert!(
+        told.starts_with("failed ") && told.contains("model.safetensors") && told.contains("checksum"),
+        "{told}"
+    );
+}
+
+/// A worker that may see everything reads what the role that asked may see.
+#[test]
+fn rows_that_a_policy_hides_are_not_trained_on() {
+    let db = database("train_model_policy");
+    number_jobs_from(&db, 8001);
+    let _trained = Trained::of(&db, &["8001"]);
+    let role = trainer(&db);
+    db.run(&format!(
+        "alter table bars enable row level security; create policy two on bars to {role} using (symbol <> 'C')"
+    ));
+    let sql = format!("select kronos.train_model('tiny', 'nbeats', 'bars', '{{close}}', {})", options(20));
+    db.connect_as(&role).execute(&sql, &[]).unwrap();
+    work(&db);
+    let told = "select j.state || ': ' || l.message from kronos.training_jobs j join kronos.training_log l using (job_id)
+                order by l.line limit 1";
+    assert_eq!(db.value(told), "done: 1800 rows of 2 series");
 }
 
 /// The numbers of one series do not depend on the others, nor on rows after `as_of`; what cannot be done is said.

@@ -26,12 +26,15 @@ pub fn read(source: &SourceOptions) -> Result<Panel> {
     rows.finish()
 }
 
+/// Instants, in microseconds, and what is known at them.
+type Timed = Vec<(i64, Vec<f64>)>;
+
 /// Rows on their way to a panel, in any order.
 pub struct Rows<'a> {
     source: &'a SourceOptions,
     until: Option<i64>,
     numbers: HashMap<String, usize>,
-    series: Vec<(String, Vec<(i64, Vec<f64>)>)>,
+    series: Vec<(String, Timed)>,
 }
 
 impl<'a> Rows<'a> {
