@@ -9,7 +9,6 @@
 //! it in turn with the reference implementation.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[allow(dead_code)] // The limits of memory are the other benchmark's.
 mod cost;
 mod limits;
 

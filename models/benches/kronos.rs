@@ -8,6 +8,7 @@
 #[path = "../tests/golden/formula.rs"]
 mod formula;
 mod limits;
+mod memory;
 
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, measurement::WallTime};
 use kronos_models::bars::{BarOptions, BarRequest, Sampling, Stamp, Window};
@@ -253,7 +254,7 @@ fn size(criterion: &mut Criterion, size: &Size, times: &Times, full: bool) {
 }
 
 /// The ratios that the times are judged by.
-fn summarise(times: &Times, gemm: f64, memory: &limits::Memory) {
+fn summarise(times: &Times, gemm: f64, memory: &memory::Memory) {
     let bandwidth = memory.bandwidth();
     println!(
         "\nlimits: {:.1} GFLOP/s in large products, {:.1} GB/s read from memory",
@@ -323,6 +324,6 @@ fn main() {
     }
     criterion.final_summary();
     if !times.0.borrow().is_empty() {
-        summarise(&times, gemm, &limits::Memory::beyond_caches());
+        summarise(&times, gemm, &memory::Memory::beyond_caches());
     }
 }

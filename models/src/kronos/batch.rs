@@ -8,14 +8,12 @@ use super::Kronos;
 use super::network::{Network, Root, Wave};
 use super::normalise::Stats;
 use super::sampling::draw;
+use super::step::step;
 use super::tokenizer::Token;
 use crate::bars::{BarOptions, BarPaths, BarRequest, CHANNELS, Sampling, Stamp, Window, cohere};
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
-use crate::layers::tensor::{matrix, with_values};
 use crate::random::Stream;
-use candle_core::Tensor;
-use rayon::prelude::*;
 
 /// Rows decoded in one pass of the tokenizer's decoder; more would only cost memory.
 const DECODE_ROWS: usize = 2048;
@@ -44,7 +42,7 @@ pub struct Batch<'m> {
 #[derive(Debug)]
 pub(super) struct Series {
     id: SeriesId,
-    horizon: usize,
+    pub(super) horizon: usize,
     samples: usize,
     sampling: Sampling,
     stream: Stream,
@@ -53,21 +51,21 @@ pub(super) struct Series {
     /// Tokens of the newest bars of the context, at most a window of them.
     pub(super) context: Vec<Token>,
     /// Stamps of those bars and of the forecast bars.
-    stamps: Vec<Stamp>,
+    pub(super) stamps: Vec<Stamp>,
     root: Root,
     /// The newest hidden row of the context.
-    root_hidden: Vec<f32>,
+    pub(super) root_hidden: Vec<f32>,
     /// Paths decoded together; the memory limit may ask for several waves.
     wave: usize,
     /// Steps done of the current wave.
-    step: usize,
+    pub(super) step: usize,
     /// Tokens of the paths of the current wave.
-    active: Vec<Vec<Token>>,
+    pub(super) active: Vec<Vec<Token>>,
     /// What the network remembers of those paths.
-    memory: Wave,
+    pub(super) memory: Wave,
     /// Tokens of finished paths.
     pub(super) finished: Vec<Vec<Token>>,
-    failed: Option<ModelError>,
+    pub(super) failed: Option<ModelError>,
 }
 
 /// A finished series before it is turned into bars.
@@ -80,11 +78,11 @@ pub struct Finished {
 
 impl Series {
     /// Length of the window the next bar is predicted from, before it is cut to the model's.
-    fn length(&self) -> usize {
+    pub(super) fn length(&self) -> usize {
         self.context.len() + self.step
     }
 
-    fn open_wave(&mut self, network: &Network) {
+    pub(super) fn open_wave(&mut self, network: &Network) {
         let paths = self.wave.min(self.samples - self.finished.len());
         self.active = vec![Vec::with_capacity(self.horizon); paths];
         self.memory = network.branch(&self.root, paths, self.horizon);
@@ -96,7 +94,7 @@ impl Series {
         draw(logits, &self.sampling, self.stream.uniform(path as u32, step as u32, part as u32))
     }
 
-    fn complete(&self) -> bool {
+    pub(super) fn complete(&self) -> bool {
         self.failed.is_some() || self.finished.len() == self.samples
     }
 }
@@ -236,95 +234,7 @@ impl<'m> Batch<'m> {
     where
         C: Fn(&Series, usize, Part, &[f32]) -> Option<u16> + Sync,
     {
-        if self.series.is_empty() {
-            return Ok(());
-        }
-        let hidden = self.hidden_rows(interrupt)?;
-        interrupt.check()?;
-        let rows: Vec<(usize, usize)> = self
-            .series
-            .iter()
-            .enumerate()
-            .flat_map(|(s, series)| (0..series.active.len()).map(move |path| (s, path)))
-            .collect();
-        let series = &self.series;
-        let pick = |logits: &Tensor, part: Part| -> Result<Vec<Option<u16>>> {
-            let vocabulary = logits.dim(1)?;
-            Ok(with_values(logits, |logits| {
-                let one = |(row, logits): (&(usize, usize), &[f32])| {
-                    let series = &series[row.0];
-                    choose(series, series.finished.len() + row.1, part, logits)
-                };
-                rows.par_iter().zip(logits.par_chunks(vocabulary)).with_min_len(8).map(one).collect()
-            })?)
-        };
-        let network = &self.model.network;
-        let s1 = pick(&network.s1_logits(&hidden)?, Part::S1)?;
-        let s1_or_zero: Vec<u16> = s1.iter().map(|s1| s1.unwrap_or(0)).collect();
-        let waves: Vec<&Wave> = series.iter().map(|series| &series.memory).collect();
-        let s2 = pick(&network.s2_logits(&hidden, &s1_or_zero, &waves)?, Part::S2)?;
-
-        for (&(s, path), token) in rows.iter().zip(s1.into_iter().zip(s2)) {
-            let series = &mut self.series[s];
-            match token {
-                (Some(s1), Some(s2)) => series.active[path].push(Token { s1, s2 }),
-                _ => series.failed = Some(ModelError::NonFinite { step: series.step + 1 }),
-            }
-        }
-        for series in &mut self.series {
-            series.step += 1;
-            if series.step == series.horizon && series.failed.is_none() {
-                series.finished.append(&mut series.active);
-                if !series.complete() {
-                    series.open_wave(network);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The hidden row each path's next token is predicted from, [rows, width].
-    fn hidden_rows(&mut self, interrupt: &dyn Interrupt) -> Result<Tensor> {
-        let window = self.model.max_context;
-        let network = &self.model.network;
-        let width = network.width();
-        let mut tokens = Vec::new();
-        let mut stamps = Vec::new();
-        let mut waves = Vec::new();
-        for series in &mut self.series {
-            if series.step == 0 || series.length() > window {
-                continue;
-            }
-            let stamp = series.stamps[series.length() - 1];
-            tokens.extend(series.active.iter().filter_map(|path| path.last()));
-            stamps.resize(tokens.len(), stamp);
-            waves.push(&mut series.memory);
-        }
-        let cached = if tokens.is_empty() {
-            Vec::new()
-        } else {
-            with_values(&network.advance(&tokens, &stamps, waves, interrupt)?, <[f32]>::to_vec)?
-        };
-        let mut cached = cached.chunks_exact(width);
-        let mut hidden = Vec::with_capacity(self.rows() * width);
-        for series in &mut self.series {
-            if series.step == 0 {
-                series.active.iter().for_each(|_| hidden.extend_from_slice(&series.root_hidden));
-            } else if series.length() <= window {
-                cached.by_ref().take(series.active.len()).for_each(|row| hidden.extend_from_slice(row));
-            } else {
-                // Sliding moves every position, so every hidden state changes: only recomputing the window is exact.
-                let start = series.length() - window;
-                let stamps = &series.stamps[start..start + window];
-                let recent =
-                    |path: &Vec<Token>| series.context.iter().chain(path).skip(start).copied().collect();
-                let windows: Vec<Vec<Token>> = series.active.iter().map(recent).collect();
-                let (memory, rows) = network.windows(&windows, stamps, interrupt)?;
-                hidden.extend(rows);
-                series.memory = memory;
-            }
-        }
-        Ok(matrix(hidden, width)?)
+        step(self.model, &mut self.series, interrupt, choose)
     }
 
     /// Removes and decodes the series that are complete, several together.

@@ -13,6 +13,7 @@ pub mod normalise;
 pub mod predictor;
 pub mod replay;
 pub mod sampling;
+mod step;
 pub mod tokenizer;
 pub mod training;
 

@@ -274,9 +274,13 @@ impl Predictor {
         let tables = [&self.fused_s1, &self.fused_s2, &self.dependency_query];
         let floats =
             tables.iter().map(|t| t.len()).sum::<usize>() + self.calendar.iter().map(Vec::len).sum::<usize>();
+        floats * size_of::<f32>() + self.step_bytes()
+    }
+
+    /// Bytes of the weights that every decode step reads.
+    pub fn step_bytes(&self) -> usize {
         let linears = [&self.dependency_kv, &self.dependency_out, &self.head_s1, &self.head_s2];
-        floats * size_of::<f32>()
-            + linears.iter().map(|l| l.bytes()).sum::<usize>()
+        linears.iter().map(|l| l.bytes()).sum::<usize>()
             + self.stack.bytes()
             + self.norm.bytes()
             + self.dependency_norm.bytes()

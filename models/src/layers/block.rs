@@ -2,6 +2,7 @@
 
 use super::cpu::attention::attend;
 use super::cpu::cache::{Context, HeadShape, KvCache};
+use super::cpu::threads;
 use super::linear::{GatedLinear, Linear, linear, linear_specs, tensor};
 use super::norm::RmsNorm;
 use super::rope::{Rope, RopeTable};
@@ -329,14 +330,14 @@ fn rotate_and_cache(
                 cache.push(&key, &own[2 * width..]);
             }
         };
-        if own.len() < PARALLEL_WORK {
+        if own.len() < PARALLEL_WORK || threads::available() == 1 {
             rotate_queries();
             append();
         } else {
             rayon::join(rotate_queries, append);
         }
     };
-    if qkv.len() < PARALLEL_WORK || sequences.len() == 1 {
+    if qkv.len() < PARALLEL_WORK || sequences.len() == 1 || threads::available() == 1 {
         sequences.into_iter().for_each(run);
     } else {
         let least = (PARALLEL_WORK * sequences.len()).div_ceil(qkv.len());

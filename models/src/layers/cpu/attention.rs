@@ -6,6 +6,7 @@
 use super::cache::{HeadShape, KvCache, Run};
 use super::exp::exp;
 use super::simd::{Isa, Lanes, WIDTH, dispatch};
+use super::threads;
 use rayon::prelude::*;
 
 /// Queries per job; with two blocks of keys in flight they take 16 accumulators.
@@ -103,7 +104,7 @@ fn attend_on(
     };
     let jobs = groups.len() * shape.heads;
     let work: usize = queries.iter().map(|query| 2 * query.visible * width).sum();
-    if work < PARALLEL_WORK || rayon::current_num_threads() == 1 {
+    if work < PARALLEL_WORK || threads::available() == 1 {
         (0..jobs).for_each(run);
     } else {
         (0..jobs).into_par_iter().for_each(run);

@@ -9,6 +9,7 @@
 use super::exp::silu;
 use super::rows::Rows;
 use super::simd::{Isa, Lanes, WIDTH, dispatch};
+use super::threads;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -22,7 +23,7 @@ const BLOCK_GROUPS: usize = 10;
 /// From so many groups per thread on, threads share the rows instead of the columns: each then packs what it reads.
 const ROW_GROUPS: usize = 4;
 /// Below this many multiply-adds a product runs on the calling thread: waking another costs more.
-pub(super) const PARALLEL_WORK: usize = 1 << 17;
+const PARALLEL_WORK: usize = 1 << 18;
 
 /// What is done with a finished product before it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,7 +196,7 @@ impl Packed {
             let range = block * groups / blocks..(block + 1) * groups / blocks;
             run(&packed(range.clone()), range, 0..panels);
         };
-        let threads = rayon::current_num_threads();
+        let threads = threads::available();
         let blocks = groups.div_ceil(BLOCK_GROUPS);
         if rows * self.depth * self.columns < PARALLEL_WORK || threads == 1 {
             (0..blocks).for_each(|block| in_blocks(blocks, block));

@@ -12,3 +12,4 @@ pub mod norm;
 pub mod product;
 pub mod rows;
 pub(crate) mod simd;
+pub mod threads;

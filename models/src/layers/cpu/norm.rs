@@ -2,6 +2,7 @@
 
 use super::exp::exp;
 use super::simd::{Isa, Lanes, WIDTH, dispatch};
+use super::threads;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -32,7 +33,7 @@ pub fn rms_norm(x: &[f32], norm: Norm<'_>) -> Vec<f32> {
         }
     };
     let target = &mut out.spare_capacity_mut()[..x.len()];
-    if x.len() < PARALLEL_WORK {
+    if x.len() < PARALLEL_WORK || threads::available() == 1 {
         rows((x, target));
     } else {
         x.par_chunks(ROWS * width).zip(target.par_chunks_mut(ROWS * width)).for_each(rows);

@@ -4,12 +4,16 @@
 //! batch in the gradient of a weight, is cut into blocks that stay in the second-level cache; blocks are added in their
 //! order, so the bits do not depend on the number of threads.
 
-use super::gemm::{MAX_ROWS, PANEL, PARALLEL_WORK, Packed, group_start};
+use super::gemm::{MAX_ROWS, PANEL, Packed, group_start};
 use super::simd::Isa;
+use super::threads;
 use rayon::prelude::*;
 
 /// Terms of a sum that are added up in registers before the next block.
 const DEPTH_BLOCK: usize = 512;
+
+/// Below this many values the calling thread packs all.
+const PARALLEL_COPY: usize = 1 << 17;
 
 /// A matrix inside a slice.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +101,7 @@ fn panels(b: View<'_>, start: usize, end: usize) -> Vec<f32> {
         }
     };
     let chunks = depth * PANEL;
-    if data.len() < PARALLEL_WORK || rayon::current_num_threads() == 1 {
+    if data.len() < PARALLEL_COPY || threads::available() == 1 {
         data.chunks_exact_mut(chunks).enumerate().for_each(fill);
     } else {
         data.par_chunks_exact_mut(chunks).enumerate().for_each(fill);
@@ -131,7 +135,7 @@ fn row_groups(a: View<'_>, start: usize, end: usize) -> Vec<f32> {
             }
         }
     };
-    if a.rows * depth < PARALLEL_WORK || rayon::current_num_threads() == 1 {
+    if a.rows * depth < PARALLEL_COPY || threads::available() == 1 {
         parts.into_iter().for_each(fill);
     } else {
         parts.into_par_iter().for_each(fill);
