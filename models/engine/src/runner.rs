@@ -26,6 +26,10 @@ const BARS_PER_PASS: usize = 2048;
 /// How long contexts are encoded between two steps, so that those in the batch are not held up.
 const ADMISSION: Duration = Duration::from_millis(20);
 
+/// How long steps follow each other before others are looked after: short for whoever waits to join or has cancelled, long
+/// beside the tenth of a millisecond that it takes to wake the threads of the device.
+const TURN: Duration = Duration::from_millis(2);
+
 /// How long a model waits for memory that models in use hold.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -537,19 +541,27 @@ impl Service<'_> {
         }
     }
 
-    /// One step of everything in the batch; `false` when the batch is lost.
+    /// Steps of everything in the batch until a series is finished or the turn is over; `false` when the batch is lost.
     fn step(&mut self) -> bool {
-        let rows = self.batch.rows() as u64;
         let batch = &mut self.batch;
         let work = || {
-            batch.step(&NeverInterrupt)?;
-            batch.take_finished(&NeverInterrupt)
+            let began = Instant::now();
+            let (mut steps, mut rows) = (0, 0);
+            loop {
+                steps += 1;
+                rows += batch.rows() as u64;
+                batch.step(&NeverInterrupt)?;
+                let done = batch.take_finished(&NeverInterrupt)?;
+                if !done.is_empty() || began.elapsed() >= TURN {
+                    return Ok((steps, rows, done));
+                }
+            }
         };
         let shared = self.runner.shared;
         match self.device.compute(work).map_err(threads).flatten() {
-            Ok(done) => {
+            Ok((steps, rows, done)) => {
                 shared.count(&self.runner.source.version, |counters| {
-                    counters.steps += 1;
+                    counters.steps += steps;
                     counters.step_rows += rows;
                 });
                 for (id, finished) in done {
