@@ -651,9 +651,9 @@ fn ten_thousand_new_rows_among_ten_million() {
          select r.run_id, 'live', 'prices'::regclass, p.symbol, 'close', p.time + h * interval '1 hour', h, p.time + interval '1 hour',
                 p.close, p.close * 0.99, p.close * 1.01, 0.9, 'naive'
          from ledger.runs r join prices p on p.time = timestamptz '2024-01-01 00:00+00' + r.run_id * interval '1 hour',
-              generate_series(1, 20) h;
-         vacuum analyze ledger.forecasts",
+              generate_series(1, 20) h",
     );
+    db.run("vacuum analyze ledger.forecasts");
     assert_eq!(db.value("select count(*) from ledger.forecasts"), "10000000");
     db.run("select create_calibration('c', 'prices')");
     let timed = |through: usize| {

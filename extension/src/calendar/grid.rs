@@ -11,6 +11,9 @@ use std::hash::Hash;
 /// Newest bars whose majority decides how a series is aligned to its sessions.
 const ALIGNED: usize = 64;
 
+/// Days of a month of the Gregorian calendar, on average.
+const MONTH: f64 = 30.436_875;
+
 /// The time one bar covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Width {
@@ -52,21 +55,18 @@ pub fn infer_width(zone: Tz, starts: &[Instant]) -> Option<Width> {
     if (spacing - days * DAY).abs() > HOUR {
         return Some(Width::Micros(spacing));
     }
-    // Months differ in length, and their bars start on the same day of the month.
-    let months = match days {
-        28..=31 => 1,
-        89..=92 => 3,
-        181..=184 => 6,
-        365 | 366 => 12,
-        _ => 0,
-    };
-    if months > 0 {
+    // Months differ in length, and their bars start on the same day of the month, or on the last where there is none.
+    let months = (days as f64 / MONTH).round();
+    if days >= 28 && (days as f64 - months * MONTH).abs() < 2.5 {
         let zone = label_zone(zone, starts);
-        let day = |&start: &Instant| to_local(zone, start).day();
-        let uniform = starts.iter().map(day).all(|other| other == day(&starts[0]));
+        let dates = || starts.iter().map(|&start| to_local(zone, start).date());
+        let day = dates().map(|date| date.day()).max().unwrap_or(1);
+        let uniform = dates().all(|date| next_date(Width::Months(0), date, day) == Some(date));
+        // Labels such as the first weekday of a month vary.
+        let usual = [1.0, 3.0, 6.0, 12.0].contains(&months);
         let even = starts.windows(2).all(|pair| pair[1] - pair[0] == spacing);
-        if uniform || !even {
-            return Some(Width::Months(months));
+        if uniform || (usual && !even) {
+            return Some(Width::Months(months as u32));
         }
     }
     u32::try_from(days).ok().map(Width::Days)

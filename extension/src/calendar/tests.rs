@@ -250,6 +250,24 @@ fn widths_are_inferred_from_the_modal_spacing() {
             ["2023-07-01", "2023-10-01", "2024-01-01", "2024-04-01"].map(utc).to_vec(),
             Some(Width::Months(3)),
         ),
+        (
+            "two months",
+            Tz::UTC,
+            ["2023-12-01", "2024-02-01", "2024-04-01", "2024-06-01"].map(utc).to_vec(),
+            Some(Width::Months(2)),
+        ),
+        (
+            "every other year",
+            Tz::UTC,
+            ["2018-06-30", "2020-06-30", "2022-06-30", "2024-06-30"].map(utc).to_vec(),
+            Some(Width::Months(24)),
+        ),
+        (
+            "sixty days, of which one is missing",
+            Tz::UTC,
+            [0, 60, 120, 240].map(|days| utc("2024-01-01") + days * DAY).to_vec(),
+            Some(Width::Days(60)),
+        ),
         ("four weeks", Tz::UTC, every("2024-01-01", 28 * DAY, 20), Some(Width::Days(28))),
     ];
     for (name, zone, starts, expected) in cases {
