@@ -6,6 +6,7 @@
 
 use kronos_allocation::{AllocationError, Clause};
 use kronos_models::ModelError;
+use kronos_models::device::is_full;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, spi};
 use std::path::PathBuf;
@@ -515,6 +516,11 @@ fn model_report(error: ModelError) -> Report {
             .hint("Check the bars of this series for extreme values."),
         ModelError::Cancelled => {
             Report::new(Code::ERRCODE_QUERY_CANCELED, "canceling statement due to user request")
+        }
+        ModelError::Backend(source) if is_full(&source) => {
+            Report::new(Code::ERRCODE_OUT_OF_MEMORY, "a GPU has no memory left for the forecast")
+                .detail(format!("{source}."))
+                .hint("Ask for fewer samples or series, or lower kronos.max_gpu_memory, which leaves the rest for scratch space.")
         }
         ModelError::Backend(source) => {
             Report::new(Code::ERRCODE_INTERNAL_ERROR, "inference failed").detail(format!("{source}."))

@@ -29,6 +29,14 @@ pub struct Gpu {
 /// Opens GPUs by their ordinals, or all there are; the reason in words when that cannot be.
 pub type Opener = fn(Option<&[usize]>) -> Result<Vec<Gpu>, String>;
 
+/// Whether an operation failed because the memory of a GPU was used up.
+///
+/// The driver and its libraries say so in words only: `CUDA_ERROR_OUT_OF_MEMORY`, `CUBLAS_STATUS_ALLOC_FAILED`.
+pub fn is_full(error: &candle_core::Error) -> bool {
+    let words = error.to_string();
+    words.contains("CUDA_ERROR_OUT_OF_MEMORY") || words.contains("CUBLAS_STATUS_ALLOC_FAILED")
+}
+
 /// How this build opens GPUs; `None` in one without CUDA.
 #[cfg(not(feature = "cuda"))]
 pub const OPENER: Option<Opener> = None;
@@ -59,4 +67,18 @@ fn open(wanted: Option<&[usize]>) -> Result<Vec<Gpu>, String> {
         Ok(Gpu { device, ordinal, name, total_bytes })
     };
     ordinals.into_iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As cudarc words it.
+    #[test]
+    fn a_full_gpu_is_told_from_other_failures() {
+        let cuda = |words: &str| candle_core::Error::Cuda(words.to_owned().into());
+        assert!(is_full(&cuda(r#"DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#)));
+        assert!(is_full(&cuda("CublasError(CUBLAS_STATUS_ALLOC_FAILED)").context("a product")));
+        assert!(!is_full(&cuda(r#"DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, "an illegal memory access")"#)));
+    }
 }

@@ -9,9 +9,16 @@ use kronos_engine::frame::{FrameReader, MAX_BODY, write};
 use kronos_engine::message::{Reply, Request};
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+/// One test at a time: the allocator counts what all threads hold.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What one decoded message may take: serde asks for at most 1 MiB ahead of the elements it has seen, once per level of
 /// nesting, and an element in memory is at most so many times its shortest encoding.
@@ -113,6 +120,7 @@ fn decode(bytes: &[u8], as_request: bool) -> usize {
 
 #[test]
 fn damaged_streams_are_refused_within_bounded_memory() {
+    let _turn = turn();
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000);
     let valid = valid();
     let mut runner =
@@ -134,6 +142,7 @@ fn damaged_streams_are_refused_within_bounded_memory() {
 
 #[test]
 fn a_length_beyond_the_limit_allocates_nothing() {
+    let _turn = turn();
     let mut bytes = b"KRN\x01".to_vec();
     bytes.extend(u32::try_from(MAX_BODY + 1).unwrap().to_le_bytes());
     assert!(decode(&bytes, true) < 4096);
@@ -144,6 +153,7 @@ fn a_length_beyond_the_limit_allocates_nothing() {
 
 #[test]
 fn messages_survive_the_journey_in_pieces_of_any_size() {
+    let _turn = turn();
     for size in [1, 7, 4096] {
         let messages = [
             support::bars("a", &[support::series(1, 6, 2)], 3),
@@ -166,6 +176,7 @@ fn messages_survive_the_journey_in_pieces_of_any_size() {
 
 #[test]
 fn every_error_of_a_model_is_the_same_after_the_journey() {
+    let _turn = turn();
     use kronos_models::ModelError as E;
     let errors = [
         E::InvalidParameter { name: "horizon", expected: "at least 1".into(), got: "0".into() },
