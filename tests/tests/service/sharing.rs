@@ -124,7 +124,7 @@ fn too_little_memory_and_a_full_queue_are_refused_with_their_codes() {
     limit(&mut client, 20);
     failure(&mut client, "select kronos.load_model('kronos-mini')").unwrap().is("53200", "the model needs");
     assert_eq!(
-        value(&mut client, "select state from kronos.stat_models where model_version ~ 'mini'"),
+        value(&mut client, "select state from kronos.stat_models where model_version ~ '^kronos-mini@'"),
         "failed"
     );
     rows(&mut client, ONE);
