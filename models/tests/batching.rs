@@ -143,6 +143,29 @@ fn a_series_may_join_and_leave_between_any_two_steps() {
 }
 
 #[test]
+fn several_steps_at_once_end_with_the_first_series_and_change_no_numbers() {
+    let model = model();
+    let requests: Vec<BarRequest> = [3, 8, 5].map(|horizon| request(horizon, 30, horizon as usize)).into();
+    let expected = forecast(&model, &requests, &options(3));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    pool.install(|| {
+        let mut batch = Batch::new(&model);
+        let ids: Vec<_> =
+            requests.iter().map(|r| batch.admit(r, &options(3), &NeverInterrupt).unwrap()).collect();
+        let mut done = Vec::new();
+        let mut steps = Vec::new();
+        while !batch.is_empty() {
+            steps.push(batch.steps(4, &NeverInterrupt).unwrap());
+            for (id, finished) in batch.take_finished(&NeverInterrupt).unwrap() {
+                done.push((id, finished.unwrap().into_paths().unwrap()));
+            }
+        }
+        assert_eq!(steps, [3, 2, 3]);
+        assert_eq!(done, [0, 2, 1].map(|i| (ids[i], expected[i].clone())));
+    });
+}
+
+#[test]
 fn sliding_equals_the_cache_while_nothing_slides_and_the_context_is_shortened_otherwise() {
     let model = model();
     let slide = BarOptions { window: Window::Slide, ..options(3) };

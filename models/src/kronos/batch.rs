@@ -8,7 +8,7 @@ use super::Kronos;
 use super::network::{Network, Root, Wave};
 use super::normalise::Stats;
 use super::sampling::draw;
-use super::step::step;
+use super::step::steps;
 use super::tokenizer::Token;
 use crate::bars::{BarOptions, BarPaths, BarRequest, CHANNELS, Sampling, Stamp, Window, cohere};
 use crate::error::{ModelError, Result};
@@ -77,11 +77,6 @@ pub struct Finished {
 }
 
 impl Series {
-    /// Length of the window the next bar is predicted from, before it is cut to the model's.
-    pub(super) fn length(&self) -> usize {
-        self.context.len() + self.step
-    }
-
     pub(super) fn open_wave(&mut self, network: &Network) {
         let paths = self.wave.min(self.samples - self.finished.len());
         self.active = vec![Vec::with_capacity(self.horizon); paths];
@@ -221,20 +216,34 @@ impl<'m> Batch<'m> {
     /// Decodes one bar of every path in flight.
     ///
     /// # Errors
+    /// As for [`Batch::steps`].
+    pub fn step(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        self.steps(1, interrupt).map(drop)
+    }
+
+    /// Decodes up to `most` bars of every path in flight, none after the first series or wave of paths is complete; returns
+    /// how many. Threads that decode several bars between two meetings are faster than those that meet for each.
+    ///
+    /// # Errors
     /// [`ModelError::Cancelled`] or a backend error; the batch is then of no use. A series' own failure is kept for
     /// [`Batch::take_finished`].
-    pub fn step(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
-        self.step_with(interrupt, &|series: &Series, path, part, logits| {
-            series.draw(path, series.step, part, logits)
+    pub fn steps(&mut self, most: usize, interrupt: &dyn Interrupt) -> Result<usize> {
+        self.steps_with(most, interrupt, &|series: &Series, path, step, part, logits| {
+            series.draw(path, step, part, logits)
         })
     }
 
-    /// [`Batch::step`] with another way to choose tokens: `choose(series, path, part, logits)`.
-    pub(super) fn step_with<C>(&mut self, interrupt: &dyn Interrupt, choose: &C) -> Result<()>
+    /// [`Batch::steps`] with another way to choose tokens: `choose(series, path, step, part, logits)`.
+    pub(super) fn steps_with<C>(
+        &mut self,
+        most: usize,
+        interrupt: &dyn Interrupt,
+        choose: &C,
+    ) -> Result<usize>
     where
-        C: Fn(&Series, usize, Part, &[f32]) -> Option<u16> + Sync,
+        C: Fn(&Series, usize, usize, Part, &[f32]) -> Option<u16> + Sync,
     {
-        step(self.model, &mut self.series, interrupt, choose)
+        steps(self.model, &mut self.series, most, interrupt, choose)
     }
 
     /// Removes and decodes the series that are complete, several together.

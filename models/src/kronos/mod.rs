@@ -13,6 +13,7 @@ pub mod normalise;
 pub mod predictor;
 pub mod replay;
 pub mod sampling;
+mod spread;
 mod step;
 pub mod tokenizer;
 pub mod training;
@@ -202,7 +203,7 @@ impl Kronos {
             if batch.is_empty() {
                 break;
             }
-            batch.step(interrupt)?;
+            batch.steps(usize::MAX, interrupt)?;
             for (id, finished) in batch.take_finished(interrupt)? {
                 if let Some(at) = in_flight.iter().position(|(other, ..)| *other == id) {
                     let (_, index, _) = in_flight.swap_remove(at);

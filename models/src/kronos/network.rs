@@ -4,6 +4,7 @@
 
 use super::accelerated::{self, Halves};
 use super::predictor::{ContextState, PathState, Predictor};
+use super::spread::{each, evenly};
 use super::tokenizer::{Token, Tokenizer};
 use crate::bars::{CHANNELS, Stamp};
 use crate::error::Result;
@@ -11,7 +12,8 @@ use crate::interrupt::Interrupt;
 use crate::layers::block::SequenceContext;
 use crate::layers::cpu::cache::KvCache;
 use crate::layers::tensor::with_values;
-use candle_core::{Device, IndexOp, Tensor};
+use candle_core::{IndexOp, Tensor};
+use std::ops::Range;
 
 /// Rows decoded in one pass of the tokenizer's decoder; more would only cost memory.
 const DECODE_ROWS: usize = 2048;
@@ -19,9 +21,12 @@ const DECODE_ROWS: usize = 2048;
 /// Rows of windows that a device computes anew in one pass.
 const WINDOW_ROWS: usize = 8192;
 
-/// Up to so many bytes of weights, threads that share out the rows outran threads that meet in each kernel: measured with
+/// Up to so many bytes of weights, threads with rows of their own outran threads that meet in each kernel: measured with
 /// steps of 2.6 and 12.6 MB on two cores.
 const SMALL_STEP: usize = 16 << 20;
+
+/// From so many rows on, arithmetic hides that each thread reads all of the weights.
+const AMPLE_ROWS: usize = 128;
 
 /// Both halves, and what computes them.
 #[derive(Debug)]
@@ -51,6 +56,48 @@ impl Wave {
         Self::Kernels(Vec::new())
     }
 
+    /// All of its paths.
+    pub fn strand(&mut self) -> Strand<'_> {
+        match self {
+            Self::Kernels(states) => Strand::Kernels(states),
+            Self::Accelerated(parts) => Strand::Accelerated(parts),
+        }
+    }
+}
+
+/// Some neighbouring paths of a wave.
+#[derive(Debug)]
+pub(super) enum Strand<'w> {
+    Kernels(&'w mut [PathState]),
+    /// Always all of them: what lies on a device side by side is not cut.
+    Accelerated(&'w mut Vec<accelerated::Wave>),
+}
+
+impl<'w> Strand<'w> {
+    /// Takes the first `paths` off.
+    pub fn take(&mut self, paths: usize) -> Strand<'w> {
+        match std::mem::replace(self, Strand::Kernels(&mut [])) {
+            Strand::Kernels(states) => {
+                let (first, rest) = states.split_at_mut(paths.min(states.len()));
+                *self = Strand::Kernels(rest);
+                Strand::Kernels(first)
+            }
+            all @ Strand::Accelerated(_) => all,
+        }
+    }
+
+    /// Forgets what the paths remember for what they remember instead.
+    pub fn replace(&mut self, wave: Wave) {
+        match (self, wave) {
+            (Self::Kernels(states), Wave::Kernels(new)) => {
+                states.iter_mut().zip(new).for_each(|(state, new)| *state = new);
+            }
+            (Self::Accelerated(parts), Wave::Accelerated(new)) => **parts = new,
+            // A network makes waves of its own kind only.
+            (Self::Kernels(_), Wave::Accelerated(_)) | (Self::Accelerated(_), Wave::Kernels(_)) => {}
+        }
+    }
+
     fn states(&self) -> &[PathState] {
         if let Self::Kernels(states) = self { states } else { &[] }
     }
@@ -77,7 +124,12 @@ impl Network {
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<Token>> {
         match self {
-            Self::Kernels { tokenizer, .. } => tokenizer.encode_all(bars, rows, interrupt),
+            Self::Kernels { tokenizer, .. } => {
+                let encoded = self.apart(rows, |series, positions| {
+                    tokenizer.encode_all(&bars[positions], &rows[series], interrupt)
+                })?;
+                Ok(encoded.concat())
+            }
             Self::Accelerated(halves) => halves.tokenizer.encode_all(bars, rows, interrupt),
         }
     }
@@ -90,32 +142,50 @@ impl Network {
         rows: &[usize],
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<(Root, Vec<f32>)>> {
-        let (roots, hidden): (Vec<Root>, Tensor) = match self {
+        match self {
             Self::Kernels { predictor, .. } => {
-                let mut states: Vec<PathState> = rows.iter().map(|_| predictor.sequence()).collect();
-                let mut each: Vec<&mut PathState> = states.iter_mut().collect();
-                let hidden = predictor.hidden(tokens, stamps, &mut each, rows, interrupt)?;
-                let mut end = 0;
-                let ends: Vec<u32> = rows
-                    .iter()
-                    .map(|n| {
-                        end += n;
-                        end as u32 - 1
-                    })
-                    .collect();
-                let hidden = hidden.index_select(&Tensor::new(ends, &Device::Cpu)?, 0)?;
-                (states.into_iter().map(|state| Root::Kernels(state.freeze())).collect(), hidden)
+                let run = |series: Range<usize>, positions: Range<usize>| {
+                    let rows = &rows[series];
+                    let mut states: Vec<PathState> = rows.iter().map(|_| predictor.sequence()).collect();
+                    let mut each: Vec<&mut PathState> = states.iter_mut().collect();
+                    let (tokens, stamps) = (&tokens[positions.clone()], &stamps[positions]);
+                    let hidden = predictor.hidden(tokens, stamps, &mut each, rows, interrupt)?;
+                    let newest = with_values(&hidden, |hidden| {
+                        let width = hidden.len() / tokens.len();
+                        let ends = rows.iter().scan(0, |end, n| {
+                            *end += n;
+                            Some(*end)
+                        });
+                        ends.map(|end| hidden[(end - 1) * width..end * width].to_vec()).collect::<Vec<_>>()
+                    })?;
+                    let roots = states.into_iter().map(|state| Root::Kernels(state.freeze()));
+                    Ok(roots.zip(newest).collect::<Vec<_>>())
+                };
+                Ok(self.apart(rows, run)?.into_iter().flatten().collect())
             }
             Self::Accelerated(halves) => {
                 let (roots, hidden) = halves.predictor.contexts(tokens, stamps, rows, interrupt)?;
-                (roots.into_iter().map(Root::Accelerated).collect(), hidden)
+                let width = hidden.dim(1)?;
+                let hidden = with_values(&hidden, |hidden| {
+                    hidden.chunks_exact(width).map(<[f32]>::to_vec).collect::<Vec<_>>()
+                })?;
+                Ok(roots.into_iter().map(Root::Accelerated).zip(hidden).collect())
             }
+        }
+    }
+
+    /// Runs `work(sequences, positions)` for sequences of `rows[s]` positions, one after the other, in one or several parts.
+    fn apart<R: Send>(
+        &self,
+        rows: &[usize],
+        work: impl Fn(Range<usize>, Range<usize>) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        let run = |series: Range<usize>| {
+            let start: usize = rows[..series.start].iter().sum();
+            let positions = start..start + rows[series.clone()].iter().sum::<usize>();
+            work(series, positions)
         };
-        let width = hidden.dim(1)?;
-        let hidden = with_values(&hidden, |hidden| {
-            hidden.chunks_exact(width).map(<[f32]>::to_vec).collect::<Vec<_>>()
-        })?;
-        Ok(roots.into_iter().zip(hidden).collect())
+        each(evenly(rows, |rows| self.goes_apart(rows)), run)
     }
 
     /// Paths that continue a context with room for `positions` more.
@@ -134,16 +204,17 @@ impl Network {
         &self,
         tokens: &[Token],
         stamps: &[Stamp],
-        waves: Vec<&mut Wave>,
+        waves: Vec<&mut Strand<'_>>,
         interrupt: &dyn Interrupt,
     ) -> Result<Tensor> {
         match self {
             Self::Kernels { predictor, .. } => {
-                let mut states: Vec<&mut PathState> = waves.into_iter().flat_map(Wave::states_mut).collect();
+                let mut states: Vec<&mut PathState> =
+                    waves.into_iter().flat_map(Strand::states_mut).collect();
                 predictor.hidden(tokens, stamps, &mut states, &vec![1; tokens.len()], interrupt)
             }
             Self::Accelerated(halves) => {
-                let mut parts: Vec<_> = waves.into_iter().flat_map(Wave::parts_mut).collect();
+                let mut parts: Vec<_> = waves.into_iter().flat_map(Strand::parts_mut).collect();
                 let rows = vec![1; parts.len()];
                 halves.predictor.advance(tokens, stamps, &mut parts, &rows, interrupt)
             }
@@ -193,7 +264,7 @@ impl Network {
     }
 
     /// Logits of the fine token, given the coarse one just drawn for each path: [rows, width] → [rows, 2^s2_bits].
-    pub fn s2_logits(&self, hidden: &Tensor, s1: &[u16], waves: &[&Wave]) -> Result<Tensor> {
+    pub fn s2_logits(&self, hidden: &Tensor, s1: &[u16], waves: &[&Strand<'_>]) -> Result<Tensor> {
         match self {
             Self::Kernels { predictor, .. } => {
                 let states = waves.iter().flat_map(|wave| wave.states());
@@ -218,7 +289,9 @@ impl Network {
             Self::Accelerated(halves) => return halves.tokenizer.decode(series, interrupt),
         };
         let windows: Vec<&[Token]> = series.iter().map(|(window, _)| *window).collect();
-        let contexts = tokenizer.decode_contexts(&windows, interrupt)?;
+        let rows: Vec<usize> = windows.iter().map(|window| window.len()).collect();
+        let begin = |series: Range<usize>, _| tokenizer.decode_contexts(&windows[series], interrupt);
+        let contexts = self.apart(&rows, begin)?.concat();
         let paths: Vec<(&SequenceContext, &[Token])> = series
             .iter()
             .zip(&contexts)
@@ -233,7 +306,9 @@ impl Network {
                 rows <= DECODE_ROWS
             });
             let (chunk, later) = rest.split_at(fitting.count().max(1));
-            decoded.extend(tokenizer.decode_paths(chunk, interrupt)?);
+            let rows: Vec<usize> = chunk.iter().map(|(_, path)| path.len()).collect();
+            let part = |paths: Range<usize>, _| tokenizer.decode_paths(&chunk[paths], interrupt);
+            decoded.extend(self.apart(&rows, part)?.into_iter().flatten());
             rest = later;
         }
         Ok(decoded)
@@ -247,10 +322,10 @@ impl Network {
         }
     }
 
-    /// Whether a step reads so few weights that each thread can as well read all of them for some of the rows.
-    pub fn is_small(&self) -> bool {
+    /// Whether threads do better with rows of their own than together in each kernel, the least of them having `rows`.
+    pub fn goes_apart(&self, rows: usize) -> bool {
         match self {
-            Self::Kernels { predictor, .. } => predictor.step_bytes() <= SMALL_STEP,
+            Self::Kernels { predictor, .. } => rows >= AMPLE_ROWS || predictor.step_bytes() <= SMALL_STEP,
             Self::Accelerated(_) => false,
         }
     }

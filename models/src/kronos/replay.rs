@@ -49,11 +49,9 @@ impl Kronos {
         let mut batch = Batch::new(self);
         batch.admit(request, options, interrupt)?;
         let finished = loop {
-            batch.step_with(interrupt, &|series: &Series, path, part, row| {
+            batch.steps_with(usize::MAX, interrupt, &|series: &Series, path, step, part, row| {
                 let mut logits = logits.lock().unwrap_or_else(PoisonError::into_inner);
-                let recorded = &mut logits[part as usize][path];
-                let step = recorded.len();
-                recorded.push(row.to_vec());
+                logits[part as usize][path].push(row.to_vec());
                 match forced {
                     None => series.draw(path, step, part, row),
                     Some(forced) => {

@@ -18,6 +18,10 @@ use std::ops::Range;
 pub(super) const PANEL: usize = 2 * WIDTH;
 /// Rows per micro-kernel: 28 accumulators, 2 weights and 1 broadcast fill the 32 registers of AVX-512.
 pub(super) const MAX_ROWS: usize = 14;
+/// How many steps along k ahead of their use the weights are asked for, a page of memory: the hardware stops at its end.
+const AHEAD: usize = 32;
+/// Up to so many rows a product waits for its weights; more rows give them the time to arrive by themselves.
+const AHEAD_ROWS: usize = 8;
 /// Groups of rows handled between two visits of the same panel, so that they stay in the second-level cache.
 const BLOCK_GROUPS: usize = 10;
 /// From so many groups per thread on, threads share the rows instead of the columns: each then packs what it reads.
@@ -301,6 +305,10 @@ unsafe fn kernel<L: Lanes, const ROWS: usize>(tile: &Tile, target: &Target) {
         let mut right = [L::splat(0.0); ROWS];
         let (mut x, mut w) = (tile.x, tile.weights);
         for _ in 0..tile.depth {
+            if ROWS <= AHEAD_ROWS {
+                L::prefetch(w.wrapping_add(AHEAD * PANEL));
+                L::prefetch(w.wrapping_add(AHEAD * PANEL + WIDTH));
+            }
             let (w0, w1) = (L::load(w), L::load(w.add(WIDTH)));
             for r in 0..ROWS {
                 let v = L::splat(*x.add(r));

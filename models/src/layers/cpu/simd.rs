@@ -18,6 +18,8 @@ pub trait Lanes: Copy {
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(p: *const f32) -> Self;
     unsafe fn store(self, p: *mut f32);
+    /// Asks for the cache line of `p`, which may be anywhere, ahead of its use.
+    unsafe fn prefetch(p: *const f32);
     /// `self * a + b`, rounded once.
     unsafe fn fma(self, a: Self, b: Self) -> Self;
     unsafe fn add(self, a: Self) -> Self;
@@ -174,6 +176,7 @@ mod x86 {
         #[inline(always)] unsafe fn splat(x: f32) -> Self { unsafe { Self(_mm512_set1_ps(x)) } }
         #[inline(always)] unsafe fn load(p: *const f32) -> Self { unsafe { Self(_mm512_loadu_ps(p)) } }
         #[inline(always)] unsafe fn store(self, p: *mut f32) { unsafe { _mm512_storeu_ps(p, self.0) } }
+        #[inline(always)] unsafe fn prefetch(p: *const f32) { unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) } }
         #[inline(always)] unsafe fn fma(self, a: Self, b: Self) -> Self { unsafe { Self(_mm512_fmadd_ps(self.0, a.0, b.0)) } }
         #[inline(always)] unsafe fn add(self, a: Self) -> Self { unsafe { Self(_mm512_add_ps(self.0, a.0)) } }
         #[inline(always)] unsafe fn sub(self, a: Self) -> Self { unsafe { Self(_mm512_sub_ps(self.0, a.0)) } }
@@ -245,6 +248,7 @@ mod x86 {
         #[inline(always)] unsafe fn splat(x: f32) -> Self { unsafe { Self(_mm256_set1_ps(x), _mm256_set1_ps(x)) } }
         #[inline(always)] unsafe fn load(p: *const f32) -> Self { unsafe { Self(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) } }
         #[inline(always)] unsafe fn store(self, p: *mut f32) { unsafe { _mm256_storeu_ps(p, self.0); _mm256_storeu_ps(p.add(8), self.1) } }
+        #[inline(always)] unsafe fn prefetch(p: *const f32) { unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) } }
         #[inline(always)] unsafe fn fma(self, a: Self, b: Self) -> Self {
             unsafe { Self(_mm256_fmadd_ps(self.0, a.0, b.0), _mm256_fmadd_ps(self.1, a.1, b.1)) }
         }
@@ -293,6 +297,7 @@ impl Lanes for Portable {
     #[inline(always)] unsafe fn splat(x: f32) -> Self { Self([x; WIDTH]) }
     #[inline(always)] unsafe fn load(p: *const f32) -> Self { unsafe { Self(p.cast::<[f32; WIDTH]>().read_unaligned()) } }
     #[inline(always)] unsafe fn store(self, p: *mut f32) { unsafe { p.cast::<[f32; WIDTH]>().write_unaligned(self.0) } }
+    #[inline(always)] unsafe fn prefetch(_: *const f32) {}
     #[inline(always)] unsafe fn fma(self, a: Self, b: Self) -> Self { Self(std::array::from_fn(|i| self.0[i].mul_add(a.0[i], b.0[i]))) }
     #[inline(always)] unsafe fn add(self, a: Self) -> Self { self.zip(a, |x, y| x + y) }
     #[inline(always)] unsafe fn sub(self, a: Self) -> Self { self.zip(a, |x, y| x - y) }
