@@ -26,12 +26,15 @@ const OOM_SCORE: &str = "500";
 /// What a pass frees, the next takes again: getting it from the system each time would cost a page fault per 4 KiB.
 const LARGE_ALLOCATION: libc::c_int = 32 << 20;
 
-/// Free memory that the heap keeps until [`trim`] is called: after a model has been loaded or has gone, and in a lull.
+/// Free memory that a heap keeps until [`trim_heap`] is called: after a model has been loaded or has gone, and in a lull.
 const KEPT: libc::c_int = 256 << 20;
 
-/// Heaps that threads allocate from. A second one would keep its free memory to itself, and be cut into pieces that come
-/// and go whole.
-const HEAPS: libc::c_int = 1;
+/// Heaps that threads allocate from, for each core. With a single heap, two threads at work spent half of their time
+/// waiting for it; many keep free memory to themselves until [`trim_heap`].
+const HEAPS_PER_CORE: usize = 2;
+
+/// From this size on, freeing has the allocator look at the end of the heap.
+const LARGE_PIECE: usize = 128 << 10;
 
 /// An engine as its supervisor sees it.
 #[derive(Debug)]
@@ -117,7 +120,8 @@ fn run(supervisor: libc::pid_t, listener: RawFd, settings: Settings, restarts: u
         become_engine(supervisor, listener);
         UnixListener::from_raw_fd(listener)
     };
-    if let Err(error) = server::serve(listener, settings, Origin { restarts, trim, gpus: OPENER }) {
+    if let Err(error) = server::serve(listener, settings, Origin { restarts, trim: trim_heap, gpus: OPENER })
+    {
         eprintln!("kronos engine: {error}");
     }
 }
@@ -157,7 +161,8 @@ unsafe fn become_engine(supervisor: libc::pid_t, keep: RawFd) {
         libc::prctl(libc::PR_SET_NAME, c"kronos-engine".as_ptr());
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_ALLOCATION);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
-        libc::mallopt(libc::M_ARENA_MAX, HEAPS);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        libc::mallopt(libc::M_ARENA_MAX, (cores * HEAPS_PER_CORE) as libc::c_int);
         raise_descriptor_limit();
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&mut none);
@@ -212,7 +217,19 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Gives free memory of the heaps back to the system.
+/// Gives free memory back to the system: that of the calling thread's heap, and what lies inside of the others.
+fn trim_heap() {
+    // SAFETY: parameters that exist; what is freed was allocated.
+    unsafe {
+        // The free end of a heap that is not the first is looked at when a large piece of that heap is freed, never else.
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 0);
+        libc::free(std::hint::black_box(libc::malloc(LARGE_PIECE)));
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+    }
+    trim();
+}
+
+/// Gives free memory inside of the heaps back to the system.
 pub fn trim() {
     // SAFETY: has no preconditions.
     unsafe { libc::malloc_trim(0) };

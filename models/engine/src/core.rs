@@ -347,8 +347,9 @@ impl Shared {
         });
     }
 
-    /// Gives memory back to the system.
+    /// Gives memory back to the system: what the threads of the devices have to themselves, too.
     pub(crate) fn trim(&self) {
+        self.devices().for_each(|device| device.everywhere(self.origin.trim));
         (self.origin.trim)();
     }
 

@@ -150,6 +150,15 @@ impl Device {
         Ok(pool.install(work))
     }
 
+    /// Runs `task` on each of its threads, when it is this caller's turn. Threads not yet started have nothing to do.
+    pub fn everywhere(&self, task: fn()) {
+        let pool = lock(&self.pool).built.clone();
+        if let Some(pool) = pool {
+            let _turn = self.turn();
+            pool.broadcast(|_| task());
+        }
+    }
+
     fn pool(&self) -> Result<Arc<ThreadPool>, ThreadPoolBuildError> {
         let mut pool = lock(&self.pool);
         if let Some(built) = &pool.built {

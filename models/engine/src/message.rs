@@ -241,7 +241,7 @@ pub struct Settings {
     pub threads: usize,
     /// Bytes that models, caches and results may take together.
     pub memory: u64,
-    /// How long an idle model waits for the other callers it has lately served.
+    /// How long requests wait for the other callers that the model has lately served, to join its batch with them.
     pub batch_window: Duration,
     /// Requests that may wait before further ones are refused.
     pub max_queue: usize,

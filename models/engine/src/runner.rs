@@ -144,7 +144,18 @@ impl Runner<'_> {
         let end = match &model {
             Model::Bars(model) => {
                 let batch = Batch::new(model);
-                Service { runner: self, device, model, weights: weights_bytes, batch, jobs, pace: 0.0 }.run()
+                Service {
+                    runner: self,
+                    device,
+                    model,
+                    weights: weights_bytes,
+                    batch,
+                    jobs,
+                    pace: 0.0,
+                    tempo: Tempo::default(),
+                    newcomers_since: None,
+                }
+                .run()
             }
             Model::Quantiles(model) => {
                 quantiles::Service { runner: self, device, model, weights: weights_bytes, jobs }.run()
@@ -309,12 +320,9 @@ impl Runner<'_> {
                 return Call::Work;
             }
             // Callers served a moment ago are about to ask again: those few milliseconds make one batch of them.
-            lately.retain(|(_, at)| at.elapsed() < 4 * window);
-            let awaited =
-                lately.iter().filter(|(caller, _)| jobs.iter().all(|job| job.ticket.caller != *caller));
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + window);
             let left = deadline.saturating_duration_since(Instant::now());
-            if awaited.count() == 0 || left.is_zero() {
+            if !awaits(lately, jobs, window) || left.is_zero() {
                 return Call::Work;
             }
             state = wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -330,6 +338,12 @@ impl Runner<'_> {
         });
         if wanted { Ok(()) } else { Err(ModelError::Cancelled) }
     }
+}
+
+/// Whether callers served a moment ago have not asked again.
+fn awaits(lately: &mut Vec<(CallerId, Instant)>, jobs: &[Job], window: Duration) -> bool {
+    lately.retain(|(_, at)| at.elapsed() < 4 * window);
+    lately.iter().any(|(caller, _)| jobs.iter().all(|job| job.ticket.caller != *caller))
 }
 
 /// A series on its way into the batch.
@@ -367,6 +381,30 @@ struct Service<'a> {
     jobs: Vec<Job>,
     /// Bars of contexts encoded per second, lately.
     pace: f64,
+    tempo: Tempo,
+    /// Since when requests wait for others to join the batch with.
+    newcomers_since: Option<Instant>,
+}
+
+/// How fast steps were lately.
+#[derive(Default)]
+struct Tempo {
+    rows: usize,
+    step: Duration,
+}
+
+impl Tempo {
+    /// Steps of so many rows that fit into a time, at least one; one where the last steps had fewer rows than these.
+    fn steps(&self, rows: usize, time: Duration) -> usize {
+        if rows > self.rows || self.step.is_zero() {
+            return 1;
+        }
+        (time.as_secs_f64() / self.step.as_secs_f64()).max(1.0) as usize
+    }
+
+    fn note(&mut self, rows: usize, steps: usize, time: Duration) {
+        *self = Self { rows, step: time / (steps as u32).max(1) };
+    }
 }
 
 impl Service<'_> {
@@ -380,7 +418,9 @@ impl Service<'_> {
                 Call::Evict => return End::Evicted,
             }
             self.drop_cancelled();
-            self.admit();
+            if !self.gathers(&mut lately) {
+                self.admit();
+            }
             if !self.batch.is_empty() && !self.step() {
                 return End::Evicted;
             }
@@ -401,6 +441,25 @@ impl Service<'_> {
             }
             !cancelled
         });
+    }
+
+    /// Whether newcomers wait for others to join with, while the batch goes on: contexts encoded together take less time
+    /// than one after the other.
+    fn gathers(&mut self, lately: &mut Vec<(CallerId, Instant)>) -> bool {
+        let is_new = |job: &Job| matches!(&job.work, Work::Bars(bars) if bars.running.is_empty());
+        let has_more = |job: &Job| matches!(&job.work, Work::Bars(bars) if !bars.waiting.is_empty());
+        let newcomers = self.jobs.iter().any(|job| is_new(job) && has_more(job));
+        if self.batch.is_empty() || !newcomers || self.jobs.iter().any(|job| !is_new(job) && has_more(job)) {
+            self.newcomers_since = None;
+            return false;
+        }
+        let window = self.runner.shared.state().settings.batch_window;
+        let since = *self.newcomers_since.get_or_insert_with(Instant::now);
+        let gathers = since.elapsed() < window && awaits(lately, &self.jobs, window);
+        if !gathers {
+            self.newcomers_since = None;
+        }
+        gathers
     }
 
     /// Lets series join, one of each request in turn, until the batch is full or the others have waited long enough.
@@ -543,14 +602,17 @@ impl Service<'_> {
 
     /// Steps of everything in the batch until a series is finished or the turn is over; `false` when the batch is lost.
     fn step(&mut self) -> bool {
-        let batch = &mut self.batch;
+        let (batch, tempo) = (&mut self.batch, &mut self.tempo);
         let work = || {
             let began = Instant::now();
             let (mut steps, mut rows) = (0, 0);
             loop {
-                steps += 1;
-                rows += batch.rows() as u64;
-                batch.step(&NeverInterrupt)?;
+                let (together, since) = (batch.rows(), Instant::now());
+                let burst = batch
+                    .steps(tempo.steps(together, TURN.saturating_sub(began.elapsed())), &NeverInterrupt)?;
+                tempo.note(together, burst, since.elapsed());
+                steps += burst as u64;
+                rows += (burst * together) as u64;
                 let done = batch.take_finished(&NeverInterrupt)?;
                 if !done.is_empty() || began.elapsed() >= TURN {
                     return Ok((steps, rows, done));

@@ -8,7 +8,7 @@ use kronos_engine::answer::{Answer, Forecast};
 use kronos_engine::core::Core;
 use kronos_engine::fault::Fault;
 use kronos_engine::job::{CallerId, Delivery, RequestId, Sink};
-use kronos_engine::message::{ModelFiles, ModelState, Refusal, Reply, Request, Settings};
+use kronos_engine::message::{ModelFiles, ModelState, Refusal, Reply, Request, Settings, Status};
 use kronos_models::bars::BarPaths;
 use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::kronos::Kronos;
@@ -79,6 +79,26 @@ fn a_short_request_does_not_wait_for_a_long_one() {
     let status = engine.status();
     assert_eq!(status.requests.len(), 1, "the long one is still at it");
     assert!(status.requests[0].progress.done < status.requests[0].progress.total);
+}
+
+#[test]
+fn newcomers_join_with_callers_who_are_about_to_ask_again_while_the_batch_goes_on() {
+    let engine = Engine::start(Settings { batch_window: std::time::Duration::from_secs(50), ..settings() });
+    let (mut long, mut early, mut late) = (engine.connect(), engine.connect(), engine.connect());
+    long.send(&bars("a", &[series(1, 20, 100)], 2000));
+    engine.until("the long request runs", |status| status.requests.iter().any(|r| !r.progress.queued));
+    let short = bars("a", &[series(2, 20, 2)], 1);
+    let first = paths(early.ask(&short).unwrap());
+    late.send(&short);
+    let progress = |status: &Status| {
+        let long = status.requests.iter().find(|request| !request.progress.queued);
+        long.map(|long| long.progress.done)
+    };
+    let before = progress(&engine.until("the newcomer waits", |status| status.engine.queued == 1));
+    let status = engine.until("the batch goes on", |status| progress(status) > before);
+    assert_eq!(status.engine.queued, 1, "the newcomer still waits for the caller served a moment ago");
+    assert_eq!(paths(early.ask(&short).unwrap()), first);
+    assert_eq!(paths(late.answer(&short).unwrap()), first);
 }
 
 #[test]
