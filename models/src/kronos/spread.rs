@@ -14,7 +14,8 @@ pub(super) fn cut(weights: &[usize], count: usize) -> Vec<Range<usize>> {
     let (mut runs, mut start, mut before) = (Vec::with_capacity(count), 0, 0);
     for (item, weight) in weights.iter().enumerate() {
         before += weight;
-        if item + 1 == weights.len() || before * count >= whole * (runs.len() + 1) {
+        let is_last_run = runs.len() + 1 == count;
+        if item + 1 == weights.len() || !is_last_run && before * count >= whole * (runs.len() + 1) {
             runs.push(start..item + 1);
             start = item + 1;
         }
@@ -57,6 +58,8 @@ mod tests {
         assert_eq!(cut(&[5, 1, 1, 1, 1, 1], 2), [0..1, 1..6]);
         assert_eq!(cut(&[1, 1, 1, 1, 1, 5], 2), [0..5, 5..6]);
         assert_eq!(cut(&[2, 2], 4), [0..1, 1..2]);
+        assert_eq!(cut(&[0, 0, 0], 2), [0..1, 1..3]);
+        assert_eq!(cut(&[1, 1, 0], 2), [0..1, 1..3]);
         assert!(cut(&[], 4).is_empty());
         for count in 1..9 {
             for items in 1..20 {
