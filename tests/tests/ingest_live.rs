@@ -150,11 +150,26 @@ impl Victim {
         assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     }
 
+    fn client(&self) -> postgres::Client {
+        self.connection.parse::<postgres::Config>().unwrap().connect(postgres::NoTls).unwrap()
+    }
+
     fn value(&self, sql: &str) -> String {
-        let mut client =
-            self.connection.parse::<postgres::Config>().unwrap().connect(postgres::NoTls).unwrap();
-        let rows = kronos_tests::rows(&mut client, sql);
+        let rows = kronos_tests::rows(&mut self.client(), sql);
         rows[0][0].clone().unwrap_or_default()
+    }
+
+    /// A session that computes and waits for nothing: it outlives its postmaster by seconds.
+    fn outliving_session(&self) -> std::thread::JoinHandle<()> {
+        let mut client = self.client();
+        let busy = std::thread::spawn(move || {
+            let _ = client.simple_query("select count(*) from generate_series(1, 20000000) outliving");
+        });
+        let running = "select count(*) from pg_stat_activity where state = 'active' and query like '%) outliving'";
+        while self.value(running) != "1" && !busy.is_finished() {
+            std::thread::yield_now();
+        }
+        busy
     }
 }
 
@@ -207,9 +222,13 @@ fn postgres_killed_five_times_under_a_replay_loses_and_doubles_nothing() {
             child = replay();
             continue;
         }
+        let busy = (kills == 0).then(|| victim.outliving_session());
         victim.kill();
         kills += 1;
         Victim::script("up");
+        if let Some(busy) = busy {
+            busy.join().unwrap();
+        }
     }
     assert!(child.wait().unwrap().success());
     let counts = "select format('%s %s %s', count(*), count(distinct (symbol, trade_id)), sum(size)) from market.trades";
