@@ -165,7 +165,8 @@ impl Victim {
         let busy = std::thread::spawn(move || {
             let _ = client.simple_query("select count(*) from generate_series(1, 20000000) outliving");
         });
-        let running = "select count(*) from pg_stat_activity where state = 'active' and query like '%) outliving'";
+        let running =
+            "select count(*) from pg_stat_activity where state = 'active' and query like '%) outliving'";
         while self.value(running) != "1" && !busy.is_finished() {
             std::thread::yield_now();
         }
