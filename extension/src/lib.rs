@@ -25,6 +25,7 @@ mod result_set;
 mod series;
 mod service;
 mod simulate;
+mod statement;
 
 pgrx::pg_module_magic!();
 

@@ -1,6 +1,6 @@
 //! Who may do what.
 
-use kronos_tests::{Database, bars};
+use kronos_tests::{Database, bars, rows};
 
 #[test]
 fn each_level_allows_its_own_and_those_before() {
@@ -128,6 +128,27 @@ fn a_search_path_cannot_be_used_against_the_extension() {
         )
         .unwrap();
     db.run(&format!("drop schema trap cascade; drop owned by {role}"));
+}
+
+/// Sessions keep the plans of what they read from the catalogue.
+#[test]
+fn a_session_with_plans_is_still_asked_for_privileges_and_follows_the_extension() {
+    let db = Database::new("a_session_with_plans");
+    let role = db.role("someone");
+    db.run(&bars("bars", &["A"], 30));
+    db.run(&format!(
+        "grant select on bars to {role}; select kronos.grant_access('{role}', 'use');
+         revoke select on kronos.models from {role}"
+    ));
+    let call = "select sum(close)::text from kronos.kronos_predict('bars', 2, model => 'kronos-nano', samples => 1, seed => 1)";
+    let mut client = db.connect();
+    let told: Vec<_> = (0..8).map(|_| rows(&mut client, call)).collect();
+    assert!(told.iter().all(|rows| rows == &told[0]));
+    client.batch_execute(&format!("set role {role}")).unwrap();
+    db.error_in(&mut client, call).is("42501", "permission denied for view models");
+    client.batch_execute("reset role; drop extension kronos; create extension kronos").unwrap();
+    assert_eq!(rows(&mut client, call), told[0]);
+    db.run(&format!("drop owned by {role}"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::options::width;
 use crate::query::{Kind, Query, Wanted as WantedColumn};
 use crate::relation::{Named, Relation, ValueColumns, Wanted, quote, resolve_values};
+use crate::statement;
 use kronos_models::baselines::Baseline;
 use kronos_models::calibration::Method;
 use pgrx::datum::JsonB;
@@ -180,7 +181,8 @@ impl Definition {
     pub fn load(name: &str) -> Result<Self> {
         require_tables()?;
         Spi::connect(|client| {
-            let mut rows = client.select(
+            let mut rows = statement::select(
+                client,
                 "select c.actuals::oid, c.relation::oid, c.target, c.series_col::text, c.time_col::text, c.model, c.level, c.method,
                         c.per, c.options, c.bar_width, c.bar_zone
                  from ledger.calibrations c where c.calibration operator(pg_catalog.=) $1",

@@ -4,6 +4,7 @@ use super::Definition;
 use super::matured::instant;
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
+use crate::statement;
 use kronos_models::calibration::{Group, Interval};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::Spi;
@@ -155,7 +156,8 @@ fn damaged(name: &str, key: &Key) -> Error {
 /// The newest version and when its newest outcome became known; with `as_of` the newest that was known then.
 pub fn newest_version(name: &str, as_of: Instant) -> Result<Option<(i64, Instant)>> {
     Spi::connect(|client| {
-        let mut rows = client.select(
+        let mut rows = statement::select(
+            client,
             "select v.version, v.updated_through from ledger.calibration_versions v
              where v.calibration operator(pg_catalog.=) $1 and v.updated_through operator(pg_catalog.<=) $2
              order by v.version desc limit 1",

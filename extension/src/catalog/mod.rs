@@ -14,6 +14,7 @@ pub use register::{Registration, drop_model, register, set_alias};
 use crate::engine::{FilePath, ModelFiles, ModelSource};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::statement;
 use kronos_models::ModelError;
 use kronos_models::kronos::KronosFiles;
 use pgrx::prelude::*;
@@ -164,7 +165,8 @@ pub fn built_in(known: &[ModelEntry], name: &str) -> Option<ModelEntry> {
 /// Every registered version.
 pub fn entries() -> Result<Vec<ModelEntry>> {
     Spi::connect(|client| {
-        let rows = client.select(
+        let rows = statement::select(
+            client,
             "select version, name, family, train_cutoff, aliases, settings, files, built_in
              from kronos.models order by registered_at",
             None,

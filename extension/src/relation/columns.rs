@@ -3,6 +3,7 @@
 use super::{Relation, owned};
 use crate::error::{Error, Result};
 use crate::options::ColumnNames;
+use crate::statement;
 use pgrx::pg_sys::{self, BuiltinOid, Oid};
 use pgrx::spi::{Spi, SpiClient};
 
@@ -185,7 +186,8 @@ pub fn names(relation: &Relation) -> Result<Vec<String>> {
 }
 
 fn describe(client: &SpiClient<'_>, relation: &Relation) -> Result<Vec<Column>> {
-    let rows = client.select(
+    let rows = statement::select(
+        client,
         "select attname::text, atttypid, pg_catalog.format_type(atttypid, atttypmod) from pg_catalog.pg_attribute
          where attrelid operator(pg_catalog.=) $1 and attnum operator(pg_catalog.>) 0 and not attisdropped
          order by attnum",
@@ -388,7 +390,8 @@ impl Resolver<'_> {
 
 /// The time dimension of a hypertable, where TimescaleDB is installed.
 fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<Option<String>> {
-    let views = client.select(
+    let views = statement::select(
+        client,
         "select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
          where n.nspname operator(pg_catalog.=) 'timescaledb_information' and c.relname operator(pg_catalog.=) 'dimensions'
            and pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_table_privilege(c.oid, 'select')",
@@ -398,7 +401,8 @@ fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<Option<Strin
     if views.is_empty() {
         return Ok(None);
     }
-    let found = client.select(
+    let found = statement::select(
+        client,
         "select column_name::text from timescaledb_information.dimensions
          where hypertable_schema operator(pg_catalog.=) $1::name and hypertable_name operator(pg_catalog.=) $2::name
            and dimension_type operator(pg_catalog.=) 'Time' order by dimension_number",
@@ -413,7 +417,8 @@ fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<Option<Strin
 
 /// The column names of the relation's unique keys, the primary key first.
 fn unique_keys(client: &SpiClient<'_>, relation: &Relation) -> Result<Vec<Vec<String>>> {
-    let rows = client.select(
+    let rows = statement::select(
+        client,
         "select pg_catalog.array_agg(a.attname::text)
          from pg_catalog.pg_index i
          cross join lateral pg_catalog.unnest(i.indkey::int2[]) with ordinality k(attnum, n)

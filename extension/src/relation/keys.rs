@@ -2,6 +2,7 @@
 
 use super::{Relation, quote};
 use crate::error::Result;
+use crate::statement;
 use pgrx::spi::{Spi, SpiClient};
 
 /// The distinct keys in the column `key`, as text; NULL is none.
@@ -36,7 +37,8 @@ pub fn keys(relation: &Relation, key: &str) -> Result<Vec<String>> {
 
 /// Whether a complete index leads with the column in the order that comparisons of it have.
 fn is_indexed(client: &SpiClient<'_>, relation: &Relation, key: &str) -> Result<bool> {
-    let found = client.select(
+    let found = statement::select(
+        client,
         "select 1 from pg_catalog.pg_index i
          join pg_catalog.pg_attribute a
            on a.attrelid operator(pg_catalog.=) i.indrelid and a.attnum operator(pg_catalog.=) i.indkey[0]
