@@ -13,6 +13,7 @@
 #![deny(missing_docs)]
 
 pub mod answer;
+mod bars;
 pub mod connection;
 pub mod core;
 pub mod device;
