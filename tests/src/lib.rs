@@ -31,6 +31,7 @@ pub use failure::SqlFailure;
 pub use models::FixtureModels;
 pub use postgres::{Client, NoTls};
 
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// How long [`until`] waits: longer than the minute of pg_cron on a busy machine.
@@ -66,6 +67,17 @@ pub fn bars(table: &str, symbols: &[&str], count: usize) -> String {
     )
     .replace("price(i - 1, s.number)", &price("(i - 1)"))
     .replace("price(i, s.number)", &price("i"))
+}
+
+/// A program that is ended with the test even when the test fails.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail where the test has waited for it already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The price after bar `i` of symbol number `s.number`, as a SQL expression rounded to cents.

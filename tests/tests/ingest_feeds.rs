@@ -2,7 +2,7 @@
 
 mod worker;
 
-use kronos_tests::{Cluster, Database, rows};
+use kronos_tests::{Cluster, Database, Running, rows};
 use kronos_venue::server::{Faults, Pace, Server};
 use kronos_venue::{KEY, Protocol, SECRET, Trade, Venue};
 use std::io::{Read as _, Write as _};
@@ -188,7 +188,7 @@ fn live_trades_and_quotes_of_every_feed_are_stored_and_counted() {
         let metrics = format!("[metrics]\nlisten = '127.0.0.1:{port}'");
         let configuration = configuration(scratch.path(), &venue, &server, &metrics);
         let log = std::fs::File::create(scratch.path().join("log")).unwrap();
-        let mut child = with_account(worker::of(&db))
+        let child = with_account(worker::of(&db))
             .env("RUST_LOG", "debug")
             .arg("--config")
             .arg(&configuration)
@@ -196,6 +196,7 @@ fn live_trades_and_quotes_of_every_feed_are_stored_and_counted() {
             .stderr(log)
             .spawn()
             .unwrap();
+        let mut child = Running(child);
         runtime
             .block_on(async { tokio::time::timeout(Duration::from_secs(120), server.finished()).await })
             .unwrap();
@@ -206,8 +207,8 @@ fn live_trades_and_quotes_of_every_feed_are_stored_and_counted() {
             std::thread::sleep(Duration::from_millis(200));
         }
         let page = scrape(port).expect("the metrics are served");
-        Command::new("kill").arg(child.id().to_string()).stdout(Stdio::null()).status().unwrap();
-        assert!(child.wait().unwrap().success(), "{feed} drains and exits cleanly");
+        Command::new("kill").arg(child.0.id().to_string()).stdout(Stdio::null()).status().unwrap();
+        assert!(child.0.wait().unwrap().success(), "{feed} drains and exits cleanly");
 
         assert_eq!(db.value(worker::DIFFERENCE), "0 missing, 0 surplus", "{feed}");
         // A quote is a cent around the trade that it follows; lost ones are lost, for quotes have no history.

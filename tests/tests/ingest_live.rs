@@ -2,11 +2,11 @@
 
 mod worker;
 
-use kronos_tests::{Cluster, Database, cluster_folder, project_root};
+use kronos_tests::{Cluster, Database, Running, cluster_folder, project_root};
 use kronos_venue::server::{Faults, Pace, Server};
 use kronos_venue::{Protocol, Trade, Venue};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// 2023-11-14 22:13:20 UTC.
@@ -46,19 +46,20 @@ fn configuration(folder: &Path, server: &Server) -> std::path::PathBuf {
     path
 }
 
-fn start(connection: &str, configuration: &Path) -> Child {
-    worker::at(connection)
+fn start(connection: &str, configuration: &Path) -> Running {
+    let child = worker::at(connection)
         .arg("--config")
         .arg(configuration)
         .arg("run")
         .stderr(Stdio::null())
         .spawn()
-        .unwrap()
+        .unwrap();
+    Running(child)
 }
 
-fn terminate(mut child: Child) {
-    Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    assert!(child.wait().unwrap().success(), "the worker drains and exits cleanly");
+fn terminate(mut worker: Running) {
+    Command::new("kill").arg(worker.0.id().to_string()).status().unwrap();
+    assert!(worker.0.wait().unwrap().success(), "the worker drains and exits cleanly");
 }
 
 /// The venue's trades against the table, and gaps that could still be filled.
@@ -96,12 +97,11 @@ fn a_live_feed_with_faults_and_a_worker_killed_again_and_again_loses_and_doubles
     let configuration = configuration(scratch.path(), &server);
     let mut state = 7u64;
     for _ in 0..6 {
-        let mut child = start(&connection, &configuration);
+        let child = start(&connection, &configuration);
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // The wait is the experiment: the worker dies at an arbitrary point of its work.
         std::thread::sleep(Duration::from_millis(500 + (state >> 33) % 1_500));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        drop(child);
     }
     let child = start(&connection, &configuration);
     runtime
@@ -203,7 +203,7 @@ fn postgres_killed_five_times_under_a_replay_loses_and_doubles_nothing() {
     let configuration = scratch.path().join("sink.toml");
     std::fs::write(&configuration, format!("[sink]\nspill_dir = '{}'\n", scratch.path().display())).unwrap();
     let replay = || {
-        worker::at(&victim.connection)
+        let child = worker::at(&victim.connection)
             .arg("--config")
             .arg(&configuration)
             // 50 s of trades in about 12 s, so that every kill meets a busy writer.
@@ -211,13 +211,14 @@ fn postgres_killed_five_times_under_a_replay_loses_and_doubles_nothing() {
             .arg(&frames)
             .stdout(Stdio::null())
             .spawn()
-            .unwrap()
+            .unwrap();
+        Running(child)
     };
     let mut child = replay();
     let mut kills = 0u64;
     while kills < 5 {
         std::thread::sleep(Duration::from_millis(900 + kills * 170));
-        if let Some(status) = child.try_wait().unwrap() {
+        if let Some(status) = child.0.try_wait().unwrap() {
             // A slow machine was still starting the server when the replay ended: begin again, nothing must change.
             assert!(status.success());
             child = replay();
@@ -231,7 +232,7 @@ fn postgres_killed_five_times_under_a_replay_loses_and_doubles_nothing() {
             busy.join().unwrap();
         }
     }
-    assert!(child.wait().unwrap().success());
+    assert!(child.0.wait().unwrap().success());
     let counts = "select format('%s %s %s', count(*), count(distinct (symbol, trade_id)), sum(size)) from market.trades";
     let size: i64 = (1..=TRADES).sum();
     let expected = format!("{TRADES} {TRADES} {}.{:08}", size / 100_000_000, size % 100_000_000);

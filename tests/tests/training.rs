@@ -1,9 +1,9 @@
 //! `kronos.train_model` from the call to a model that forecasts, run by `kronos-train work`; and `kronos.nbeats_predict`.
 #![allow(clippy::expect_used, clippy::unwrap_used)] // the functions that tests share
 
-use kronos_tests::{Cluster, Database, project_root};
+use kronos_tests::{Cluster, Database, Running, project_root};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// A network small enough to be trained in a second.
 const TINY: &str = r#"'{"series_col": "symbol", "model": {"context_length": 10, "horizon": 3, "holdout_stride": 20,
@@ -322,16 +322,6 @@ fn a_column_that_holds_the_future_is_refused() {
         told.starts_with("failed ") && told.contains("\"ahead\"") && told.contains("correlation"),
         "{told}"
     );
-}
-
-/// The child, ended with the test even when the test fails.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Waits for a job to have done a step; the test's time limit is the limit.
