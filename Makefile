@@ -1,7 +1,7 @@
 # `make demo` shows a forecast, `make test` proves the project; both set up and build what they need.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-timescale check golden cuda fuzz storm frames bench up down psql uri install
+.PHONY: help setup build demo test mutants test-timescale check golden cuda fuzz storm frames bench up down psql uri install
 
 # One profile and one selection of features for everything, so that each dependency is compiled once.
 cargo = . .ci/env.sh && require_postgres && cargo $(1) --profile release --locked --workspace --features "kronos/pg$$pg_version"
@@ -18,8 +18,11 @@ build: setup ## builds everything
 demo: build ## prints a forecast; BARS=file.csv[.gz] takes your own bars
 	@.ci/demo $(if $(BARS),"$(BARS)")
 
-test: build ## unit, golden and integration tests
-	@.ci/test
+test: build ## unit, golden and integration tests; CLOCK='2028-02-29 12:00' at another time, TZ=America/New_York elsewhere
+	@export KRONOS_TEST_CLOCK="$(CLOCK)" && .ci/test
+
+mutants: build ## puts small faults into a copy and sees that a test notices each; ONLY=text chooses, RESUME=1 goes on
+	@target/release/kronos-mutants $(if $(RESUME),--resume) $(if $(ONLY),"$(ONLY)")
 
 test-timescale: setup ## the tests on PostgreSQL 17 with TimescaleDB, in a Debian 13 root made below target/
 	@.ci/test-timescale

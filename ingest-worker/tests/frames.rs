@@ -27,7 +27,10 @@ fn frames_folder() -> Option<PathBuf> {
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/ws_frames"),
     };
     if !folder.is_dir() {
-        eprintln!("skipped: no recorded frames at {}", folder.display());
+        kronos_skip::skipped(
+            "there are no recorded frames",
+            "put them at ../shared/data/ws_frames beside the clone, or KRONOS_FRAMES=folder make frames",
+        );
         return None;
     }
     Some(folder)

@@ -2,7 +2,6 @@
 
 use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -26,14 +25,14 @@ pub fn cluster_folder(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The folder `../shared/<path>` beside the project, or `None` with one line on stderr where it is absent: the test
-/// that asked then returns. The line goes past the capture of test output, so that `make test` can repeat it.
+/// The folder `../shared/<path>` beside the project, or `None` where it is absent: the test that asked then returns, and
+/// is said to be skipped.
 pub fn shared_folder(path: &str) -> Option<PathBuf> {
     let folder = project_root().parent()?.join("shared").join(path);
     if folder.exists() {
         return Some(folder);
     }
-    writeln!(std::io::stderr(), "skipped: ../shared/{path} is absent").ok();
+    kronos_skip::skipped(&format!("../shared/{path} is absent"), "lay the folder shared beside the clone");
     None
 }
 

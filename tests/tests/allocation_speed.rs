@@ -100,8 +100,7 @@ fn sql_solves_the_problem_that_it_is_given() {
 #[test]
 fn sql_costs_little_beside_the_solve() {
     let mut out = std::io::stderr();
-    if std::env::var_os("KRONOS_BENCH").is_none() {
-        writeln!(out, "skipped: the figures of the allocation need KRONOS_BENCH=1").unwrap();
+    if !kronos_skip::requested("KRONOS_BENCH", "the speed of the allocation is measured", "make bench") {
         return;
     }
     let db = Database::new("allocation_speed");

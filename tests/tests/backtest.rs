@@ -2,7 +2,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)] // the functions that tests share
 
 use kronos_tests::{Database, FixtureModels, bars, rows};
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// Every row of a backtest as text, without what is measured by outcomes.
@@ -382,8 +381,7 @@ fn thousands_of_windows_show_their_progress_and_can_be_stopped() {
 /// Depends on the machine and on who else uses it, so it runs on request: `KRONOS_BENCH=1`.
 #[test]
 fn windows_per_second_beside_as_many_single_calls() {
-    if std::env::var_os("KRONOS_BENCH").is_none() {
-        writeln!(std::io::stderr(), "skipped: the speed of backtests needs KRONOS_BENCH=1").ok();
+    if !kronos_skip::requested("KRONOS_BENCH", "the speed of backtests is measured", "make bench") {
         return;
     }
     let db = Database::new("backtest_speed");

@@ -636,8 +636,8 @@ fn real_shares_are_covered_as_promised() {
 /// 10 million rows in the ledger, 10,000 of them with a new outcome; `KRONOS_HEAVY=1` runs it.
 #[test]
 fn ten_thousand_new_rows_among_ten_million() {
-    if std::env::var_os("KRONOS_HEAVY").is_none() {
-        eprintln!("skipped: KRONOS_HEAVY is not set");
+    let command = "KRONOS_HEAVY=1 make test (half an hour, 10 GB)";
+    if !kronos_skip::requested("KRONOS_HEAVY", "ten million rows are learnt", command) {
         return;
     }
     // 500 series and 20 steps: each hour brings 10,000 outcomes, and 1,000 hours make 10 million rows.

@@ -4,7 +4,6 @@ mod worker;
 
 use kronos_tests::{Database, bars, rows};
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::time::Instant;
 use worker::succeed;
 
@@ -330,7 +329,7 @@ fn the_ledger_outlives_the_extension() {
 fn a_plain_ledger_becomes_a_hypertable_with_its_rows() {
     let db = Database::empty("ledger_hypertable");
     if db.rows("select 1 from pg_available_extensions where name = 'timescaledb'").is_empty() {
-        writeln!(std::io::stderr(), "skipped: TimescaleDB is not installed").ok();
+        kronos_skip::skipped("TimescaleDB is not installed", "make test-timescale");
         return;
     }
     db.run("create extension kronos; call kronos.install(); create table bars (symbol text, time timestamptz, close float8)");
@@ -413,7 +412,7 @@ fn processor_seconds(pid: &str) -> f64 {
 #[test]
 fn bench_latest_forecasts_of_ten_million_rows() {
     const QUERIES: u32 = 100;
-    if std::env::var_os("KRONOS_BENCH").is_none() {
+    if !kronos_skip::requested("KRONOS_BENCH", "ten million rows are read", "make bench") {
         return;
     }
     let db = installed("ledger_bench");

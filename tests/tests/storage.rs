@@ -254,7 +254,7 @@ const MADE_TRADES: &str = "
 fn stored_bars_follow_every_change_of_a_trade() {
     let db = migrated("storage_stored");
     if db.value("select market_internal.stores_trade_bars()") != "t" {
-        writeln!(std::io::stderr(), "skipped: bars built from trades are continuous aggregates here").ok();
+        kronos_skip::skipped("bars of trades are continuous aggregates here", "make test, without TimescaleDB");
         return;
     }
     let touched = "select count(distinct (symbol, hour)) from market_internal.touched_hours";
@@ -473,7 +473,7 @@ fn forecasts_read_what_the_worker_stored() {
 fn timescaledb_added_later_converts_in_place_and_bars_stay_equal() {
     let db = Database::empty("storage_timescale");
     if !db.value("show shared_preload_libraries").contains("timescaledb") {
-        writeln!(std::io::stderr(), "skipped: the server does not preload timescaledb").ok();
+        kronos_skip::skipped("the server does not preload timescaledb", "make test-timescale");
         return;
     }
     succeed(worker::of(&db).arg("migrate"));

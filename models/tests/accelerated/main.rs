@@ -84,13 +84,13 @@ pub fn on_cpu(precision: Precision) -> Place {
 /// The first GPU, or one line that says why there is none.
 pub fn gpu() -> Option<Device> {
     let Some(open) = OPENER else {
-        println!("skipped: this build has no CUDA");
+        kronos_skip::skipped("this build has no CUDA", "make cuda on a machine with a GPU");
         return None;
     };
     match open(Some(&[0])) {
         Ok(mut gpus) => gpus.pop().map(|gpu| gpu.device),
         Err(reason) => {
-            println!("skipped: no GPU can be used: {reason}");
+            kronos_skip::skipped(&format!("no GPU can be used: {reason}"), "a machine with a GPU");
             None
         }
     }

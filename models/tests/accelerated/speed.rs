@@ -30,8 +30,8 @@ fn bandwidth(device: &Device) -> f64 {
 #[test]
 fn tokens_per_second_beside_the_limit_of_memory() {
     let Some(device) = gpu() else { return };
-    if std::env::var_os("KRONOS_BENCH").is_none() {
-        println!("skipped: KRONOS_BENCH is not set");
+    if !kronos_skip::requested("KRONOS_BENCH", "speed is measured", "KRONOS_BENCH=1 on a machine with a GPU")
+    {
         return;
     }
     let (context, horizon) = (400, 64);

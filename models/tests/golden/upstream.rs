@@ -59,8 +59,9 @@ pub fn run(folder: &Path, report: &mut Report) {
         return;
     }
     let Some(weights) = std::env::var_os("KRONOS_WEIGHTS") else {
-        println!(
-            "skipped: KRONOS_WEIGHTS is not set, the upstream regression test needs the published weights"
+        kronos_skip::skipped(
+            "the upstream regression needs the published weights",
+            "make golden KRONOS_WEIGHTS=folder",
         );
         return;
     };

@@ -5,7 +5,6 @@
 use crate::cluster::Cluster;
 use crate::model::{MINI, Size, install};
 use kronos_tests::{Client, rows};
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 const CONNECTIONS: usize = 8;
@@ -13,11 +12,7 @@ const CONNECTIONS: usize = 8;
 const NARROW: Size = Size(128, 4, 256, 2);
 
 fn wanted() -> bool {
-    let wanted = std::env::var_os("KRONOS_BENCH").is_some();
-    if !wanted {
-        writeln!(std::io::stderr(), "skipped: the figures of the service need KRONOS_BENCH=1").ok();
-    }
-    wanted
+    kronos_skip::requested("KRONOS_BENCH", "the speed of the service is measured", "make bench")
 }
 
 fn query(model: &str, number: usize, samples: usize, horizon: usize) -> String {
