@@ -1,6 +1,6 @@
 -- How a policy runs: when it is due, what it asks the forecast functions, who is kept out meanwhile.
 -- kronos.run_policy() is the door; schedulers call that.
-call market.require_not_newer('224_policy_runs.sql', 1);
+call market.require_not_newer('224_policy_runs.sql', 2);
 
 create or replace function ledger.slot_before(
   initial_start timestamptz, schedule_interval interval, timezone text, at timestamptz)
@@ -37,6 +37,21 @@ $$;
 comment on function ledger.slot_before is
   'The newest time of a schedule that is not after at; NULL before initial_start. Days and months are those of the time zone.';
 
+create or replace function ledger.leaves_its_day(initial_start timestamptz, schedule_interval interval, timezone text) returns boolean
+language plpgsql stable strict set search_path = pg_catalog, pg_temp
+as $$
+declare
+  start  constant timestamp := initial_start at time zone timezone;
+begin
+  -- Four years of months, and of years, meet every length that a month can have.
+  return extract(day from start) > 28
+     and schedule_interval = make_interval(months => (extract(year from schedule_interval) * 12 + extract(month from schedule_interval))::integer)
+     and exists (select from generate_series(1, 48) n where extract(day from start + n * schedule_interval) <> extract(day from start));
+end
+$$;
+comment on function ledger.leaves_its_day is
+  'Whether a schedule of whole months comes to some that lack the day of its start: there its time is on the last day.';
+
 create or replace function ledger.cron_expression(initial_start timestamptz, schedule_interval interval, timezone text default 'UTC') returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -50,6 +65,8 @@ declare
   seconds    constant numeric := extract(epoch from schedule_interval - make_interval(months => months));
   -- NULL where pg_cron, which counts in minutes, cannot tell.
   minutes    constant integer := case when seconds > 0 and mod(seconds, 60) = 0 and months = 0 then seconds / 60 end;
+  -- That a day is the last of its month cron cannot say: it comes on each that may be, and kronos.run_policy() leaves out the others.
+  days       constant text := case when ledger.leaves_its_day(initial_start, schedule_interval, timezone) then format('28-%s', da) else da::text end;
 begin
   if minutes < 60 and 60 % minutes = 0 then
     return case minutes when 1 then '* * * * *' else format('%s-59/%s * * * *', mi % minutes, minutes) end;
@@ -60,18 +77,20 @@ begin
     return format('%s %s * * *', mi, ho);
   elsif minutes = 7 * 1440 then
     return format('%s %s * * %s', mi, ho, extract(dow from start));
-  elsif months in (1, 2, 3, 4, 6, 12) and seconds = 0 and da <= 28 then
-    return case months when 1 then format('%s %s %s * *', mi, ho, da)
-                       when 12 then format('%s %s %s %s *', mi, ho, da, mo)
-                       else format('%s %s %s %s-12/%s *', mi, ho, da, (mo - 1) % months + 1, months) end;
+  elsif months in (1, 2, 3, 4, 6, 12) and seconds = 0 then
+    return case months when 1 then format('%s %s %s * *', mi, ho, days)
+                       when 12 then format('%s %s %s %s *', mi, ho, days, mo)
+                       else format('%s %s %s %s-12/%s *', mi, ho, days, (mo - 1) % months + 1, months) end;
   end if;
   raise exception 'schedule interval % cannot be written for pg_cron', schedule_interval
     using errcode = 'invalid_parameter_value',
-          detail = 'It must divide an hour or a day, or be one day, one week, or months that divide a year from a day up to the 28th.',
+          detail = 'It must divide an hour or a day, or be one day, one week, or months that divide a year.',
           hint = 'Choose such an interval, or schedule CALL kronos.run_policy() with an expression of your own.';
 end
 $$;
-comment on function ledger.cron_expression is 'A schedule as pg_cron writes it, to the minute of a time zone; 22023 where it cannot be written.';
+comment on function ledger.cron_expression is
+  'A schedule as pg_cron writes it, to the minute of a time zone; 22023 where it cannot be written. Where ledger.leaves_its_day(), it names '
+  'every day that can be the one: such a job calls kronos.run_policy() with "on_schedule": true.';
 
 create or replace function ledger.argument(value jsonb, type oid) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -433,4 +452,4 @@ $$;
 comment on procedure ledger.run_policy is
   'Runs a policy of the current role: series in batches, each committed; a batch that fails is halved until the series at fault stands alone.';
 
-call market.record_file('224_policy_runs.sql', 1);
+call market.record_file('224_policy_runs.sql', 2);

@@ -55,6 +55,7 @@ declare
   chosen    text := kronos.scheduler();
   cron_zone text;
   job       bigint;
+  short     boolean;
   problem   text;
 begin
   perform kronos.require_ledger();
@@ -108,6 +109,14 @@ begin
     start := date_trunc('day', now() at time zone zone) at time zone zone + least(interval '5 minutes', schedule_interval / 12);
     start := coalesce(ledger.slot_before(start, schedule_interval, zone, now()) + least(schedule_interval, interval '1 day'), start);
   end if;
+  if chosen = 'pg_cron' then
+    -- Called by the minute, a run would come before a time with seconds and serve the one before it.
+    start := date_trunc('minute', start);
+  end if;
+  short := ledger.leaves_its_day(start, schedule_interval, zone);
+  if short then
+    raise notice 'policy "%" runs on day % of a month, and on the last day of a month that has fewer', name, extract(day from start at time zone zone);
+  end if;
 
   if ledger.has_row_security(relation) then
     raise warning 'relation % has row security, only "%" will see the forecasts of policy "%"', relation, current_user, name
@@ -136,7 +145,8 @@ begin
         hint = format('GRANT USAGE ON SCHEMA cron TO %I;', current_user);
     end if;
     job := cron.schedule('kronos policy ' || name, ledger.cron_expression(start, schedule_interval, zone),
-                         format('call kronos.run_policy(config => %L)', jsonb_build_object('policy', name)));
+                         format('call kronos.run_policy(config => %L)', jsonb_build_object('policy', name)
+                                || case when short then jsonb_build_object('on_schedule', true) else '{}' end));
   else
     raise notice 'there is no scheduler in this database, so policy "%" runs when it is called', name
       using hint = format('CALL kronos.run_policy(config => ''{"policy": %s}''), from any clock; CALL kronos.run_policy() runs every policy of yours that is due.', to_json(name));
@@ -201,6 +211,9 @@ begin
   end if;
   name := config operator(pg_catalog.->>) 'policy';
   if name is not null then
+    if (config operator(pg_catalog.->>) 'on_schedule')::pg_catalog.bool and kronos.is_off_schedule(name) then
+      return;
+    end if;
     call ledger.run_policy(name);
     -- Last of all: pg_cron ends the command of a job that is removed.
     if request is not null then
@@ -217,7 +230,22 @@ end
 $$;
 comment on procedure kronos.run_policy is
   'Runs the policy that config names; without one, every policy of the current role that is due or requested. For TimescaleDB jobs, '
-  'pg_cron, or any other clock. config: {"policy": "name"}.';
+  'pg_cron, or any other clock. config: {"policy": "name"}, and "on_schedule": true for a clock that also comes on days that are not the '
+  'policy''s: it then runs only within half a day of a time of its schedule.';
+
+create function kronos.is_off_schedule(policy text, at timestamptz default now()) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- A policy that is not there, or not one's own, is for ledger.run_policy() to complain about.
+  return exists (
+    select from ledger.policies p
+    where p.policy = is_off_schedule.policy
+      and coalesce(at - ledger.slot_before(p.initial_start, p.schedule_interval, p.timezone, at) > interval '12 hours', true));
+end
+$$;
+comment on function kronos.is_off_schedule is
+  'Whether no time of a policy''s schedule came in the half day before at: how late a clock may call and still be on time.';
 
 create function kronos.due_policies(job_id int default null) returns text[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -338,6 +366,7 @@ insert into _kronos.access (level, kind, object) values
   ('operate', 'routine', 'add_forecast_policy'),
   ('operate', 'routine', 'remove_forecast_policy'),
   ('operate', 'routine', 'run_policy'),
+  ('operate', 'routine', 'is_off_schedule'),
   ('operate', 'routine', 'due_policies'),
   ('operate', 'routine', 'submit'),
   ('operate', 'routine', 'end_request_job'),
