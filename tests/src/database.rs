@@ -30,6 +30,16 @@ impl Database {
         Self { name, roles: Mutex::default() }
     }
 
+    /// A database of its own with the tables of `sql/`, made by psql: the files as they are, whatever is built.
+    #[track_caller]
+    pub fn installed(test: &str) -> Self {
+        let db = Self::new(test);
+        let output =
+            db.program("psql").args(["-X", "-q", "-f", "sql/install.sql"]).output().expect("psql can be run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        db
+    }
+
     /// An empty database without the extension, for tests of dump, restore and creation.
     pub fn empty(test: &str) -> Self {
         let name = unique(test);
