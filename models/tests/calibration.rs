@@ -354,8 +354,27 @@ fn the_first_layer_moves_the_point_within_its_clamps() {
 #[test]
 fn wrong_settings_are_refused() {
     assert!(Settings::new(90.0, Method::Pid, Unit::Log).is_err());
-    let bad = Settings { lr: 0.0, ..settings(Method::Pid) };
-    assert!(bad.validate().unwrap_err().to_string().contains("lr must be greater than 0"));
+    let refused = |name: &str, change: fn(&mut Settings)| {
+        let mut settings = settings(Method::Pid);
+        change(&mut settings);
+        let error = settings.validate().unwrap_err().to_string();
+        assert!(error.contains(&format!("{name} must be ")), "{name}: {error}");
+    };
+    refused("level", |s| s.level = 1.0);
+    refused("lr", |s| s.lr = 0.0);
+    refused("ki", |s| s.ki = -0.1);
+    refused("csat", |s| s.csat = 0.0);
+    refused("window", |s| s.window = 19);
+    refused("max_radius", |s| s.max_radius = 0.9);
+    refused("spread_lambda", |s| s.spread_lambda = 1.0);
+    refused("lambda", |s| s.lambda = f64::NAN);
+    refused("outlier", |s| s.outlier = 0.0);
+    refused("max_move", |s| s.max_move = 0.0);
+    refused("max_bias", |s| s.max_bias = -0.1);
+    refused("min_scale", |s| s.scale.0 = 1.1);
+    refused("max_scale", |s| s.scale.1 = 0.9);
+    refused("prior_series", |s| s.prior_series = -1.0);
+    refused("prior_sector", |s| s.prior_sector = f64::NAN);
     assert_eq!(Group::from_bytes(&[]), None);
     assert_eq!(Group::from_bytes(&[9, 0, 0]), None);
 }

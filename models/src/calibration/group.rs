@@ -164,4 +164,14 @@ mod tests {
         }
         assert!(record.model_drifts(1) && !record.model_drifts(5));
     }
+
+    /// The mean over all outcomes at first, and with a memory of 50 later.
+    #[test]
+    fn the_mean_width_forgets() {
+        let mut record = Record::default();
+        for (seen, width, expected) in [(1, 2.0, 2.0), (2, 4.0, 3.0), (3, 9.0, 5.0), (1000, 6.0, 5.02)] {
+            record.note(seen, false, None, width);
+            assert!((record.width - expected).abs() < 1e-12, "{seen}: {}", record.width);
+        }
+    }
 }

@@ -108,6 +108,21 @@ mod tests {
         close(online.evidence, 1.0);
     }
 
+    /// One of four series that are followed together, three steps ahead: λ = 0.02 / 12.
+    #[test]
+    fn an_outcome_counts_for_less_the_more_series_and_steps_share_it() {
+        let settings = settings();
+        let mut online = Online::new(&settings);
+        online.update(&settings, &BAND, 0.012, 3, 4);
+        let (weight, error): (f64, f64) = (0.02 / 12.0, 0.012);
+        let close = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-15, "{got} {expected}");
+        close(online.bias, weight * error);
+        close(online.variance, (1.0 - weight) * 1e-4 + weight * error * (error - weight * error));
+        close(online.scale_squared, 1.0 + weight * (1.44 - 1.0));
+        close(online.coverage, 0.9 + weight * 0.1);
+        close(online.evidence, 1.0 / 3.0);
+    }
+
     #[test]
     fn half_of_the_weight_is_gone_after_thirty_five_outcomes() {
         let settings = settings();
@@ -135,6 +150,33 @@ mod tests {
             assert_eq!((online.bias, online.scale_squared, online.evidence), (0.0, 1.0, 0.0), "{actual}");
             assert!((online.coverage - 0.98 * 0.9).abs() < 1e-12);
         }
+    }
+
+    /// Ten per cent a step, which a walk of four steps doubles; the band is so wide that no outcome is an outlier of it.
+    #[test]
+    fn moves_beyond_the_limit_are_ignored_and_the_limit_grows_with_the_root_of_the_steps() {
+        let settings = settings();
+        let wide = Interval { point: 0.0, lower: -1.0, upper: 1.0 };
+        for (actual, step, learnt) in
+            [(0.099, 1, true), (0.101, 1, false), (-0.199, 4, true), (-0.201, 4, false)]
+        {
+            let mut online = Online::new(&settings);
+            online.update(&settings, &wide, actual, step, 1);
+            let expected = if learnt { 0.02 / f64::from(step) * actual } else { 0.0 };
+            assert!((online.bias - expected).abs() < 1e-15, "{actual} {step}: {}", online.bias);
+        }
+    }
+
+    /// An error of a share is an error of every share; one of a number of patients is none of euros.
+    #[test]
+    fn a_bias_is_shared_between_returns_and_not_between_other_units() {
+        let bias = |unit| {
+            let settings = Settings::new(0.9, Method::Online, unit).unwrap();
+            let with = |bias, scale_squared| Online { bias, scale_squared, ..Online::new(&settings) };
+            blend(&settings, None, None, Some(&with(0.004, 4.0)))
+        };
+        assert_eq!(bias(Unit::Log), (0.004, 2.0));
+        assert_eq!(bias(Unit::Linear), (0.0, 2.0));
     }
 
     #[test]

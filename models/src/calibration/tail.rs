@@ -146,3 +146,56 @@ fn learning_rate(alpha: f64) -> f64 {
     let scale = alpha.powi(2) * keep.powi(3) + keep.powi(2) * alpha.powi(3);
     (3.0 / SPAN).sqrt() * (((GAMMAS.len() as f64 * SPAN).ln() + 2.0) / scale).sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Unit;
+    use super::*;
+
+    /// A tracker whose only score was 2, which is then its range.
+    fn tracker(q: f64, excess: f64, seen: u64) -> Tail {
+        let mut extremes = Extremes::default();
+        extremes.push(2.0);
+        Tail::Tracker { q, excess, seen, extremes }
+    }
+
+    /// K = 0.1 · 2 and t + 1 = 10, so that the argument is the excess times ln 10 / (C · 10).
+    #[test]
+    fn the_integrator_grows_with_the_excess_of_misses_and_never_turns_over_its_pole() {
+        let settings = Settings::new(0.9, Method::Pid, Unit::Log).unwrap();
+        let radius = |settings: &Settings, excess: f64| tracker(0.5, excess, 9).radius(settings, 1.0) - 1.5;
+        let share = 10f64.ln() / 10.0;
+        for excess in [1.0, -1.0, 5.0] {
+            assert!((radius(&settings, excess) - 0.2 * (excess * share).tan()).abs() < 1e-12, "{excess}");
+        }
+        let slower = Settings { csat: 2.0, ..settings.clone() };
+        assert!((radius(&slower, 1.0) - 0.2 * (share / 2.0).tan()).abs() < 1e-12);
+        // 7 is just beyond π/2, where the tangent itself is far below zero: the most missed interval would be the narrowest.
+        let greatest = 0.2 / POLE.tan();
+        for (excess, expected) in [(7.0, greatest), (20.0, greatest), (-7.0, -greatest), (-20.0, -greatest)] {
+            let got = radius(&settings, excess);
+            assert!((got / expected - 1.0).abs() < 1e-6, "{excess}: {got} {expected}");
+        }
+        let plain = Settings { method: Method::Quantile, ..settings };
+        assert_eq!(radius(&plain, 20.0), 0.0, "the tracker alone has no integrator");
+    }
+
+    /// η = 0.0075 of a range of 2, and each tail is due 5 % of the misses.
+    #[test]
+    fn a_miss_widens_by_what_nineteen_hits_narrow() {
+        let settings = Settings::new(0.9, Method::Quantile, Unit::Log).unwrap();
+        let moved = |score: f64| {
+            let mut tail = tracker(1.0, 0.0, 1);
+            tail.update(&settings, score, 0.0);
+            let Tail::Tracker { q, excess, seen, .. } = tail else { unreachable!("a tracker stays one") };
+            assert_eq!(seen, 2);
+            (q - 1.0, excess)
+        };
+        let close = |(q, excess): (f64, f64), expected: (f64, f64)| {
+            assert!((q - expected.0).abs() < 1e-12 && (excess - expected.1).abs() < 1e-12, "{q} {excess}");
+        };
+        // The range is that of the scores 2 and 1.5, 2 and 1: a score as large as the radius is covered.
+        close(moved(1.5), (0.0075 * 0.5 * 0.95, 0.95));
+        close(moved(1.0), (-0.0075 * 0.05, -0.05));
+    }
+}
