@@ -168,7 +168,8 @@ mod tests {
             let error = refuse_future_channels(&panel, 0, &[0, 1, channel], 5).unwrap_err().to_string();
             assert!(error.starts_with(&format!("column \"{name}\" holds the future")), "{error}");
         }
-        // A lead beyond the horizon is another question.
+        // The last lead of the horizon is looked at; one beyond it is another question.
+        refuse_future_channels(&panel, 0, &[3], 3).unwrap_err();
         refuse_future_channels(&panel, 0, &[3], 2).unwrap();
     }
 
@@ -197,5 +198,36 @@ mod tests {
         };
         let error = check_inputs(&panel, &windows, dishonest).unwrap_err().to_string();
         assert!(error.contains("changes with values after the cut"), "{error}");
+    }
+
+    /// The row at the cut is the first of the future: off by one row, an input holds the answer.
+    #[test]
+    fn an_input_that_reads_the_row_at_the_cut_is_found() {
+        let panel = panel();
+        let at = |offset: u32| {
+            let windows: Vec<Window> = (50..390).map(|cut| Window { series: 0, cut }).collect();
+            check_inputs(&panel, &windows, |panel, window| {
+                Ok(vec![window.of(panel).values[0][(window.cut + offset - 1) as usize] as f32])
+            })
+        };
+        at(0).unwrap();
+        let error = at(1).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the input of series \"A\" cut at row 50 holds the future: it changes with values after the cut"
+        );
+    }
+
+    /// Several windows are tried, not only the first: here the later ones look ahead.
+    #[test]
+    fn an_input_that_looks_ahead_now_and_then_is_found() {
+        let panel = panel();
+        let windows: Vec<Window> = (50..390).map(|cut| Window { series: 0, cut }).collect();
+        let sometimes = |panel: &Panel, window: Window| {
+            let row = if window.cut > 300 { window.cut } else { window.cut - 1 };
+            Ok(vec![window.of(panel).values[0][row as usize] as f32])
+        };
+        check_inputs(&panel, &windows, sometimes).unwrap_err();
+        check_inputs(&panel, &windows[..250], sometimes).unwrap();
     }
 }
