@@ -6,6 +6,7 @@ use kronos_models::bars::{Bar, BarOptions, BarPaths, BarRequest, Sampling, Stamp
 use kronos_models::error::ModelError;
 use kronos_models::interrupt::{Interrupt, NeverInterrupt};
 use kronos_models::kronos::batch::Batch;
+use kronos_models::kronos::sampling::draw;
 use kronos_models::kronos::{Kronos, KronosFiles};
 use kronos_models::random::Stream;
 use std::path::Path;
@@ -89,6 +90,25 @@ fn more_paths_leave_the_first_paths_as_they_were() {
     let distinct: std::collections::HashSet<u64> =
         many[0].bars.chunks(9).map(|path| path[8][3].to_bits()).collect();
     assert!(distinct.len() > 20, "only {} of 33 paths differ", distinct.len());
+}
+
+/// Draw 0 of a path and step is the coarse token's and draw 1 the fine one's: with one uniform number for both, the fine
+/// token of a bar would follow from its coarse one.
+#[test]
+fn both_tokens_of_every_bar_are_drawn_by_uniform_numbers_of_their_own() {
+    let model = model();
+    let request = request(5, 40, 9);
+    let options = options(4);
+    let replay = model.replay(&request, &options, None, &NeverInterrupt).unwrap();
+    for (path, tokens) in replay.tokens.iter().enumerate() {
+        for (step, token) in tokens.iter().enumerate() {
+            let drawn = |logits: &[f32], number| {
+                draw(logits, &options.sampling, request.stream.uniform(path as u32, step as u32, number))
+            };
+            let expected = (drawn(&replay.s1_logits[path][step], 0), drawn(&replay.s2_logits[path][step], 1));
+            assert_eq!((Some(token.s1), Some(token.s2)), expected, "path {path}, step {step}");
+        }
+    }
 }
 
 #[test]

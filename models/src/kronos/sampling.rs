@@ -145,6 +145,35 @@ mod tests {
         assert_eq!([kept(0.01), kept(0.45), kept(0.55), kept(0.85), kept(0.97)], [1, 1, 2, 3, 4]);
     }
 
+    /// Quarters add up without rounding. The reference removes an entry only if the mass before it is above top-p, so the
+    /// one before which exactly half has accumulated stays.
+    #[test]
+    fn of_four_equal_logits_three_stay_at_a_top_p_of_one_half() {
+        let third = 1.0 / 3.0;
+        for (top_p, expected) in [
+            (0.24, [1.0, 0.0, 0.0, 0.0]),
+            (0.25, [0.5, 0.5, 0.0, 0.0]),
+            (0.5, [third, third, third, 0.0]),
+            (0.75, [0.25; 4]),
+        ] {
+            assert_eq!(filter_probabilities(&[7.0; 4], &sampling(1.0, 0, top_p)), expected, "{top_p}");
+        }
+    }
+
+    #[test]
+    fn a_lower_temperature_sharpens_and_top_k_keeps_so_many() {
+        let logits = [0.0, 1.0, 2.0, 3.0];
+        // e^(2·0), …, e^(2·3) over their sum.
+        let sum: f64 = (0..4).map(|i| f64::from(2 * i).exp()).sum();
+        for (i, p) in filter_probabilities(&logits, &sampling(0.5, 0, 1.0)).into_iter().enumerate() {
+            assert!((f64::from(p) - (2.0 * i as f64).exp() / sum).abs() < 1e-6, "{i}: {p}");
+        }
+        let kept = |top_k| {
+            filter_probabilities(&logits, &sampling(1.0, top_k, 0.1)).iter().filter(|p| **p > 0.0).count()
+        };
+        assert_eq!([1, 2, 3, 4, 9].map(kept), [1, 2, 3, 4, 4]);
+    }
+
     #[test]
     fn draws_follow_the_probabilities_over_many_chunks() {
         let logits: Vec<f32> = (0..1000).map(|i| ((i * 37 % 101) as f32 - 50.0) / 20.0).collect();
