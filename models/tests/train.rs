@@ -16,6 +16,7 @@ use std::cell::Cell;
 struct Line {
     parameters: Vec<Parameter>,
     data: Vec<([f32; 3], f32)>,
+    dropout: f64,
     fail_at: Option<Cell<u64>>,
 }
 
@@ -32,7 +33,7 @@ impl Line {
         let weight = Var::zeros((3, 1), DType::F32, &Device::Cpu).unwrap();
         let bias = Var::zeros(1, DType::F32, &Device::Cpu).unwrap();
         let parameters = vec![Parameter::new("w", weight), Parameter::new("b", bias).without_decay()];
-        Self { parameters, data, fail_at: None }
+        Self { parameters, data, dropout: 0.1, fail_at: None }
     }
 
     fn error(&self, rows: &[usize], noise: Noise) -> Result<Tensor> {
@@ -40,7 +41,7 @@ impl Line {
         let y: Vec<f32> = rows.iter().map(|&row| self.data[row].1).collect();
         let x = Tensor::from_vec(x, (rows.len(), 3), &Device::Cpu)?;
         let y = Tensor::from_vec(y, (rows.len(), 1), &Device::Cpu)?;
-        let x = noise.dropout(&x, 0.1, 0)?;
+        let x = noise.dropout(&x, self.dropout, 0)?;
         let line = x.matmul(&self.parameters[0].var)?.broadcast_add(&self.parameters[1].var)?;
         Ok((line - y)?.sqr()?.mean_all()?)
     }
@@ -232,30 +233,34 @@ fn a_loss_that_is_no_number_ends_the_run_with_its_step() {
     assert_eq!(error.to_string(), "training diverged at step 5: the loss is not finite");
 }
 
+/// Without dropout, whose masks differ from pass to pass; the first gradients are clipped, the last are not.
 #[test]
-fn averaging_two_passes_is_one_pass_of_both() {
-    let one = Line::new();
-    // Without dropout, whose masks differ from pass to pass.
-    let gradient = |line: &Line, picks: &[Pick]| {
-        let loss = line.loss(picks, Noise::none()).unwrap();
-        loss.backward()
-            .unwrap()
-            .get(&line.parameters[0].var)
-            .unwrap()
-            .flatten_all()
-            .unwrap()
-            .to_vec1::<f32>()
-            .unwrap()
+fn accumulating_two_passes_is_one_pass_of_both() {
+    let run = |batch: usize, accumulate: usize| {
+        let line = Line { dropout: 0.0, ..Line::new() };
+        let options = Options { batch, accumulate, ..options() };
+        let mut steps = Vec::new();
+        train(&line, &sampler(), &options, None, &NeverInterrupt, &mut |event| {
+            if let Event::Step { loss, norm, .. } = event {
+                steps.push([*loss, *norm]);
+            }
+        })
+        .unwrap();
+        let weights =
+            line.values().into_iter().map(|bits| f64::from(f32::from_bits(bits))).collect::<Vec<_>>();
+        (steps, weights)
     };
-    let picks = sampler().picks(0, 16);
-    let halves: Vec<f32> = gradient(&one, &picks[..8])
-        .iter()
-        .zip(gradient(&one, &picks[8..]))
-        .map(|(a, b)| (a + b) / 2.0)
-        .collect();
-    for (a, b) in halves.iter().zip(gradient(&one, &picks)) {
-        assert!((a - b).abs() < 1e-6);
+    let ((accumulated, weights), (whole, expected)) = (run(8, 2), run(16, 1));
+    assert_eq!(accumulated.len(), 60);
+    assert!(whole[0][1] > 1.0 && whole[59][1] < 1.0, "the gradient is clipped at a norm of 1: {whole:?}");
+    let same = |got: &f64, expected: &f64| (got - expected).abs() < 1e-4;
+    for (got, expected) in accumulated.as_flattened().iter().zip(whole.as_flattened()) {
+        assert!(same(got, expected), "{got} {expected}");
     }
+    assert!(
+        weights.iter().zip(&expected).all(|(got, expected)| same(got, expected)),
+        "{weights:?} {expected:?}"
+    );
 }
 
 fn draft(value: f32) -> Draft {
