@@ -1,4 +1,7 @@
-//! Parity that cannot fail proves nothing: one wrong number in a copy of the folder must be found, where it is.
+//! Parity that cannot fail proves nothing: one wrong number in a copy of the golden vectors must be found, where it is.
+//!
+//! A copy holds the networks and what the number can show in, and no other case: all of them are right, as
+//! [`the_sets_in_the_project`](super::the_sets_in_the_project) proves, and would only be computed again for every number.
 
 use super::{folder, in_project};
 use safetensors::SafeTensors;
@@ -6,24 +9,36 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A copy of the project's golden vectors.
-fn copy() -> TempDir {
+/// The networks, which every copy holds.
+const NETWORKS: [&str; 3] = ["tiny55/predictor", "tiny55/tokenizer", "fixedte55/predictor"];
+
+/// The stages of a window of the first set.
+const STAGES: &str = "tiny55/stages.safetensors";
+
+/// A copy of the networks among the project's golden vectors, and of `files`.
+fn copy(files: &[&str]) -> TempDir {
     let copy = TempDir::new().unwrap();
-    copy_into(&in_project(), copy.path());
+    for path in NETWORKS.iter().chain(files) {
+        copy_into(&in_project().join(path), &copy.path().join(path));
+    }
     copy
 }
 
 fn copy_into(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_into(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
+    if from.is_dir() {
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            copy_into(&entry.path(), &to.join(entry.file_name()));
         }
+    } else {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
     }
+}
+
+/// The two files of a case.
+fn case_files(set: &str, case: &str) -> [String; 2] {
+    ["json", "safetensors"].map(|extension| format!("{set}/cases/{case}.{extension}"))
 }
 
 /// Changes the largest value of a tensor in place.
@@ -66,7 +81,7 @@ fn one_wrong_weight_is_found_at_its_stage() {
         ("predictor", "head.proj_s1.weight", "pred.s1_logits"),
         ("predictor", "head.proj_s2.bias", "pred.s2_logits"),
     ] {
-        let copy = copy();
+        let copy = copy(&[STAGES]);
         let file = copy.path().join("tiny55").join(half).join("model.safetensors");
         change(&file, tensor, |value| -value);
         assert_found(copy.path(), tensor, WINDOW, stage);
@@ -75,22 +90,24 @@ fn one_wrong_weight_is_found_at_its_stage() {
 
 #[test]
 fn one_wrong_expectation_is_found() {
-    for (file, tensor, case, stage) in [
-        ("tiny55/cases/greedy_slide.safetensors", "s2_logits", "greedy_slide", "s2_logits"),
-        ("tiny55/cases/replay_top_p.safetensors", "decoded_window", "replay_top_p", "decoded_window"),
-        ("tiny55/cases/replay_top_k.safetensors", "s1_probs", "replay_top_k", "s1_probs"),
-        ("fixedte55/cases/greedy_fit.safetensors", "s1_logits", "greedy_fit", "s1_logits"),
+    for (set, case, stage) in [
+        ("tiny55", "greedy_slide", "s2_logits"),
+        ("tiny55", "replay_top_p", "decoded_window"),
+        ("tiny55", "replay_top_k", "s1_probs"),
+        ("fixedte55", "greedy_fit", "s1_logits"),
     ] {
-        let copy = copy();
-        change(&copy.path().join(file), tensor, |value| value * 1.001);
-        assert_found(copy.path(), file, case, stage);
+        let [description, expected] = case_files(set, case);
+        let copy = copy(&[&description, &expected]);
+        change(&copy.path().join(&expected), stage, |value| value * 1.001);
+        assert_found(copy.path(), &expected, case, stage);
     }
 }
 
 #[test]
 fn one_wrong_input_bar_is_found() {
-    let copy = copy();
-    let file = copy.path().join("tiny55/cases/greedy_fit.json");
+    let [description, expected] = case_files("tiny55", "greedy_fit");
+    let copy = copy(&[&description, &expected]);
+    let file = copy.path().join(&description);
     let mut case: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     case["series"][0]["x_timestamp"][39] = "2024-02-19 23:55:00".into();
     fs::write(&file, case.to_string()).unwrap();
@@ -99,8 +116,9 @@ fn one_wrong_input_bar_is_found() {
 
 #[test]
 fn a_stage_the_model_never_shows_is_found() {
-    let copy = copy();
-    let file = copy.path().join("fixedte55/stages.safetensors");
+    const STAGES: &str = "fixedte55/stages.safetensors";
+    let copy = copy(&[STAGES]);
+    let file = copy.path().join(STAGES);
     let mut tensors = folder::tensors(&file);
     let unknown = tensors["pred.norm"].clone();
     tensors.insert("pred.invented".into(), unknown);
