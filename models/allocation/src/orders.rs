@@ -46,6 +46,7 @@ pub(crate) fn obey(
         if let Some(least) = least_trade {
             settled.drop_small_trades(least, &solve)?;
         }
+        settled.note_fractional_shorts(book, equity);
     }
     Ok(settled)
 }
@@ -162,13 +163,29 @@ impl Settled {
             let away = whole((shares - SHARE_TOLERANCE).ceil());
             let rounded = [towards_zero, away].into_iter().find(|w| (low..=high).contains(w));
             b.fixed = rounded.or(b.fixed);
-            if (shares - shares.round()).abs() > SHARE_TOLERANCE {
+            if !is_whole(shares) {
                 fractional.push(i);
             }
         }
-        let found = fractional.is_empty() || self.try_boxes(boxes, solve)?;
-        let note = if found { NameStatus::RoundedToShares } else { NameStatus::FractionalShort };
-        fractional.iter().for_each(|&i| self.notes[i] = Some(note));
+        if !fractional.is_empty() && self.try_boxes(boxes, solve)? {
+            fractional.iter().for_each(|&i| self.notes[i] = Some(NameStatus::RoundedToShares));
+        }
         Ok(())
     }
+
+    /// Says of every short that is traded to a fraction of a share that it is: out of reach of whole ones, or moved to make
+    /// up for those that were rounded.
+    fn note_fractional_shorts(&mut self, book: &Book<'_>, equity: f64) {
+        for (i, b) in self.boxes.iter().enumerate() {
+            let weight = self.solved.weights[i];
+            let is_order = weight < 0.0 && weight != b.current;
+            if is_order && book.names[i].price.is_some_and(|price| !is_whole(weight * equity / price)) {
+                self.notes[i] = Some(NameStatus::FractionalShort);
+            }
+        }
+    }
+}
+
+fn is_whole(shares: f64) -> bool {
+    (shares - shares.round()).abs() <= SHARE_TOLERANCE
 }

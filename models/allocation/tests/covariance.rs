@@ -138,3 +138,41 @@ fn scenarios_fill_gaps_with_the_mean_of_the_date() {
     let rows: Vec<Vec<f64>> = scenarios.rows().map(<[f64]>::to_vec).collect();
     assert_eq!(rows, [vec![0.01, 0.02, 0.03], vec![1.0, 2.0, 3.0]]);
 }
+
+/// Nothing ever moves but one date: with the weight w of that date the variance is w·(1 − w) times its square.
+#[test]
+fn weights_halve_with_every_half_life_into_the_past() {
+    let variance = |moved: usize, half_life: f64| {
+        let returns = (0..20).map(|date| Some(if date == moved { 0.01 } else { 0.0 })).collect();
+        let history = ReturnHistory::new(1, returns).unwrap();
+        let estimator = Estimator::Exponential { half_life, shrinkage: 0.5 };
+        history.estimate(estimator).unwrap().model.variance_of(0)
+    };
+    let all = 2.0 * (1.0 - 0.5_f64.powi(20));
+    for (moved, age) in [(19, 0), (18, 1), (10, 9)] {
+        let weight = 0.5_f64.powi(age) / all;
+        let expected = weight * (1.0 - weight) * 1e-4;
+        assert!((variance(moved, 1.0) / expected - 1.0).abs() < 1e-9, "{moved}");
+    }
+    let equal = 0.05 * 0.95 * 1e-4;
+    assert!((variance(0, 1e12) / equal - 1.0).abs() < 1e-9);
+}
+
+/// Five names that vary by 1 to 5, and one without any history: it moves with a fifth of each, a variance of 15/25, and by
+/// the upper quartile of them on its own.
+#[test]
+fn a_name_without_history_is_taken_for_a_risky_one() {
+    let estimator = Estimator::Exponential { half_life: 1e12, shrinkage: 1.0 };
+    let mut returns = Vec::new();
+    for date in 0..20 {
+        let sign = if date % 2 == 0 { 0.01 } else { -0.01 };
+        returns.push(None);
+        returns.extend([3.0_f64, 1.0, 5.0, 2.0, 4.0].map(|variance| Some(sign * variance.sqrt())));
+    }
+    let estimate = ReturnHistory::new(6, returns).unwrap().estimate(estimator).unwrap();
+    assert_eq!(estimate.history[0], HistoryStatus::Borrowed { dates: 0 });
+    for (name, expected) in [4.0 + 0.6, 3.0, 1.0, 5.0, 2.0, 4.0].into_iter().enumerate() {
+        let got = estimate.model.variance_of(name);
+        assert!((got / (expected * 1e-4) - 1.0).abs() < 1e-9, "{name}: {got}");
+    }
+}
