@@ -33,13 +33,15 @@ pub enum Forecast {
 #[derive(Debug)]
 pub struct Assembly {
     series: Vec<Option<Result<Forecast, ModelError>>>,
+    /// Bars of paths that have been promised and are still to come.
+    awaited: u64,
     progress: Progress,
 }
 
 impl Assembly {
     /// Awaits the answer to a request for `series` series.
     pub fn new(series: usize) -> Self {
-        Self { series: (0..series).map(|_| None).collect(), progress: Progress::default() }
+        Self { series: (0..series).map(|_| None).collect(), awaited: 0, progress: Progress::default() }
     }
 
     /// The newest sign of progress.
@@ -55,15 +57,18 @@ impl Assembly {
         match reply {
             Reply::Progress(progress) => self.progress = progress,
             Reply::Paths { index, horizon, samples, context_used, bars } => {
+                let expected = u64::from(horizon) * u64::from(samples);
+                let mut promised = 0;
                 let place = self.place(index)?;
                 let paths = place.get_or_insert_with(|| {
+                    promised = expected;
                     Ok(Forecast::Paths(BarPaths {
                         horizon: horizon as usize,
                         bars: Vec::new(),
                         context_used: context_used as usize,
                     }))
                 });
-                let expected = u64::from(horizon) * u64::from(samples);
+                let come = bars.len() as u64;
                 match paths {
                     Ok(Forecast::Paths(paths)) if (paths.bars.len() + bars.len()) as u64 <= expected => {
                         if paths.bars.is_empty() && bars.len() as u64 == expected {
@@ -74,9 +79,11 @@ impl Assembly {
                     }
                     _ => return Err(broken("more bars than were asked for")),
                 }
+                self.awaited = (self.awaited + promised).saturating_sub(come);
             }
             Reply::Quantiles { index, forecast } => self.put(index, Ok(Forecast::Quantiles(forecast)))?,
             Reply::Fault { index, fault } => self.put(index, Err(fault.into()))?,
+            Reply::Done if self.awaited > 0 => return Err(broken("too few bars")),
             Reply::Done => {
                 let series = std::mem::take(&mut self.series);
                 let whole: Option<Vec<_>> = series.into_iter().collect();
@@ -108,4 +115,66 @@ impl Assembly {
 
 fn broken(what: &str) -> Refusal {
     Refusal::Protocol { reason: format!("the engine sent {what}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Fault;
+
+    fn piece(index: u32, bars: usize) -> Reply {
+        Reply::Paths { index, horizon: 3, samples: 2, context_used: 9, bars: vec![[index.into(); 6]; bars] }
+    }
+
+    fn refused(replies: Vec<Reply>) -> String {
+        let mut assembly = Assembly::new(2);
+        let refusal = replies.into_iter().find_map(|reply| assembly.take(reply).err());
+        match refusal {
+            Some(Refusal::Protocol { reason }) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn pieces_of_several_series_become_their_paths() {
+        let mut assembly = Assembly::new(3);
+        let fault = Fault::NonFinite { step: 3 };
+        let replies = [
+            piece(2, 4),
+            piece(0, 6),
+            Reply::Progress(Progress::default()),
+            piece(2, 2),
+            Reply::Fault { index: 1, fault },
+        ];
+        for reply in replies {
+            assert!(assembly.take(reply).unwrap().is_none());
+        }
+        let Some(Answer::Series(series)) = assembly.take(Reply::Done).unwrap() else { panic!("no series") };
+        let paths = |value: f64| BarPaths { horizon: 3, bars: vec![[value; 6]; 6], context_used: 9 };
+        let got: Vec<_> = series
+            .into_iter()
+            .map(|series| match series {
+                Ok(Forecast::Paths(paths)) => Ok(paths),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.to_string()),
+            })
+            .collect();
+        let error = ModelError::NonFinite { step: 3 }.to_string();
+        assert_eq!(got, [Ok(paths(0.0)), Err(error), Ok(paths(2.0))]);
+    }
+
+    #[test]
+    fn replies_that_make_no_answer_are_not_taken_for_one() {
+        let fault = || Reply::Fault { index: 0, fault: Fault::Cancelled };
+        for (replies, reason) in [
+            (vec![piece(0, 4), piece(0, 3)], "the engine sent more bars than were asked for"),
+            (vec![fault(), piece(0, 1)], "the engine sent more bars than were asked for"),
+            (vec![fault(), fault()], "the engine sent a series twice"),
+            (vec![piece(2, 1)], "the engine sent a series nobody asked for"),
+            (vec![piece(0, 6), Reply::Done], "the engine sent too few series"),
+            (vec![piece(0, 6), piece(1, 5), Reply::Done], "the engine sent too few bars"),
+        ] {
+            assert_eq!(refused(replies), reason);
+        }
+    }
 }

@@ -110,3 +110,33 @@ impl FrameReader {
         Ok(Some(message))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_beyond_the_limit_is_refused_and_leaves_what_was_written_before() {
+        let mut out = Vec::new();
+        write(&7u8, &mut out).unwrap();
+        let before = out.clone();
+        // Bytes in postcard's format: their number, here in four bytes, and themselves.
+        let longest = vec![0u8; MAX_BODY - 4];
+        let error = write(&vec![0u8; MAX_BODY - 3], &mut out).unwrap_err();
+        assert_eq!(error, FrameError::TooLong { length: MAX_BODY + 1, limit: MAX_BODY });
+        assert_eq!(out, before);
+        write(&longest, &mut out).unwrap();
+        let mut reader = FrameReader::default();
+        reader.push(&out);
+        assert_eq!(reader.next_message::<u8>().unwrap(), Some(7));
+        assert_eq!(reader.next_message::<Vec<u8>>().unwrap(), Some(longest));
+        assert_eq!(reader.next_message::<u8>().unwrap(), None);
+    }
+
+    #[test]
+    fn bytes_after_a_message_within_its_frame_are_refused() {
+        let mut reader = FrameReader::default();
+        reader.push(b"KRN\x01\x02\0\0\0\x05\x06");
+        assert_eq!(reader.next_message::<u8>(), Err(FrameError::Trailing(1)));
+    }
+}

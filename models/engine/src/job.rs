@@ -244,3 +244,49 @@ impl Drop for Job {
         self.end(Reply::Refused(Refusal::Broken { reason }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Ledger;
+
+    /// 2,048 bars a piece: of 25 paths of 200 steps two whole pieces and 904 bars.
+    #[test]
+    fn long_paths_are_sent_in_pieces_that_follow_each_other_and_give_their_memory_back() {
+        let ledger = Ledger::new(1000);
+        let bars: Vec<_> = (0..5000).map(|bar| [f64::from(bar); 6]).collect();
+        let paths = BarPaths { horizon: 200, bars: bars.clone(), context_used: 9 };
+        let Delivery::Paths(mut series) = Delivery::paths(7, paths, ledger.reserve(600).unwrap()) else {
+            unreachable!("these are paths")
+        };
+        let (mut lengths, mut sent) = (Vec::new(), Vec::new());
+        while let Some(piece) = series.next_piece() {
+            let Reply::Paths { index, horizon, samples, context_used, bars } = piece else {
+                unreachable!("a piece of paths")
+            };
+            assert_eq!((index, horizon, samples, context_used), (7, 200, 25, 9));
+            lengths.push(bars.len());
+            sent.extend(bars);
+        }
+        assert_eq!(lengths, [2048, 2048, 904]);
+        assert_eq!(sent, bars);
+        assert_eq!(ledger.used(), 600, "reserved until the last of it has been sent");
+        drop(series);
+        assert_eq!(ledger.used(), 0);
+    }
+
+    /// Horizons of 4 and 9 steps, and a step for the context of each.
+    #[test]
+    fn a_request_is_queued_until_its_first_series_is_admitted() {
+        let ticket = Ticket::new(3, (5, 99), "m@1".into(), &[4, 9]);
+        assert_eq!(ticket.progress(), Progress { queued: true, done: 0, total: 15 });
+        assert_eq!(ticket.status().started_at, None);
+        ticket.start();
+        ticket.set_done(6);
+        let status = ticket.status();
+        assert_eq!(status.progress, Progress { queued: false, done: 6, total: 15 });
+        assert_eq!((status.id, status.pid, status.series), (3, 99, 2));
+        let (total, queued) = ticket.times();
+        assert!(queued <= total && status.started_at >= Some(status.queued_at));
+    }
+}

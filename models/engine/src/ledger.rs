@@ -127,6 +127,20 @@ mod tests {
     }
 
     #[test]
+    fn a_reservation_is_corrected_to_what_is_in_use() {
+        let ledger = Ledger::new(100);
+        let mut held = ledger.reserve(60).unwrap();
+        let other = ledger.reserve(30).unwrap();
+        held.correct(20);
+        assert_eq!((held.bytes(), ledger.used()), (20, 50));
+        held.correct(90);
+        assert!(held.is_over(), "in use, whatever the limit says");
+        assert_eq!(ledger.used(), 120);
+        drop(other);
+        assert!(!held.is_over());
+    }
+
+    #[test]
     fn what_no_system_has_is_refused() {
         probe("the model", 1 << 20).unwrap();
         assert!(matches!(probe("the model", 1 << 62), Err(ModelError::OutOfMemory { .. })));

@@ -90,6 +90,38 @@ fn many_callers_get_the_numbers_each_would_get_alone() {
     assert_eq!(status.devices[0].used_bytes, status.models[0].memory_bytes, "a turn gives its memory back");
 }
 
+/// Three requests that wait for each other, of which one reads less history and another other levels.
+#[test]
+fn every_request_is_read_as_it_asked_for_whatever_waits_beside_it() {
+    let engine = Engine::start(settings());
+    let files = Chronos2Files { model: directory("tiny-b"), adapter: None };
+    let model = Chronos2::load(&files, &Device::Cpu).unwrap();
+    let request = series(7, 90, 12);
+    let readings = [(96, vec![0.1, 0.5, 0.9]), (24, vec![0.1, 0.5, 0.9]), (96, vec![0.25, 0.5])];
+    let alone = readings.clone().map(|(context, levels)| {
+        let options = Chronos2Options { context_length: Some(context), ..Chronos2Options::default() };
+        let made = model.forecast(std::slice::from_ref(&request), &options, &NeverInterrupt);
+        made.unwrap().remove(0).unwrap().at(&levels).unwrap()
+    });
+    assert_ne!(alone[0], alone[1]);
+
+    let mut long = engine.connect();
+    long.send(&ask("tiny-b", vec![series(1, 96, 2000); 100], None));
+    engine
+        .until("the first runs", |status| status.requests.iter().any(|request| request.started_at.is_some()));
+    let asked = readings.map(|(context, levels)| {
+        let reading = Reading { context, cross_learning: None, levels };
+        let request =
+            Request::Quantiles { model: source("tiny-b"), series: vec![request.clone(); 3], reading };
+        let mut caller = engine.connect();
+        caller.send(&request);
+        (caller, request)
+    });
+    for ((mut caller, request), expected) in asked.into_iter().zip(alone) {
+        assert_eq!(quantiles(caller.answer(&request).unwrap()), vec![expected; 3]);
+    }
+}
+
 #[test]
 fn cross_learning_sees_the_request_and_nothing_else() {
     let engine = Engine::start(settings());
@@ -97,7 +129,12 @@ fn cross_learning_sees_the_request_and_nothing_else() {
     let apart = quantiles(engine.ask(&ask("tiny-b", requests.clone(), None)).unwrap());
     let together = quantiles(engine.ask(&ask("tiny-b", requests.clone(), Some(100))).unwrap());
     assert_ne!(apart, together);
-    assert_eq!(together, quantiles(engine.ask(&ask("tiny-b", requests, Some(100))).unwrap()));
+    assert_eq!(together, quantiles(engine.ask(&ask("tiny-b", requests.clone(), Some(100))).unwrap()));
+    // Two variates at most are put together: of four series the first two, and the last two.
+    let pairs = quantiles(engine.ask(&ask("tiny-b", requests.clone(), Some(2))).unwrap());
+    let halves = requests.chunks(2).map(|pair| ask("tiny-b", pair.to_vec(), Some(2)));
+    let halves: Vec<_> = halves.flat_map(|half| quantiles(engine.ask(&half).unwrap())).collect();
+    assert_eq!(pairs, halves);
 }
 
 #[test]

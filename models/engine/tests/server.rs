@@ -9,6 +9,7 @@ use kronos_engine::core::Core;
 use kronos_engine::fault::Fault;
 use kronos_engine::job::{CallerId, Delivery, RequestId, Sink};
 use kronos_engine::message::{ModelFiles, ModelState, Refusal, Reply, Request, Settings, Status};
+use kronos_engine::statistics::Counters;
 use kronos_models::bars::BarPaths;
 use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::kronos::Kronos;
@@ -171,7 +172,49 @@ fn one_series_that_exceeds_the_memory_leaves_the_others_alone() {
     let answer = engine.ask(&bars("a", &requests, 400)).unwrap();
     let Answer::Series(answers) = answer else { panic!("{answer:?}") };
     assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
-    assert!(matches!(answers[1], Err(kronos_models::ModelError::MemoryLimit { .. })), "{:?}", answers[1]);
+    let Err(error @ kronos_models::ModelError::MemoryLimit { .. }) = &answers[1] else {
+        panic!("{answers:?}")
+    };
+    let counters = &engine.status().models[0].counters;
+    assert_eq!((counters.calls, counters.series, counters.rows, counters.errors), (1, 3, 10, 1));
+    assert_eq!(counters.last_error, Some(error.to_string()));
+}
+
+#[test]
+fn nothing_is_counted_where_nobody_wants_it_and_counting_can_begin_anew() {
+    let engine = Engine::start(Settings { track: false, ..settings() });
+    let request = bars("a", &[series(1, 20, 2)], 1);
+    paths(engine.ask(&request).unwrap());
+    assert_eq!(engine.status().models[0].counters, Counters::default());
+
+    let engine = Engine::start(settings());
+    paths(engine.ask(&request).unwrap());
+    engine.ask(&Request::Load(model("b"))).unwrap();
+    engine.ask(&Request::Unload("b".into())).unwrap();
+    let before = engine.status();
+    assert_eq!((before.models.len(), before.models[0].counters.calls), (2, 1));
+    assert!(matches!(engine.ask(&Request::ResetStatistics), Ok(Answer::Acknowledged)));
+    let after = engine.status();
+    // What is not in memory is forgotten with its counters.
+    assert_eq!((after.models.len(), after.models[0].version.as_str()), (1, "a"));
+    assert_eq!(after.models[0].counters, Counters::default());
+    assert!(after.models[0].since >= before.models[0].since);
+}
+
+#[test]
+fn a_request_before_the_answer_to_the_one_before_ends_the_connection() {
+    let engine = Engine::start(settings());
+    let mut hasty = engine.connect();
+    hasty.send(&bars("a", &vec![series(1, 20, 100); 200], 100));
+    engine.until("the first runs", |status| status.requests.iter().any(|r| !r.progress.queued));
+    hasty.send(&Request::Status);
+    let reply = std::iter::from_fn(|| hasty.receive()).find(Reply::is_last);
+    assert!(
+        matches!(&reply, Some(Reply::Refused(Refusal::Protocol { reason })) if reason.contains("before the answer")),
+        "{reply:?}"
+    );
+    assert_eq!(hasty.receive(), None, "and the connection is closed");
+    engine.until("its request has gone with it", |status| status.requests.is_empty());
 }
 
 #[test]
