@@ -102,12 +102,12 @@ pub fn rank_best_fit(
 fn order(judged: Vec<(String, Vec<Judged>)>, top: usize) -> Vec<BestFit> {
     let mut fits: Vec<BestFit> =
         judged.into_iter().filter_map(|(series, judged)| fit(series, &judged)).collect();
-    let places = |key: &dyn Fn(&BestFit) -> f64| {
-        let mut order: Vec<usize> = (0..fits.len()).collect();
-        order.sort_by(|&a, &b| key(&fits[a]).total_cmp(&key(&fits[b])));
-        let mut places = vec![0; fits.len()];
-        order.into_iter().enumerate().for_each(|(place, index)| places[index] = place);
-        places
+    // Equals share the first of their places: shares of few forecasts are often equal, and no name is better than another.
+    let places = |key: &dyn Fn(&BestFit) -> f64| -> Vec<usize> {
+        let keys: Vec<f64> = fits.iter().map(key).collect();
+        let mut sorted = keys.clone();
+        sorted.sort_by(f64::total_cmp);
+        keys.iter().map(|key| sorted.partition_point(|other| other.total_cmp(key).is_lt())).collect()
     };
     let mean = |values: &[f64; 3]| values.iter().sum::<f64>() / 3.0;
     let by_error = places(&|fit| mean(&fit.mae_over_naive));
@@ -208,6 +208,22 @@ mod tests {
         close(list[0].mae_over_naive[2], 0.4);
         close(list[1].directional_accuracy[2], 1.0 / 3.0);
         assert_eq!(order(vec![("a".into(), judged(&[(1, 0.1, 0.1)]))], 0), []);
+        // A forecast of just 30 days ago is outside of the last 30 days.
+        let edge = judged(&[(10, 0.02, 0.01), (30, 0.02, 0.01), (60, 0.02, 0.01)]);
+        assert_eq!(order(vec![("edge".into(), edge)], 1)[0].n, [1, 2, 3]);
+        // Of equals the first by name, whichever was judged first.
+        let same = || judged(&[(10, 0.02, 0.01)]);
+        let equal = order(vec![("b".into(), same()), ("a".into(), same())], 1);
+        assert_eq!((equal[0].series.as_str(), equal[0].rank), ("a", 1));
         assert!(csv(&list).starts_with("rank,series,n_30,mae_30"));
+    }
+
+    /// All are right about every direction; the one with the least error is not held back by that.
+    #[test]
+    fn series_that_are_equal_in_one_respect_are_told_apart_by_the_other() {
+        let with = |error: f64| judged(&[(10, 0.02, 0.02 - error)]);
+        let all = [("a", 0.010), ("b", 0.015), ("c", 0.005)].map(|(name, error)| (name.into(), with(error)));
+        let list = order(all.to_vec(), 3);
+        assert_eq!(list.iter().map(|fit| fit.series.as_str()).collect::<Vec<_>>(), ["c", "a", "b"]);
     }
 }
