@@ -123,3 +123,23 @@ fn short(duration: Duration) -> String {
         (hours, minutes, _) => format!("{hours} h {minutes} min"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kronos_models::train::{Evaluation, Validation};
+
+    #[test]
+    fn an_evaluation_is_one_line_with_its_scores_and_the_time_left() {
+        let validation = Validation { loss: 0.25, scores: vec![("mae".into(), 0.5)] };
+        let evaluated = |best| {
+            Event::Evaluated(Evaluation { step: 7, train_loss: 1.0, validation: validation.clone(), best })
+        };
+        let line = |best, left: Option<u64>| line(&evaluated(best), left.map(Duration::from_secs)).unwrap();
+        let scores = "step 7: training loss 1.00000, validation loss 0.25000 mae 0.50000";
+        assert_eq!(line(false, None), scores);
+        for (seconds, left) in [(59, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (7325, "2 h 2 min")] {
+            assert_eq!(line(true, Some(seconds)), format!("{scores}, best, {left} left"));
+        }
+    }
+}

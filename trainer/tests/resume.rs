@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -38,32 +39,66 @@ fn finished(job: &Path, out: &Path, weights: &[&str]) -> (Vec<Vec<u8>>, String) 
     (weights.iter().map(|file| fs::read(directory.join(file)).unwrap()).collect(), said)
 }
 
-/// Kills a run as soon as each of `checkpoints` is there, one after the other, and compares what comes of it with a run
-/// that was left alone.
-fn resumes(job: &str, checkpoints: &[&str], weights: &[&str]) {
-    let folder = tempfile::tempdir().unwrap();
-    let (data, path) = (folder.path().join("bars.csv"), folder.path().join("job.toml"));
-    bars(&data);
-    fs::write(&path, job.replace("FILE", data.to_str().unwrap())).unwrap();
-    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
-    let (expected, _) = finished(&path, &whole, weights);
+/// Where a run is killed: when it says of a part that it was evaluated at step 20, by when it has left a checkpoint.
+struct Kill {
+    /// The part.
+    part: &'static str,
+    /// Its checkpoint.
+    checkpoint: &'static str,
+}
 
-    for checkpoint in checkpoints {
-        let checkpoint = parts.join(checkpoint);
-        let mut running = train(&path, &parts).spawn().unwrap();
-        while !checkpoint.exists() {
-            assert!(running.try_wait().unwrap().is_none(), "it ended before {}", checkpoint.display());
-        }
-        // SIGKILL: nothing is written on the way out.
-        running.kill().unwrap();
-        running.wait().unwrap();
-        assert!(!parts.join("m/latest").exists(), "it had ended before it was killed");
-    }
+/// Steps of a run, at the least.
+const STEPS: u64 = 100;
+
+/// Kills a run in each of `kills`, one after the other, and compares what comes of it with a run that was left alone.
+///
+/// `job` is that of so many steps. A run that was through with its part by the time it was killed, as where the test had no
+/// turn meanwhile, proves nothing: it is begun again with twice the steps.
+fn resumes(job: impl Fn(u64) -> String, kills: &[Kill], weights: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (data, path) = (at("bars.csv"), at("job.toml"));
+    bars(&data);
+    let in_time = |steps: &u64| {
+        fs::write(&path, job(*steps).replace("FILE", data.to_str().unwrap())).unwrap();
+        let parts = at(&format!("parts {steps}"));
+        kills.iter().enumerate().all(|(number, kill)| killed(&path, &parts, kill, number > 0))
+    };
+    let steps = (0..).map(|doublings| STEPS << doublings).find(in_time).unwrap();
+    let (parts, whole) = (at(&format!("parts {steps}")), at("whole"));
+    let (expected, _) = finished(&path, &whole, weights);
     let (found, said) = finished(&path, &parts, weights);
     assert!(said.contains("resumed after step "), "{said}");
     assert!(found == expected, "the weights differ");
-    assert!(checkpoints.iter().all(|checkpoint| !parts.join(checkpoint).exists()));
+    assert!(kills.iter().all(|kill| !parts.join(kill.checkpoint).exists()), "a checkpoint is left");
 }
+
+/// Whether a run was killed before it was through with the part; one that goes on from a checkpoint says so.
+fn killed(job: &Path, out: &Path, kill: &Kill, goes_on: bool) -> bool {
+    let mut running = train(job, out).spawn().unwrap();
+    let mut lines = BufReader::new(running.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    let mut said = Vec::new();
+    let mut until = |prefix: &str| {
+        while !said.last().is_some_and(|line: &String| line.starts_with(prefix)) {
+            match lines.next() {
+                Some(line) => said.push(line),
+                None => return false,
+            }
+        }
+        true
+    };
+    let reached = until(kill.part) && until("step 20:");
+    // SIGKILL: nothing is written on the way out.
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(reached, "it ended early: {said:?}");
+    assert!(out.join(kill.checkpoint).exists(), "it had left no checkpoint: {said:?}");
+    assert!(!goes_on || said.iter().any(|line| line.starts_with("resumed after step ")), "{said:?}");
+    let is_next_part = |line: String| line.contains(": at most ");
+    !lines.any(is_next_part) && !out.join("m/latest").exists()
+}
+
+const CHECKPOINT: &str = "m/checkpoint.safetensors";
 
 const SOURCE: &str = r#"
 [[sources]]
@@ -75,15 +110,16 @@ targets = ["close"]
 
 #[test]
 fn n_beats_goes_on_after_a_kill_with_the_same_bits() {
-    let job = format!(
-        r#"name = "m"
+    let job = |steps| {
+        format!(
+            r#"name = "m"
 family = "nbeats"
 checkpoint_every = 5
 {SOURCE}
 [train]
-steps = 600
+steps = {steps}
 batch = 32
-evaluate_every = 100
+evaluate_every = 20
 accumulate = 2
 [model]
 context_length = 20
@@ -91,21 +127,23 @@ horizon = 3
 dropout = 0.1
 stacks = [{{ kind = "generic", blocks = 2, layers = 2, width = 32 }}]
 "#
-    );
-    resumes(&job, &["m/checkpoint.safetensors"], &["model.safetensors"]);
+        )
+    };
+    resumes(job, &[Kill { part: "network", checkpoint: CHECKPOINT }], &["model.safetensors"]);
 }
 
 #[test]
 fn chronos2_goes_on_after_a_kill_with_the_same_bits() {
-    let job = format!(
-        r#"name = "m"
+    let job = |steps| {
+        format!(
+            r#"name = "m"
 family = "chronos2"
 checkpoint_every = 5
 {SOURCE}
 [train]
-steps = 100
+steps = {steps}
 batch = 4
-evaluate_every = 50
+evaluate_every = 20
 average = 0.9
 [model]
 scored = 4
@@ -121,33 +159,41 @@ d_ff = 16
 num_layers = 1
 num_heads = 2
 "#
-    );
-    resumes(&job, &["m/checkpoint.safetensors"], &["model.safetensors"]);
+        )
+    };
+    resumes(job, &[Kill { part: "network", checkpoint: CHECKPOINT }], &["model.safetensors"]);
 }
 
 /// Killed in the training of the tokenizer, and once more in that of the predictor.
 #[test]
 fn kronos_goes_on_after_two_kills_with_the_same_bits() {
     let source = SOURCE.replace(r#"["close"]"#, r#"["open", "high", "low", "close"]"#);
-    let job = format!(
-        r#"name = "m"
+    let job = |steps| {
+        format!(
+            r#"name = "m"
 family = "kronos"
 checkpoint_every = 5
 {source}
 [train]
-steps = 60
+steps = {steps}
 batch = 4
-evaluate_every = 30
+evaluate_every = 20
 average = 0.9
 [model]
 scored_windows = 4
 windows = {{ bars = 48, least_context = 34, most_context = 40 }}
 tokenizer = {{ d_model = 16, n_heads = 2, ff_dim = 16, n_enc_layers = 2, n_dec_layers = 2, s1_bits = 4, s2_bits = 4 }}
-tokenizer_train = {{ steps = 60, batch = 4 }}
+tokenizer_train = {{ steps = {steps}, batch = 4, evaluate_every = 20 }}
 predictor = {{ d_model = 16, n_heads = 2, ff_dim = 16, n_layers = 1, s1_bits = 4, s2_bits = 4 }}
 forecasts = {{ horizon = 3, paths = 4 }}
 "#
-    );
+        )
+    };
     let weights = ["tokenizer/model.safetensors", "predictor/model.safetensors"];
-    resumes(&job, &["m/tokenizer/checkpoint.safetensors", "m/checkpoint.safetensors"], &weights);
+    let tokenizer = "m/tokenizer/checkpoint.safetensors";
+    let kills = [
+        Kill { part: "tokenizer", checkpoint: tokenizer },
+        Kill { part: "predictor", checkpoint: CHECKPOINT },
+    ];
+    resumes(job, &kills, &weights);
 }

@@ -143,3 +143,51 @@ fn beside<'a>(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kronos_models::train::PanelSeries;
+
+    #[test]
+    fn windows_are_picked_from_the_middle_of_equal_parts() {
+        let windows: Vec<Window> = (0..10).map(|cut| Window { series: 0, cut }).collect();
+        let picked = |count| pick(&windows, count).iter().map(|window| window.cut).collect::<Vec<_>>();
+        assert_eq!([picked(1), picked(2), picked(5)], [vec![5], vec![2, 7], vec![1, 3, 5, 7, 9]]);
+        assert_eq!((picked(0), picked(99)), (vec![5], (0..10).collect()));
+    }
+
+    /// Opens are the closes before, as in markets that never pause, and one column is the close of tomorrow.
+    #[test]
+    fn a_column_that_is_tomorrows_close_is_refused_and_an_open_is_not() {
+        let mut price = 100.0;
+        // An irregular walk: no move tells of the next.
+        let closes: Vec<f64> = (0..402_u64)
+            .map(|day| {
+                price *= 1.0 + 0.02 * ((day * day * 7919 % 101) as f64 / 100.0 - 0.5);
+                price
+            })
+            .collect();
+        let shifted = |by: usize| closes[by..by + 400].to_vec();
+        let panel = |name: &str, values| Panel {
+            columns: vec!["open".into(), "close".into(), name.into()],
+            series: vec![PanelSeries {
+                name: "A".into(),
+                times: (0..400).collect(),
+                values: vec![shifted(0), shifted(1), values],
+            }],
+        };
+        refuse_future(&panel("before", shifted(0)), &[0, 1], &[0, 1, 2], 3).unwrap();
+        let refused = refuse_future(&panel("signal", shifted(2)), &[0, 1], &[0, 1, 2], 3).unwrap_err();
+        assert!(refused.to_string().starts_with("column \"signal\" holds the future"), "{refused}");
+    }
+
+    #[test]
+    fn a_key_of_the_job_replaces_the_default_of_that_key_only() {
+        let mut job = Job::from_json(json!({"name": "m", "family": "nbeats"})).unwrap();
+        job.model = json!({"season": 7, "network": {"width": 9}}).as_object().unwrap().clone();
+        let defaults = json!({"season": 5, "scored": 3, "network": {"width": 1, "layers": 2}});
+        let merged: Value = merged(defaults, &job).unwrap();
+        assert_eq!(merged, json!({"season": 7, "scored": 3, "network": {"width": 9, "layers": 2}}));
+    }
+}
