@@ -163,3 +163,50 @@ fn simulate(
     }
     Ok(Bars::from_series(series))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::Days;
+
+    /// A thousand days from 1970 on.
+    fn daily() -> Panel {
+        let series = PanelSeries {
+            name: "A".into(),
+            times: (0..1000).map(|day| day * DAY).collect(),
+            values: vec![vec![1.0; 1000]],
+        };
+        Panel { columns: vec!["close".into()], series: vec![series] }
+    }
+
+    /// A fifth is held out, the later half of it for the test, with a purge of 5: of the rows that weights are chosen by the
+    /// last is 894.
+    #[test]
+    fn a_source_that_is_used_after_the_cutoff_is_refused() {
+        let mut recipe: Recipe = serde_json::from_str(include_str!("../recipes/kronos-nano.json")).unwrap();
+        let mut source = recipe.sources[0].clone();
+        (source.holdout, source.holdout_days, source.test_from) = (0.2, None, None);
+        let panel = daily();
+        let split = split(&source, &panel, 5).unwrap();
+        assert_eq!((split.holdout_start(0), split.test_start(0)), (800, 900));
+        let mut check = |day| {
+            recipe.train_cutoff = (NaiveDate::default() + Days::new(day)).to_string();
+            check_cutoff(&recipe, &panel, &split, 5)
+        };
+        check(894).unwrap();
+        let refused = check(893).unwrap_err().to_string();
+        assert_eq!(refused, "A: would be used after 1972-06-12");
+    }
+
+    #[test]
+    fn a_day_has_no_zone_and_an_hour_is_that_of_the_market() {
+        let zone: Tz = "America/New_York".parse().unwrap();
+        let noon = NaiveDate::from_ymd_opt(2020, 3, 1).unwrap().and_hms_opt(12, 0, 0).unwrap();
+        let midnight = noon.date().and_time(Default::default());
+        assert_eq!(time("2020-03-01", zone).unwrap(), (midnight.and_utc().timestamp_micros(), midnight));
+        let (at, local) = time("2020-03-01T12:00:00Z", zone).unwrap();
+        assert_eq!(at, noon.and_utc().timestamp_micros());
+        assert_eq!(local.to_string(), "2020-03-01 07:00:00");
+        assert!(time("noon", zone).is_err());
+    }
+}

@@ -139,3 +139,44 @@ pub fn print(lines: &[Line]) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kronos_models::train::PanelSeries;
+
+    /// Two series of the same days, and one that begins a day later.
+    fn panel() -> Panel {
+        let series = |name: &str, first: i64| PanelSeries {
+            name: name.into(),
+            times: (first..first + 10).collect(),
+            values: vec![vec![100.0; 10]; 4],
+        };
+        Panel {
+            columns: ["open", "high", "low", "close"].map(String::from).to_vec(),
+            series: vec![series("a", 0), series("b", 0), series("c", 1)],
+        }
+    }
+
+    /// Cut at row 5, the third series is forecast from a day later than the others.
+    #[test]
+    fn series_that_are_forecast_from_one_time_are_one_observation() {
+        let window = |series| Window { series, cut: 5 };
+        let windows = [window(2), window(0), window(1)];
+        let differences = by_time(&panel(), &windows, &[7.0, 2.0, 5.0], &[1.0, 1.0, 0.0]);
+        assert_eq!(differences, [(1.0 + 5.0) / 2.0, 6.0]);
+    }
+
+    /// A forecast of 103 for 100 at every level: its CRPS is its distance, and no interval of no width covers.
+    #[test]
+    fn a_certain_forecast_costs_its_distance() {
+        let windows = [Window { series: 0, cut: 8 }];
+        let forecast = vec![vec![vec![103.0; 2]; LEVELS.len()]];
+        let lines = compare("daily", (&panel(), &windows), (8, 2), ("certain", forecast)).unwrap();
+        let names: Vec<&str> = lines.iter().map(|line| line.model.as_str()).collect();
+        assert_eq!(names, ["certain", "naive", "seasonal_naive", "drift", "hist_vol"]);
+        let certain = &lines[0];
+        assert!((certain.crps - 0.03).abs() < 1e-12 && (certain.score.mae - 0.03).abs() < 1e-12);
+        assert_eq!((certain.windows, certain.score.n, certain.score.coverage), (1, 2, 0.0));
+    }
+}
