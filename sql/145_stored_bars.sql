@@ -3,7 +3,7 @@
 -- A statement that changes trades notes the hours it touched, in its own transaction. The views show the stored bars of
 -- the other hours and compute those of touched ones, so they are exact at every instant; market.refresh_trade_bars()
 -- stores them. Days are made of hours.
-call market.require_not_newer('145_stored_bars.sql', 1);
+call market.require_not_newer('145_stored_bars.sql', 2);
 
 create schema if not exists market_internal;
 comment on schema market_internal is 'What the views of schema market are made of; read the views instead.';
@@ -79,6 +79,8 @@ begin
 end
 $$;
 comment on function market_internal.note_touched_hours() is 'Notes the hours of the trades that a statement changed.';
+-- On a table of somebody's own it would run the casts of that table's types with the rights of its owner.
+revoke all on function market_internal.note_touched_hours() from public;
 
 create or replace function market_internal.stores_trade_bars() returns boolean
 language sql stable
@@ -115,4 +117,4 @@ begin
 end
 $$;
 
-call market.record_file('145_stored_bars.sql', 1);
+call market.record_file('145_stored_bars.sql', 2);

@@ -1,5 +1,5 @@
 -- How long rows are kept. Bars built from trades outlive their trades.
-call market.require_not_newer('155_retention.sql', 1);
+call market.require_not_newer('155_retention.sql', 2);
 
 create table if not exists market.retention (
   relation     text        primary key,
@@ -7,6 +7,11 @@ create table if not exists market.retention (
   keep         interval    not null check (keep >= interval '7 days'),
   applied_at   timestamptz
 );
+-- Operators may write rows, and market.apply_retention() runs what they say with the rights of its owner.
+alter table market.retention drop constraint if exists retention_relation_check;
+alter table market.retention add constraint retention_relation_check check ((relation, time_column) in (
+  ('market.trades', 'event_time'), ('market.quotes', 'event_time'), ('market.bars', 'time'),
+  ('market.rejected_rows', 'received_at'), ('market.feed_sessions', 'opened_at')));
 comment on table market.retention is 'What is dropped after how long, by the maintenance job; set with market.set_retention.';
 comment on column market.retention.relation is 'Table, with its schema.';
 comment on column market.retention.time_column is 'Column that tells the age of a row.';
@@ -109,4 +114,4 @@ $$;
 revoke execute on procedure market.apply_retention() from public;
 comment on procedure market.apply_retention() is 'Drops what market.retention no longer keeps; whole chunks of hypertables.';
 
-call market.record_file('155_retention.sql', 1);
+call market.record_file('155_retention.sql', 2);
