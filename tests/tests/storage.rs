@@ -38,7 +38,7 @@ fn both_doors_make_the_same_objects_and_may_be_used_again() {
 
 #[test]
 fn an_older_set_up_is_refused_over_a_newer_one() {
-    let db = migrated("setup_older");
+    let db = Database::installed("setup_older");
     db.run("update market.installed_files set version = 99 where file = '110_ticks.sql'");
     db.error("call market.require_not_newer('110_ticks.sql', 1)")
         .is("55000", "set-up file \"110_ticks.sql\" has version 1 but version 99 is installed")
@@ -47,7 +47,7 @@ fn an_older_set_up_is_refused_over_a_newer_one() {
 
 #[test]
 fn every_table_and_column_is_described() {
-    let db = migrated("setup_comments");
+    let db = Database::installed("setup_comments");
     let lacking = db.rows(
         "select c.relname, a.attname
          from pg_class c left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
@@ -63,7 +63,7 @@ fn every_table_and_column_is_described() {
 
 #[test]
 fn readers_read_ingestors_write_and_neither_deletes() {
-    let db = migrated("setup_roles");
+    let db = Database::installed("setup_roles");
     let (reader, ingestor) = (db.role("reads"), db.role("writes"));
     db.run(&format!("grant market_reader to {reader}; grant market_ingestor to {ingestor}"));
     let insert = "insert into market.bars (symbol, bar_width, time, source, open, high, low, close, known_at)
@@ -174,7 +174,7 @@ fn bars_equal_the_hand_made_ones_when_trades_come_late_twice_and_out_of_order() 
     let Some(folder) = shared_folder("data/ticks") else { return };
     let path = folder.join("us_equity_trades_201310.csv.gz");
     let ticks = ticks(&path);
-    let db = migrated("storage_trade_bars");
+    let db = Database::installed("storage_trade_bars");
 
     // A fixed shuffle; every seventh trade is sent twice. The second half is the late one.
     let mut order: Vec<usize> = (0..ticks.len()).collect();
@@ -224,8 +224,46 @@ fn bars_equal_the_hand_made_ones_when_trades_come_late_twice_and_out_of_order() 
 }
 
 #[test]
+fn a_bar_is_known_at_its_end_or_when_its_last_trade_is() {
+    let db = Database::installed("storage_known");
+    // The third trade is reported a quarter of an hour late.
+    db.run(
+        "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+         select 'X', 'alpaca', timestamptz '2024-01-02 15:00+00' + at, n::text, n, 10, 1, now(), timestamptz '2024-01-02 15:00+00' + known
+         from (values (1, '1 second'::interval, '1 second'::interval), (2, '59 seconds', '59.5 seconds'), (3, '4 minutes', '20 minutes'))
+              as t (n, at, known)",
+    );
+    for _ in 0..2 {
+        for (width, expected) in [
+            ("1m", "15:00 15:01:00, 15:04 15:20:00"),
+            ("5m", "15:00 15:20:00"),
+            ("1h", "15:00 16:00:00"),
+            ("1d", "00:00 00:00:00"),
+        ] {
+            for view in ["trade_bars", "source_bars"] {
+                let found = db.value(&format!(
+                    "select string_agg(to_char(time at time zone 'UTC', 'HH24:MI ') || (known_at at time zone 'UTC')::time, ', ' order by time)
+                     from market.{view}_{width}"
+                ));
+                assert_eq!(found, expected, "{view}_{width}");
+            }
+        }
+        assert_eq!(db.value("select known_at = '2024-01-03 00:00+00' from market.trade_bars_1d"), "t");
+        for statement in db.rows("select market.refresh_trade_bars_statements()") {
+            db.run(statement[0].as_deref().unwrap());
+        }
+    }
+    // Nor may a bar that a source publishes be known before it begins.
+    db.error(
+        "insert into market.bars (symbol, bar_width, time, source, open, high, low, close, known_at)
+         values ('X', '1 day', '2024-01-02 00:00+00', 'file', 1, 1, 1, 1, '2024-01-01 23:59+00')",
+    )
+    .is("23514", "violates check constraint");
+}
+
+#[test]
 fn a_trade_taken_back_leaves_its_bar() {
-    let db = migrated("storage_cancel");
+    let db = Database::installed("storage_cancel");
     db.run(
         "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
          select 'X', 'alpaca', timestamptz '2024-01-02 15:00+00' + i * interval '1 second', i::text, i, 10 + i, 1,
@@ -236,6 +274,9 @@ fn a_trade_taken_back_leaves_its_bar() {
     // An odd lot counts in the volume and sets no price.
     db.run("update market.trades set conditions = '{I}' where trade_id = '1'");
     assert_eq!(db.value("select format('%s %s', close, volume) from market.bars_1m"), "10 2");
+    // Without a trade that sets a price there is no bar.
+    db.run("update market.trades set conditions = '{I}'");
+    assert_eq!(db.value("select count(*) from market.bars_1m"), "0");
 }
 
 const BARS: &str = "
@@ -250,16 +291,35 @@ const MADE_TRADES: &str = "
     from (select i, timestamptz '2024-01-01 00:00+00' + i * interval '47 seconds' as t
           from generate_series(1, 9000) as i) as made";
 
+/// Bars whose `known_at` is not what the trades beneath say: the newest of theirs, at the earliest the end of the bar.
+const KNOWN_OTHERWISE: &str = "
+    select count(*) filter (where b.known_at is distinct from greatest(t.known_at, t.time + t.width)) || ' of ' || count(*)
+    from (select symbol, feed, width, to_timestamp(floor(extract(epoch from event_time) / seconds) * seconds) as time, max(known_at) as known_at
+          from market.trades, (values (interval '1 minute', 60), ('1 hour', 3600), ('1 day', 86400)) as w (width, seconds)
+          where cancelled_at is null group by 1, 2, 3, 4) as t
+    full join (select interval '1 minute' as width, * from market.trade_bars_1m union all select '1 hour', * from market.trade_bars_1h
+               union all select '1 day', * from market.trade_bars_1d) as b
+      on (b.symbol, b.source, b.width, b.time) = (t.symbol, t.feed, t.width, t.time)";
+
 #[test]
 fn stored_bars_follow_every_change_of_a_trade() {
-    let db = migrated("storage_stored");
+    let db = Database::installed("storage_stored");
     if db.value("select market_internal.stores_trade_bars()") != "t" {
-        kronos_skip::skipped("bars of trades are continuous aggregates here", "make test, without TimescaleDB");
+        kronos_skip::skipped(
+            "bars of trades are continuous aggregates here",
+            "make test, without TimescaleDB",
+        );
         return;
     }
     let touched = "select count(distinct (symbol, hour)) from market_internal.touched_hours";
     db.run(MADE_TRADES);
     let computed = db.value(BARS);
+    let known = || {
+        let found = db.value(KNOWN_OTHERWISE);
+        let (wrong, bars) = found.split_once(" of ").unwrap();
+        assert!(wrong == "0" && bars.parse::<u32>().unwrap() > 9_000, "{found}");
+    };
+    known();
     assert_ne!(db.value(touched), "0");
     db.run("call market.refresh_trade_bars()");
     assert_eq!(db.value(touched), "0");
@@ -280,17 +340,29 @@ fn stored_bars_follow_every_change_of_a_trade() {
         assert_ne!(db.value(touched), "0", "{change}");
         db.run("call market.refresh_trade_bars()");
         assert_eq!(db.value(BARS), before, "{change}");
+        known();
         // Everything anew, from the trades alone.
         db.run("insert into market_internal.touched_hours
                 select distinct symbol, feed, date_trunc('hour', event_time, 'UTC') from market.trades");
         assert_eq!(db.value(BARS), before, "{change}");
         db.run("call market.refresh_trade_bars()");
     }
+    // Hours are touched by feed: what another one sends of the same symbol and hour leaves these bars where they are.
+    let before = db.value(BARS);
+    db.run(
+        "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+         values ('S1', 'kraken', '2024-01-02 03:00:00+00', '1', 0, 7, 5, now(), '2024-01-02 03:00:01+00')",
+    );
+    let of_file = BARS.replace(") as b", ") as b where source = 'file'");
+    assert_eq!(db.value(&of_file), before);
+    db.run("call market.refresh_trade_bars()");
+    assert_eq!(db.value(&of_file), before);
+    assert_eq!(db.value("select count(*) from market.trade_bars_1h where source = 'kraken'"), "1");
 }
 
 #[test]
 fn an_uncommitted_trade_is_not_lost_to_a_refresh() {
-    let db = migrated("storage_refresh_race");
+    let db = Database::installed("storage_refresh_race");
     db.run(MADE_TRADES);
     let mut writer = db.connect();
     writer
@@ -315,7 +387,7 @@ fn an_uncommitted_trade_is_not_lost_to_a_refresh() {
 
 #[test]
 fn retention_drops_old_rows_and_keeps_their_bars() {
-    let db = migrated("storage_retention");
+    let db = Database::installed("storage_retention");
     db.run(MADE_TRADES);
     db.run(
         "insert into market.quotes (symbol, feed, event_time, sequence, bid, ask, received_at, known_at)
@@ -347,11 +419,30 @@ fn retention_drops_old_rows_and_keeps_their_bars() {
         .hint("market.quotes");
     db.run("call market.set_retention('market.quotes', null)");
     assert_eq!(db.value("select count(*) from market.retention"), "2");
+    // What is kept longer from now on is not what was dropped: bars before stay as they were stored.
+    db.run("call market.set_retention('market.trades', '36500 days')");
+    db.run(
+        "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+         values ('S1', 'file', '2024-01-02 03:00:00+00', 'later', 0, 999, 5, now(), '2024-01-02 03:00:01+00');
+         call market.maintenance()",
+    );
+    assert_eq!(db.value(BARS), bars);
+}
+
+/// Whoever may drop old trades need not have stored their bars before.
+#[test]
+fn trades_that_are_dropped_have_their_bars_stored_first() {
+    let db = Database::installed("storage_retention_alone");
+    db.run(MADE_TRADES);
+    let bars = db.value(BARS);
+    db.run("call market.set_retention('market.trades', '14 days'); call market.apply_retention()");
+    assert_eq!(db.value("select count(*) from market.trades"), "0");
+    assert_eq!(db.value(BARS), bars);
 }
 
 #[test]
 fn the_best_ranked_source_of_a_bar_is_shown_and_can_be_pinned() {
-    let db = migrated("storage_rank");
+    let db = Database::installed("storage_rank");
     db.run(
         "insert into market.instruments (symbol) values ('X');
          insert into market.bars (symbol, bar_width, time, source, open, high, low, close, known_at)
@@ -367,12 +458,61 @@ fn the_best_ranked_source_of_a_bar_is_shown_and_can_be_pinned() {
         db.value("select round(ret::numeric, 6) from market.daily_returns where ret is not null"),
         "1.000000"
     );
+    // ln 2, known when the day is over.
+    assert_eq!(
+        db.value("select round(log_ret::numeric, 6) || ' ' || (known_at = '2024-01-03 00:00+00') from market.daily_returns where ret is not null"),
+        "0.693147 true"
+    );
+    // An adjusted close counts where a source gives one, from when it is known.
+    db.run("update market.bars set close_adj = 4, known_at = '2024-01-05 00:00+00' where source = 'alpaca'");
+    assert_eq!(
+        db.value("select ret || ' ' || (known_at = '2024-01-05 00:00+00') from market.daily_returns where ret is not null"),
+        "3 true"
+    );
+}
+
+#[test]
+fn liquidity_is_that_of_the_last_sessions_before_the_day() {
+    let db = Database::installed("storage_liquidity");
+    // Volumes 1 to 5 of January 1st to 5th at prices of 10, and once the money itself.
+    db.run(
+        "insert into market.bars (symbol, bar_width, time, source, open, high, low, close, volume, amount, known_at)
+         select 'X', '1 day', timestamptz '2023-12-31 00:00+00' + d * interval '1 day', 'file', 10, 10, 10, 10, d,
+                case d when 4 then 100 end, timestamptz '2024-01-01 00:00+00' + d * interval '1 day' from generate_series(1, 5) as d",
+    );
+    let of = |arguments: &str| {
+        db.value(&format!(
+            "select concat_ws(' ', sessions_used, avg_volume_60d, avg_dollar_vol_60d, last_session) from market.liquidity({arguments})"
+        ))
+    };
+    // Half a day into the 5th: the 3rd and 4th, (3 + 4) / 2 and (30 + 100) / 2.
+    assert_eq!(of("'2024-01-05 12:00+00', 2"), "2 3.5 65 2024-01-04");
+    assert_eq!(of("'2024-01-05 00:00+00', 2"), "2 3.5 65 2024-01-04");
+    assert_eq!(of("'2024-01-06 00:00+00', 9"), "5 3 42 2024-01-05");
+}
+
+#[test]
+fn a_stream_is_stale_when_its_feed_is_silent_for_too_long() {
+    let db = Database::installed("storage_health");
+    db.run(
+        "insert into market.feed_cursors (feed, channel, symbol, sequence, event_time, updated_at) values
+           ('kraken', 'trades', 'LATE', 1, now(), now() - interval '1 hour'), ('kraken', 'trades', 'LIVE', 1, now(), now() + interval '1 hour'),
+           ('kraken', 'replay', 'FILE', 1, now(), now() - interval '1 hour'), ('kraken_v1', 'trades', 'OLD', 1, now(), now() - interval '1 hour');
+         insert into market.feed_gaps (feed, channel, symbol, cause, from_seq, to_seq, detected_at, status, filled_at) values
+           ('kraken', 'trades', 'LATE', 'seq', 1, 3, now(), 'open', null), ('kraken', 'trades', 'LATE', 'seq', 5, 7, now(), 'filled', now()),
+           ('kraken', 'quotes', 'LATE', 'seq', 1, 3, now(), 'open', null)",
+    );
+    // Recordings have no time after which they are stale, and a place in a replayed file is no stream.
+    assert_eq!(
+        db.value("select string_agg(concat_ws(' ', symbol, stale, open_gaps), ', ' order by symbol) from market.feed_health"),
+        "LATE t 1, LIVE f 0, OLD f 0"
+    );
 }
 
 #[test]
 fn validators_find_what_is_known_to_be_wrong_with_the_daily_files() {
     let Some(folder) = shared_folder("data") else { return };
-    let db = migrated("storage_validate_daily");
+    let db = Database::installed("storage_validate_daily");
     let files = (1..=4).map(|n| folder.join(format!("daily/us_equities_daily_{n}.csv.gz")));
     succeed(worker::of(&db).arg("load").args(files));
     let checks = |name: &str| -> Vec<csv::StringRecord> {
@@ -409,13 +549,16 @@ fn validators_find_what_is_known_to_be_wrong_with_the_daily_files() {
 
 #[test]
 fn each_validator_names_the_row_that_is_wrong() {
-    let db = migrated("storage_validate");
+    let db = Database::installed("storage_validate");
     db.run(
         "insert into market.bars (symbol, bar_width, time, source, open, high, low, close, known_at)
          select 'OK', '1 hour', t, 'file', 10, 11, 9, 10, t + interval '1 hour'
          from generate_series(timestamptz '2024-01-01 00:00+00', '2024-01-03 23:00+00', '1 hour') as t
          where not (t >= '2024-01-02 03:00+00' and t < '2024-01-03 00:00+00');
          insert into market.bars (symbol, bar_width, time, source, open, high, low, close, known_at) values
+           ('JUMP', '1 day', '2024-01-01 00:00+00', 'file', 10, 10, 10, 10, '2024-01-02 00:00+00'),
+           ('JUMP', '1 day', '2024-01-02 00:00+00', 'file', 5, 5, 5, 5, '2024-01-03 00:00+00'),
+           ('JUMP', '1 day', '2024-01-03 00:00+00', 'file', 7, 7, 7, 7, '2024-01-04 00:00+00'),
            ('ZERO', '1 day', '2024-01-01 00:00+00', 'file', 1, 1, 0, 1, '2024-01-02 00:00+00'),
            ('FLIP', '1 day', '2024-01-01 00:00+00', 'file', 5, 4, 6, 5, '2024-01-02 00:00+00'),
            ('SKEW', '1 hour', '2024-01-01 00:07+00', 'file', 1, 1, 1, 1, '2024-01-02 00:00+00');
@@ -440,14 +583,19 @@ fn each_validator_names_the_row_that_is_wrong() {
             ("monotone_time", "SKEW"),
             ("non_positive_price", "ZERO"),
             ("open_gap", "HOLE"),
+            // By half, ln 0.5 = -0.69; the way back, ln 1.4 = 0.34, is within 0.35.
+            ("price_jump", "JUMP"),
             ("stale_feed", "STALE"),
         ]
     );
     // The job stores them, and forgets one that is repaired.
     db.run("call market.run_validation('-infinity')");
+    assert_eq!(db.value("select count(*) from market.validation_findings"), "9");
+    // What lies before the time that is checked is not forgotten: all but the gap, which was noticed now, and the feed.
+    db.run("delete from market.quotes; call market.run_validation(now() - interval '2 hours')");
+    assert_eq!(db.value("select count(*) from market.validation_findings"), "9");
+    db.run("call market.run_validation('-infinity')");
     assert_eq!(db.value("select count(*) from market.validation_findings"), "8");
-    db.run("delete from market.quotes; call market.run_validation('-infinity')");
-    assert_eq!(db.value("select count(*) from market.validation_findings"), "7");
     db.error("select market.validate(fill_share => 50)")
         .is("22023", "fill_share must be between 0 and 1, got 50")
         .hint("did you mean 0.5?");
@@ -455,7 +603,7 @@ fn each_validator_names_the_row_that_is_wrong() {
 
 #[test]
 fn forecasts_read_what_the_worker_stored() {
-    let db = migrated("storage_predict");
+    let db = Database::installed("storage_predict");
     succeed(worker::of(&db).args(["simulate", "--symbols", "2", "--bars", "300", "--seed", "1"]));
     let rows = db.rows(
         "select series, step, close > 0 and low <= close and close <= high and status is null
