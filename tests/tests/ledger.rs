@@ -92,7 +92,7 @@ fn parts_are_installed_alone_and_what_is_missing_is_said() {
 
 #[test]
 fn every_table_column_and_routine_of_the_ledger_is_described() {
-    let db = installed("ledger_comments");
+    let db = Database::installed("ledger_comments");
     let lacking = db.rows(
         "select c.relname, a.attname
          from pg_class c left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
@@ -107,12 +107,6 @@ fn every_table_column_and_routine_of_the_ledger_is_described() {
          where p.pronamespace = 'ledger'::regnamespace and obj_description(p.oid, 'pg_proc') is null",
     );
     assert!(lacking.is_empty(), "{lacking:?}");
-}
-
-fn installed(test: &str) -> Database {
-    let db = Database::new(test);
-    succeed(db.program("psql").args(["-X", "-q", "-f", "sql/install.sql"]));
-    db
 }
 
 /// Records the forecasts of `query` under a run of its own, which it returns.
@@ -134,7 +128,7 @@ const PREDICT: &str =
 
 #[test]
 fn what_the_function_says_is_what_the_ledger_holds() {
-    let db = installed("ledger_record");
+    let db = Database::installed("ledger_record");
     db.run(&bars("bars", &["A", "B"], 60));
     db.run("insert into bars select 'short', ts, open, high, low, close, volume, amount from bars where symbol = 'A' limit 5");
     let run = record(&db, "manual", "bars", PREDICT);
@@ -170,7 +164,7 @@ fn what_the_function_says_is_what_the_ledger_holds() {
 
 #[test]
 fn repeated_and_late_runs_are_harmless_and_a_backtest_stands_beside() {
-    let db = installed("ledger_repeat");
+    let db = Database::installed("ledger_repeat");
     db.run(&bars("bars", &["A"], 60));
     let first = record(&db, "manual", "bars", PREDICT);
     let before = db.value("select string_agg(f::text, e'\\n' order by ts) from ledger.forecasts f");
@@ -201,7 +195,7 @@ fn repeated_and_late_runs_are_harmless_and_a_backtest_stands_beside() {
 
 #[test]
 fn nothing_in_the_ledger_can_be_changed() {
-    let db = installed("ledger_append_only");
+    let db = Database::installed("ledger_append_only");
     db.run(&bars("bars", &["A"], 60));
     db.run("insert into bars select 'short', ts, open, high, low, close, volume, amount from bars limit 5");
     record(&db, "manual", "bars", PREDICT);
@@ -230,21 +224,39 @@ fn nothing_in_the_ledger_can_be_changed() {
 }
 
 #[test]
+fn retention_drops_what_is_for_times_before_the_bound_and_nothing_else() {
+    let db = Database::installed("ledger_retention");
+    if db.value("select market.timescale_edition()") != "none" {
+        kronos_skip::skipped("forecasts are dropped in whole chunks here", "make test, without TimescaleDB");
+        return;
+    }
+    db.run(&bars("bars", &["A"], 60));
+    record(&db, "manual", "bars", PREDICT);
+    // They are for 12:00 to 14:00 of January 3rd.
+    assert_eq!(db.value("select ledger.drop_forecasts('2024-01-03 13:00+00')"), "1");
+    assert_eq!(db.value("select string_agg(step::text, ' ' order by step) from ledger.forecasts"), "2 3");
+}
+
+#[test]
 fn a_forecast_is_as_visible_as_its_input() {
-    let db = installed("ledger_visible");
+    let db = Database::installed("ledger_visible");
     let (reader, other) = (db.role("reader"), db.role("other"));
     db.run(&bars("open_bars", &["A"], 60));
+    db.run("insert into open_bars select 'short', ts, open, high, low, close, volume, amount from open_bars limit 5");
     db.run("create table secret_bars as select * from open_bars; create table rows_bars as select * from open_bars;
             create view over_rows as select * from rows_bars;
             alter table rows_bars enable row level security; create policy p on rows_bars using (symbol = 'A')");
     for relation in ["open_bars", "secret_bars", "rows_bars", "over_rows"] {
         record(&db, "manual", relation, &PREDICT.replace("'bars'", &format!("'{relation}'")));
+        db.run(&format!(
+            "select kronos.add_forecast_policy('{relation}', 3, '100 years', policy => 'of {relation}')"
+        ));
     }
     db.run(&format!(
         "select kronos.grant_access('{reader}', 'use'); select kronos.grant_access('{other}', 'use');
          grant select on open_bars, rows_bars, over_rows to {reader}"
     ));
-    let views = ["forecasts", "latest_forecasts", "kronos_forecasts", "ml_predictions", "runs"];
+    let views = ["forecasts", "latest_forecasts", "kronos_forecasts", "ml_predictions", "runs", "failures"];
     let seen = |role: &str, view: &str| {
         let sql = format!(
             "select string_agg(distinct relation::text, ' ' order by relation::text) from kronos.{view}"
@@ -255,10 +267,24 @@ fn a_forecast_is_as_visible_as_its_input() {
         assert_eq!(seen(&other, view), "", "{view}");
         assert_eq!(seen(&reader, view), "open_bars", "{view}: row security cannot be repeated");
     }
+    // A policy says nothing of the rows: whoever may read some of them may know of it.
+    let policies = |role: &str| {
+        let names = rows(&mut db.connect_as(role), "select policy from kronos.stat_policies order by 1");
+        assert_eq!(rows(&mut db.connect_as(role), "select policy from kronos.policies order by 1"), names);
+        names.into_iter().flatten().flatten().collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(policies(&other), "");
+    assert_eq!(policies(&reader), "of open_bars, of over_rows, of rows_bars");
     db.run(&format!("grant select on secret_bars to {other}"));
-    assert_eq!(seen(&other, "latest_forecasts"), "secret_bars");
+    for view in views {
+        assert_eq!(seen(&other, view), "secret_bars", "{view}");
+    }
+    assert_eq!(policies(&other), "of secret_bars");
     db.run(&format!("revoke select on secret_bars from {other}"));
-    assert_eq!(seen(&other, "latest_forecasts"), "");
+    for view in views {
+        assert_eq!(seen(&other, view), "", "{view}");
+    }
+    assert_eq!(policies(&other), "");
     // A condition of the reader's own is not shown rows that the reader may not see.
     db.run(
         "create function leak(text) returns boolean language plpgsql cost 0.0000001 as
@@ -286,7 +312,7 @@ fn a_forecast_is_as_visible_as_its_input() {
 
 #[test]
 fn nobody_writes_in_the_name_of_another() {
-    let db = installed("ledger_forge");
+    let db = Database::installed("ledger_forge");
     let (one, two) = (db.role("one"), db.role("two"));
     db.run(&bars("bars", &["A"], 60));
     db.run(&format!(
@@ -309,12 +335,41 @@ fn nobody_writes_in_the_name_of_another() {
     }
     let changed = second.execute("update ledger.policies set args = '{\"seed\": 1}'", &[]).unwrap();
     assert_eq!(changed, 0, "the policy runs as its owner, so nobody else may say what it runs");
+    // Past the functions, neither a new row nor one's own takes the name of another: it would run with that role's privileges.
+    second
+        .batch_execute(
+            "select kronos.add_forecast_policy('bars', 3, policy => 'own'); select kronos.submit('own')",
+        )
+        .unwrap();
+    for sql in [
+        format!(
+            "insert into ledger.policies (policy, owner, relation, horizon, call, schedule_interval, initial_start)
+             values ('forged', '{one}', 'bars', 3, 'kronos_predict', '1 hour', now())"
+        ),
+        format!("update ledger.policies set owner = '{one}' where policy = 'own'"),
+    ] {
+        db.error_in(&mut second, &sql).is("42501", "row-level security policy for table \"policies\"");
+    }
+    for sql in [
+        format!("insert into ledger.requests (policy, requested_by) values ('mine', '{one}')"),
+        format!("update ledger.requests set requested_by = '{one}' where policy = 'own'"),
+    ] {
+        db.error_in(&mut second, &sql).is("42501", "row-level security policy for table \"requests\"");
+    }
+    assert_eq!(
+        db.value("select string_agg(policy || ' of ' || owner, ', ' order by policy) from ledger.policies"),
+        format!("mine of {one}, own of {two}")
+    );
+    assert_eq!(
+        db.value("select string_agg(policy || ' by ' || requested_by, ', ') from ledger.requests"),
+        format!("own by {two}")
+    );
     db.run(&format!("select kronos.remove_forecast_policy('mine', true); drop owned by {one}, {two}"));
 }
 
 #[test]
 fn the_ledger_outlives_the_extension() {
-    let db = installed("ledger_drop");
+    let db = Database::installed("ledger_drop");
     db.run(&bars("bars", &["A"], 60));
     record(&db, "manual", "bars", PREDICT);
     let before = db.rows("select * from kronos.latest_forecasts");
@@ -375,7 +430,7 @@ fn fill(db: &Database, runs: u32, symbols: u32) {
 
 #[test]
 fn the_latest_forecasts_of_a_symbol_come_from_the_index() {
-    let db = installed("ledger_plan");
+    let db = Database::installed("ledger_plan");
     fill(&db, 40, 50);
     let latest = "kronos.latest_forecasts where series = 'S7' and target = 'close'";
     let plan: Vec<String> = db
@@ -415,7 +470,7 @@ fn bench_latest_forecasts_of_ten_million_rows() {
     if !kronos_skip::requested("KRONOS_BENCH", "ten million rows are read", "make bench") {
         return;
     }
-    let db = installed("ledger_bench");
+    let db = Database::installed("ledger_bench");
     fill(&db, 834, 500);
     let stored = db.value("select count(*) from ledger.forecasts");
     let mut client = db.connect();
