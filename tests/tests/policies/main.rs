@@ -265,6 +265,40 @@ fn a_killed_runner_leaves_a_state_that_the_next_call_mends() {
     assert_eq!(db.value("select count(*) || ' ' || count(distinct run_id) from kronos.forecasts"), "12 2");
 }
 
+/// Numbers of processes are given again. A run is its process's only if that one began when the run says.
+#[test]
+fn a_process_that_was_given_the_number_of_a_dead_one_keeps_nobody_waiting() {
+    let db = trapped("policy_number");
+    add(&db, "q", "");
+    let (_, error) = while_blocked(&db, &call("p"), |_, pid| {
+        let began = format!("(select backend_start from pg_stat_activity where pid = {pid})");
+        let is_running =
+            |pid: &str, started: &str| db.value(&format!("select ledger.is_running({pid}, {started})"));
+        assert_eq!(is_running(&pid.to_string(), &began), "t");
+        assert_eq!(is_running(&pid.to_string(), &format!("{began} - interval '1 microsecond'")), "f");
+        assert_eq!(
+            is_running(
+                "pg_backend_pid()",
+                "(select backend_start from pg_stat_activity where pid = pg_backend_pid())"
+            ),
+            "f"
+        );
+        assert_eq!(is_running("0", &began), "f");
+        // A run of q whose process is gone, and whose number is now that of the process that runs p.
+        db.run(&format!(
+            "insert into ledger.runs (policy, relation, call, runner_pid, runner_started)
+             values ('q', 'bars', 'kronos_predict', {pid}, {began} - interval '1 day')"
+        ));
+        db.run(&call("q"));
+    });
+    assert_eq!(error, None);
+    assert_eq!(
+        db.value("select string_agg(concat_ws(' ', state, substring(message from 'ended before .*')), ', ' order by run_id)
+                  from kronos.runs where policy = 'q'"),
+        "failed ended before the run did, done"
+    );
+}
+
 #[test]
 fn a_request_is_served_taken_back_and_cancelled() {
     let db = trapped("policy_requests");
@@ -306,6 +340,10 @@ fn a_request_is_served_taken_back_and_cancelled() {
         until("the run is cancelled", || runs(&db).last().is_some_and(|run| run.starts_with("cancelled")));
     });
     assert_eq!(error.as_deref(), Some("57014"));
+    // A request goes with its policy, so that another one of the same name does not serve it.
+    let fourth = db.value("select kronos.submit('p')");
+    db.run("select kronos.remove_forecast_policy('p')");
+    assert_eq!(state(&fourth), "cancelled");
 }
 
 #[test]
@@ -334,6 +372,51 @@ fn a_policy_runs_as_its_owner() {
         "what became of one's own policy is always to be seen"
     );
     db.run(&format!("drop owned by {owner}"));
+}
+
+#[test]
+fn a_call_without_a_name_runs_the_callers_own_policies_only() {
+    let db = with_bars("policy_due", &["A"]);
+    let owner = db.role("quant");
+    db.run(&format!("select kronos.grant_access('{owner}', 'operate'); grant select on bars to {owner}"));
+    let mut client = db.connect_as(&owner);
+    // Due since they were added, a time of theirs having come meanwhile.
+    let due = "update ledger.policies set created_at = now() - interval '2 hours', initial_start = now() - interval '1 hour'";
+    client
+        .batch_execute(&format!(
+            "select kronos.add_forecast_policy('bars', 3, '100 years', policy => 'theirs'); {due}"
+        ))
+        .unwrap();
+    db.run(&format!(
+        "select kronos.add_forecast_policy('bars', 3, '100 years', policy => 'mine'); {due} where policy = 'mine';
+         select kronos.add_forecast_policy('bars', 3, '100 years', policy => 'later')"
+    ));
+    // A superuser sees all of them.
+    assert_eq!(db.value("select kronos.due_policies()"), "{mine}");
+    assert_eq!(rows(&mut client, "select kronos.due_policies()")[0][0].as_deref(), Some("{theirs}"));
+    db.run("call kronos.run_policy()");
+    assert_eq!(db.value("select string_agg(policy, ' ') from kronos.runs"), "mine");
+    assert_eq!(db.value("select kronos.due_policies()"), "{}");
+    db.run(&format!("drop owned by {owner}"));
+}
+
+#[test]
+fn a_policy_that_takes_the_name_of_a_removed_one_starts_anew() {
+    let db = with_bars("policy_again", &["A"]);
+    let stat =
+        "select concat_ws(' ', last_status, n_ok, cutoff is null, lag is null) from kronos.stat_policies";
+    add(&db, "p", "");
+    db.run(&call("p"));
+    assert_eq!(db.value(stat), "done 1 f f");
+    db.run("select kronos.remove_forecast_policy('p')");
+    add(&db, "p", "");
+    assert_eq!(db.value(stat), "t t");
+    assert_eq!(db.value("select count(*) from kronos.runs where policy = 'p'"), "1", "what was run stays");
+    // The last time served was that of 2024, but not by this policy: a time from before it was added is none of its own.
+    db.run("update ledger.policies set initial_start = created_at - interval '1 hour'");
+    assert_eq!(db.value("select kronos.due_policies()"), "{}");
+    db.run("update ledger.policies set initial_start = created_at + interval '1 microsecond'");
+    assert_eq!(db.value("select kronos.due_policies()"), "{p}");
 }
 
 #[test]
