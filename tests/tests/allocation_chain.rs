@@ -1,14 +1,11 @@
 //! From the ledger to share deltas: skill, expected returns, signals and `trading.rebalance`, on cases worked by hand.
 
-use kronos_tests::{Database, project_root, rows};
+use kronos_tests::{Database, rows};
 
 /// Daily bars of no symbol yet, and `said`, which records what a model said of a symbol on the evening of day `d` for the
 /// day after: a logarithmic return, with an interval at 0.9 of a given volatility.
 fn installed(test: &str) -> Database {
-    let db = Database::new(test);
-    let script = project_root().join("sql/install.sql");
-    let output = db.program("psql").args(["-X", "-q", "-f"]).arg(script).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let db = Database::installed(test);
     db.run(
         "create table bars (symbol text, time timestamptz, close float8, primary key (symbol, time));
          insert into ledger.runs (relation, call, state) values ('bars', 'kronos_predict', 'done');
@@ -16,11 +13,12 @@ fn installed(test: &str) -> Database {
            as $$ select '2024-01-01 00:00+00'::timestamptz + d * interval '1 day' $$;
          create function price(s text, d int) returns float8 language sql stable
            as $$ select close from bars where symbol = s and time = day(d) $$;
-         create function said(model text, s text, d int, x float8, sigma float8 default 0.02, kind text default 'live', calibration text default '')
+         create function said(model text, s text, d int, x float8, sigma float8 default 0.02, kind text default 'live', calibration text default '',
+                              issued timestamptz default null)
          returns void language sql as $$
            insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, issued_at, cutoff, forecast, lower, upper, level,
              model_version, calibration)
-           select 1, kind, 'bars', s, 'close', day(d + 1), 1, case when kind = 'backtest' then now() else day(d + 1) end, day(d + 1),
+           select 1, kind, 'bars', s, 'close', day(d + 1), 1, coalesce(issued, case when kind = 'backtest' then now() else day(d + 1) end), day(d + 1),
                   price(s, d) * exp(x), price(s, d) * exp(x - 1.6448536269514722 * sigma), price(s, d) * exp(x + 1.6448536269514722 * sigma),
                   0.9, model, calibration $$",
     );
@@ -173,6 +171,8 @@ fn skill_knows_nothing_of_what_comes_later() {
     db.run(
         "insert into bars select s, day(d), 1000 * d from unnest('{A,B,C}'::text[]) s, generate_series(31, 45) d;
          select said(m, s, d, 5) from unnest('{m@1,other@2}'::text[]) m, unnest('{A,B,C,D}'::text[]) s, generate_series(31, 44) d;
+         -- Of cutoffs that have passed, by a model that spoke later: outcomes that are known would be learnt from hindsight.
+         select said('late@3', s, d, 3, issued => day(31) + interval '1 s') from unnest('{A,B,C}'::text[]) s, generate_series(0, 30) d;
          insert into trading.scores (symbol, known_at, score) select s, day(31) + interval '1 s', 9 from unnest('{A,B,C}'::text[]) s;
          insert into trading.terms (symbol, known_at, shortable) values ('A', day(32), true);
          insert into trading.policy_knobs (knob, valid_from, value) values ('volatility_floor', day(32), 3)",
@@ -182,6 +182,27 @@ fn skill_knows_nothing_of_what_comes_later() {
         db.value("select string_agg(t::text, ' ') from trading.forecast_skill('bars', 1, day(45)) t"),
         before[0]
     );
+}
+
+#[test]
+fn a_forecast_counts_from_when_it_was_issued() {
+    let db = installed("issued_later");
+    three_points(&db);
+    // A run of the evening of day 3 that came to its end six hours late.
+    db.run("select said('m@1', 'A', 3, 0.04, issued => day(4) + interval '6 hours')");
+    let seen = |at: &str| {
+        db.value(&format!("select string_agg(forecast_return::numeric(6, 4)::text, ' ') from trading.expected_returns('bars', 1, day(4) + interval '{at}')"))
+    };
+    // Between cutoff and issue the moment makes no difference.
+    assert_eq!([seen("0"), seen("1 hour"), seen("5:59:59")], [""; 3]);
+    assert_eq!([seen("6 hours"), seen("7 hours")], ["0.0400"; 2]);
+    // Its outcome is known at the end of day 4, and so it counts then; said after that it counts from when it was said.
+    db.run("insert into bars values ('A', day(4), 100); select said('slow@1', 'A', d, 0.01 * d, issued => day(9)) from generate_series(0, 3) d");
+    let outcomes = |model: &str, at: &str| {
+        db.value(&format!("select coalesce(max(n), 0) from trading.forecast_skill('bars', 1, {at}) where model_version = '{model}'"))
+    };
+    assert_eq!([outcomes("m@1", "day(4)"), outcomes("m@1", "day(5)")], ["3", "4"]);
+    assert_eq!([outcomes("slow@1", "day(9) - interval '1 s'"), outcomes("slow@1", "day(9)")], ["0", "4"]);
 }
 
 #[test]
@@ -253,6 +274,10 @@ fn scores_count_by_their_information_coefficient() {
     near(number(&db, "select kappa from trading.score_skill('bars', 1, day(4))"), 1.0 / 3.0);
     near(number(&db, "select n from trading.score_skill('bars', 1, day(4))"), 9.0);
     near(number(&db, "select kappa from trading.score_skill('bars', 1, day(3))"), 0.0);
+    // A score is judged by what came after it was known: the opposite one of the last day had no part in these.
+    db.run("insert into trading.scores (symbol, known_at, score) values ('A', day(3) + interval '1 hour', 1), ('C', day(3) + interval '1 hour', -1)");
+    near(number(&db, "select kappa from trading.score_skill('bars', 1, day(4))"), 1.0 / 3.0);
+    db.run("insert into trading.scores (symbol, known_at, score) values ('A', day(3) + interval '2 hours', -1), ('C', day(3) + interval '2 hours', 1)");
     let expected =
         db.rows("select expected_return from trading.expected_returns('bars', 1, day(4)) order by symbol");
     for (row, score) in expected.iter().zip([-1.0, 0.0, 1.0]) {
@@ -289,8 +314,8 @@ fn volatility_is_that_of_the_interval_and_has_a_floor() {
     near(volatility(", bars_per_year => 365"), 0.25 / 365f64.sqrt());
 }
 
-/// Twelve names in two sectors with a model of known skill, an account that holds three of them and one that nobody
-/// forecasts.
+/// Eleven names in two sectors and one without terms, a model of known skill, an account that holds three of them and one
+/// that nobody forecasts.
 fn book(db: &Database) {
     db.run(
         "insert into bars select 'N' || n, day(d), 50 * exp(0.02 * sin(n + 0.8 * d)) from generate_series(10, 21) n, generate_series(0, 40) d;
@@ -300,7 +325,7 @@ fn book(db: &Database) {
          from generate_series(10, 21) n, generate_series(0, 39) d;
          select said('m@1', 'N' || n, 40, 0.01 * sin(n * 2.0)) from generate_series(10, 21) n;
          insert into trading.terms (symbol, known_at, sector, shortable, cost_bps, borrow_bps_year, adv_usd)
-         select 'N' || n, day(0), case when n % 2 = 0 then 'tech' else 'util' end, n % 3 <> 0, 2, 25.2, 1e8 from generate_series(10, 21) n;
+         select 'N' || n, day(0), case when n % 2 = 0 then 'tech' else 'util' end, n % 3 <> 0, 2, 25.2, 1e8 from generate_series(10, 20) n;
          insert into trading.accounts (account, equity_usd) values ('paper', 100000);
          insert into trading.positions (account, symbol, quantity, price_usd)
          values ('paper', 'N10', 60, 50), ('paper', 'N12', -40, 50), ('paper', 'N13', 20, 50), ('paper', 'X', 100, 20);",
@@ -323,7 +348,16 @@ fn the_whole_chain_from_the_ledger_to_share_deltas() {
     assert_eq!(db.value("select count(*) from trading.allocation_weights"), "13");
     assert_eq!(db.value("select weight between 0 and prev_weight + 1e-9 and status like '%reduce_only%' from trading.allocation_weights where symbol = 'X'"), "t");
     assert_eq!(
-        db.value("select count(*) from trading.allocation_weights w join trading.terms t using (symbol) where not t.shortable and w.weight < least(0, w.prev_weight) - 1e-9"),
+        db.value("select string_agg(symbol, ' ' order by symbol) from trading.allocation_weights w left join trading.terms t using (symbol)
+                  where not coalesce(t.shortable, false) and w.expected_return < -0.009"),
+        "N12 N15 N18 N21",
+        "three without borrow and one without terms would be shorted"
+    );
+    assert_eq!(
+        db.value(
+            "select count(*) from trading.allocation_weights w left join trading.terms t using (symbol)
+                  where not coalesce(t.shortable, false) and w.weight < least(0, w.prev_weight) - 1e-9"
+        ),
         "0"
     );
     for (rule, query) in [
@@ -351,6 +385,38 @@ fn the_whole_chain_from_the_ledger_to_share_deltas() {
         db.value("select count(distinct inputs_sha256) || ' ' || count(distinct (figures->>'objective')) from trading.allocation_runs"),
         "1 1"
     );
+}
+
+#[test]
+fn only_what_can_be_borrowed_is_sold_short() {
+    let db = installed("chain_borrow");
+    book(&db);
+    // Three names that are alike but for their terms: with borrow, without it, and without terms.
+    db.run(
+        "insert into bars select s, day(d), 50 from unnest('{LENT,KEPT,BARE}'::text[]) s, generate_series(0, 40) d;
+         select said('m@1', s, 40, -0.02) from unnest('{LENT,KEPT,BARE}'::text[]) s;
+         insert into trading.terms (symbol, known_at, shortable, cost_bps, borrow_bps_year, adv_usd)
+         values ('LENT', day(0), true, 2, 25.2, 1e8), ('KEPT', day(0), false, 2, 25.2, 1e8)",
+    );
+    let signals = "trading.signals('bars', 1, account => 'paper', as_of => day(41)) where symbol in ('LENT', 'KEPT', 'BARE')";
+    assert_eq!(
+        db.value(&format!(
+            "select string_agg(symbol || ' ' || shortable, ', ' order by symbol) from {signals}"
+        )),
+        "BARE false, KEPT false, LENT true"
+    );
+    // A day of 252 costs a tenth of a basis point to borrow; 1e8 dollars are a thousand times the equity.
+    assert_eq!(
+        db.value("select concat_ws(' ', round(borrow_bps::numeric, 12)::float8, adv_weight, cost_bps)
+                  from trading.signals('bars', 1, account => 'paper', as_of => day(41)) where symbol = 'LENT'"),
+        "0.1 1000 2"
+    );
+    db.run(&format!("call trading.rebalance('bars', 1, account => 'paper', {CHAIN})"));
+    let weight = |symbol: &str| {
+        number(&db, &format!("select weight from trading.allocation_weights where symbol = '{symbol}'"))
+    };
+    assert!(weight("LENT") < -0.01, "{}", weight("LENT"));
+    assert!(weight("KEPT") >= -1e-9 && weight("BARE") >= -1e-9, "{} {}", weight("KEPT"), weight("BARE"));
 }
 
 #[test]
@@ -397,6 +463,20 @@ fn returns_halts_regimes_and_mistakes() {
     for table in ["terms", "scores"] {
         db.error(&format!("delete from trading.{table}")).is("55000", "append-only");
     }
+}
+
+/// What is recorded can be run again later, so a chain that names no instant is of the one at which it runs.
+#[test]
+fn a_run_records_the_instant_that_it_is_of() {
+    let db = installed("chain_instant");
+    book(&db);
+    db.run(
+        "begin; call trading.rebalance('bars', 1, account => 'paper');
+         create table recorded as
+         select position('as_of => ' || quote_literal(to_jsonb(now()) #>> '{}') in signals) > 0 as instant from trading.allocation_runs;
+         commit",
+    );
+    assert_eq!(db.value("select instant from recorded"), "t");
 }
 
 #[test]

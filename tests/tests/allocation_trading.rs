@@ -1,14 +1,9 @@
 //! The tables of schema `trading`: knobs, positions, breakers, allocation runs.
 
-use kronos_tests::{Database, project_root};
+use kronos_tests::Database;
 
 fn installed(test: &str) -> Database {
-    let db = Database::new(test);
-    for _ in 0..2 {
-        let script = project_root().join("sql/install.sql");
-        let output = db.program("psql").args(["-X", "-q", "-f"]).arg(script).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
+    let db = Database::installed(test);
     db.run(
         "create table names as
          select 'N' || g as symbol, 0.004 * sin(g * 1.7) as expected_return, 20.0 + g as price,
@@ -23,6 +18,18 @@ fn installed(test: &str) -> Database {
 const SIGNALS: &str =
     "$$select n.*, p.weight as prev_weight, trading.halt_of(n.symbol, n.group_sector) as halt
     from names n left join trading.position_weights p on p.symbol = n.symbol and p.account = 'paper'$$";
+
+#[test]
+fn positions_are_weights_of_the_equity() {
+    let db = installed("position_weights");
+    // 100 shares at 21 and -50 at 22 of 250 000.
+    assert_eq!(
+        db.value(
+            "select string_agg(symbol || ' ' || weight, ', ' order by symbol) from trading.position_weights"
+        ),
+        "N1 0.0084, N2 -0.0044"
+    );
+}
 
 #[test]
 fn knobs_follow_regime_and_date() {
@@ -42,9 +49,20 @@ fn knobs_follow_regime_and_date() {
     ] {
         assert_eq!(db.value(&format!("select trading.knob({call})")), expected, "{call}");
     }
+    // What holds for any regime gives way to the regime's own, however new it is.
+    db.run(
+        "insert into trading.policy_knobs (knob, regime, value, valid_from) values
+           ('net_max', 'risk_off', 0.2, '2024-01-01'), ('net_max', 'any', 0.4, '2024-02-01')",
+    );
+    assert_eq!(
+        db.value("select trading.knob('net_max', 'risk_off') || ' ' || trading.knob('net_max', 'neutral')"),
+        "0.2 0.4"
+    );
     db.error("select trading.knob('gros')").is("42704", "knob \"gros\" does not exist");
-    db.error("insert into trading.policy_knobs (knob, value) values ('gross', 50)")
-        .is("22023", "must be between 0 and 10");
+    for value in ["50", "-1", "'nan'"] {
+        db.error(&format!("insert into trading.policy_knobs (knob, value) values ('gross', {value})"))
+            .is("22023", "must be between 0 and 10");
+    }
     db.error("update trading.policy_knobs set value = 9").is("55000", "append-only");
 }
 
@@ -123,6 +141,76 @@ fn a_run_is_recorded_with_what_it_read_and_why() {
         .is("22023", "unrecognized argument \"grss\"");
     db.error(&format!("select trading.run_allocation({SIGNALS}, account => 'none')"))
         .is("42704", "account \"none\" does not exist");
+}
+
+#[test]
+fn the_hash_of_a_run_covers_names_and_returns() {
+    let db = installed("run_hash");
+    db.run(
+        "create table returns as select n.symbol, timestamptz '2024-01-01 00:00+00' + d * interval '1 day' as ts, 0.01 * sin(d * 1.3 + length(n.symbol) + n.price) as ret
+         from names n, generate_series(1, 60) d",
+    );
+    let run = || {
+        db.run(&format!(
+            "select trading.run_allocation({SIGNALS}, 'select * from returns', account => 'paper')"
+        ))
+    };
+    run();
+    db.run("update returns set ret = 0.02 where symbol = 'N7' and ts = '2024-01-09 00:00+00'");
+    run();
+    db.run("update names set expected_return = 0.009 where symbol = 'N7'");
+    run();
+    assert_eq!(db.value("select count(distinct inputs_sha256) from trading.allocation_runs"), "3");
+}
+
+/// Equity of 10 000 and a price of 10: a weight of 0.001 is a share.
+#[test]
+fn an_order_through_zero_closes_what_is_held_and_then_opens_what_is_wanted() {
+    let db = installed("order_legs");
+    let weights: Vec<String> = [
+        ("flip to short", 0.04, -0.02),
+        ("flip to long", -0.02, 0.04),
+        ("grow", 0.02, 0.05),
+        ("grow short", -0.02, -0.05),
+        ("shrink", 0.05, 0.02),
+        ("cover a part", -0.05, -0.02),
+        ("leave", 0.03, 0.0),
+        ("enter", 0.0, 0.03),
+        ("enter short", 0.0, -0.03),
+        ("stay", 0.03, 0.03),
+    ]
+    .iter()
+    .map(|(name, held, wanted)| {
+        format!("(run, '{name}', {wanted}, {held}, {wanted} - {held}, '', 0, 0, 0, '{{}}', null, 10)")
+    })
+    .collect();
+    db.run(&format!(
+        "do $$declare run bigint; begin
+           insert into trading.allocation_runs (account, regime, arguments, signals, inputs_sha256, status, equity_usd, figures, rules)
+           values ('paper', 'any', '{{}}', '', '', 'optimal', 10000, '{{}}', '[]') returning run_id into run;
+           insert into trading.allocation_weights values {};
+         end$$",
+        weights.join(", ")
+    ));
+    let orders = db.rows(
+        "select symbol, string_agg(format('%s %s %s usd %s', sequence, action, round(quantity::numeric, 6)::float8, round(notional_usd::numeric, 6)::float8),
+                                   ', ' order by sequence)
+         from trading.order_proposals where account = 'paper' group by 1 order by 1",
+    );
+    let orders: Vec<(String, String)> =
+        orders.into_iter().map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect();
+    let expected = [
+        ("cover a part", "1 buy_to_cover 30 usd 300"),
+        ("enter", "2 buy 30 usd 300"),
+        ("enter short", "2 sell_short -30 usd -300"),
+        ("flip to long", "1 buy_to_cover 20 usd 200, 2 buy 40 usd 400"),
+        ("flip to short", "1 sell -40 usd -400, 2 sell_short -20 usd -200"),
+        ("grow", "2 buy 30 usd 300"),
+        ("grow short", "2 sell_short -30 usd -300"),
+        ("leave", "1 sell -30 usd -300"),
+        ("shrink", "1 sell -30 usd -300"),
+    ];
+    assert_eq!(orders, expected.map(|(name, legs)| (name.to_owned(), legs.to_owned())));
 }
 
 #[test]
