@@ -1,9 +1,10 @@
 //! `kronos.train_model` from the call to a model that forecasts, run by `kronos-train work`; and `kronos.nbeats_predict`.
 #![allow(clippy::expect_used, clippy::unwrap_used)] // the functions that tests share
 
-use kronos_tests::{Cluster, Database, Running, project_root};
+use kronos_tests::{Cluster, Database, Running, project_root, until};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A network small enough to be trained in a second.
 const TINY: &str = r#"'{"series_col": "symbol", "model": {"context_length": 10, "horizon": 3, "holdout_stride": 20,
@@ -16,8 +17,7 @@ fn options(steps: u64) -> String {
 
 /// A database with the tables of `sql/` and daily bars of three symbols over 900 days.
 fn database(test: &str) -> Database {
-    let db = Database::new(test);
-    db.run("call kronos.install()");
+    let db = Database::installed(test);
     db.run(
         "create table bars (symbol text, ts timestamptz, close float8, note text, primary key (symbol, ts));
          insert into bars
@@ -69,15 +69,20 @@ impl Drop for Trained {
     }
 }
 
-/// Jobs of different databases share the model directory: numbers of their own for this one.
-fn number_jobs_from(db: &Database, first: u32) {
+/// Numbers the jobs of a database from one that no other test, of this run or another, has: they share the model directory.
+fn number_jobs(db: &Database) -> u64 {
+    static DATABASES: AtomicU32 = AtomicU32::new(0);
+    let first = u64::from(std::process::id()) * 10_000
+        + u64::from(DATABASES.fetch_add(1, Ordering::Relaxed)) * 100
+        + 1;
     db.run(&format!("alter table training.jobs alter column job_id restart with {first}"));
+    first
 }
 
 #[test]
 fn a_job_becomes_a_model_that_forecasts() {
     let db = database("train_model_end_to_end");
-    number_jobs_from(&db, 1001);
+    number_jobs(&db);
     let role = trainer(&db);
     let mut client = db.connect_as(&role);
     let mut value = |sql: &str| -> String {
@@ -144,7 +149,7 @@ fn a_job_becomes_a_model_that_forecasts() {
 #[test]
 fn foundation_models_are_trained_and_tuned() {
     let db = database("train_model_foundation");
-    number_jobs_from(&db, 6001);
+    number_jobs(&db);
     db.run(
         "create view candles as select symbol, ts, close * 0.999 as open, close * 1.01 as high, close * 0.99 as low, close, 1000::float8 as volume
          from bars",
@@ -250,8 +255,8 @@ fn foundation_models_are_trained_and_tuned() {
 #[test]
 fn rows_that_a_policy_hides_are_not_trained_on() {
     let db = database("train_model_policy");
-    number_jobs_from(&db, 8001);
-    let _trained = Trained::of(&db, &["8001"]);
+    let job = number_jobs(&db);
+    let _trained = Trained::of(&db, &[&job.to_string()]);
     let role = trainer(&db);
     db.run(&format!(
         "alter table bars enable row level security; create policy two on bars to {role} using (symbol <> 'C')"
@@ -268,9 +273,9 @@ fn rows_that_a_policy_hides_are_not_trained_on() {
 #[test]
 fn nbeats_predict_keeps_the_promises_of_every_forecast() {
     let db = database("nbeats_predict");
-    number_jobs_from(&db, 2001);
+    let job = number_jobs(&db);
     db.run(&format!("select kronos.train_model('tiny', 'nbeats', 'bars', '{{close}}', {})", options(20)));
-    let _trained = Trained::of(&db, &["2001"]);
+    let _trained = Trained::of(&db, &[&job.to_string()]);
     work(&db);
     assert_eq!(db.value("select coalesce(message, state) from training.jobs"), "done");
     let call = |more: &str| {
@@ -309,8 +314,8 @@ fn nbeats_predict_keeps_the_promises_of_every_forecast() {
 #[test]
 fn a_column_that_holds_the_future_is_refused() {
     let db = database("train_model_canary");
-    number_jobs_from(&db, 7001);
-    let _trained = Trained::of(&db, &["7001"]);
+    let job = number_jobs(&db);
+    let _trained = Trained::of(&db, &[&job.to_string()]);
     db.run("create table told as select b.*, lead(close, 2) over (partition by symbol order by ts) as ahead from bars b");
     db.run(
         r#"select kronos.train_model('canary', 'chronos2', 'told', '{close,ahead}',
@@ -324,30 +329,27 @@ fn a_column_that_holds_the_future_is_refused() {
     );
 }
 
-/// Waits for a job to have done a step; the test's time limit is the limit.
+/// Waits for a job to have done a step.
 fn wait_for_a_step(db: &Database, running: &mut Running) {
     let mut client = db.connect();
-    while client
-        .query_one("select coalesce(max(step), 0) from training.jobs where state = 'running'", &[])
-        .unwrap()
-        .get::<_, i64>(0)
-        < 1
-    {
+    let steps = "select coalesce(max(step), 0) from training.jobs where state = 'running'";
+    until("a job has done a step", || {
         assert!(running.0.try_wait().unwrap().is_none(), "the worker ended early");
-    }
+        client.query_one(steps, &[]).unwrap().get::<_, i64>(0) > 0
+    });
 }
 
 #[test]
 fn a_job_can_be_cancelled_and_a_killed_worker_is_replaced() {
     let db = database("train_model_cancel");
-    number_jobs_from(&db, 3001);
+    let job = number_jobs(&db);
     let role = trainer(&db);
     let mut client = db.connect_as(&role);
     let endless = options(100_000_000).replace("\"steps\"", "\"patience\": 1000000, \"steps\"");
     client
         .execute(&format!("select kronos.train_model('tiny', 'nbeats', 'bars', '{{close}}', {endless})"), &[])
         .unwrap();
-    let _trained = Trained::of(&db, &["3001"]);
+    let _trained = Trained::of(&db, &[&job.to_string()]);
 
     // Killed: the job stays where it is, and the next worker takes it.
     let mut first = Running(worker(&db).spawn().unwrap());
@@ -358,12 +360,17 @@ fn a_job_can_be_cancelled_and_a_killed_worker_is_replaced() {
     let mut second = Running(worker(&db).spawn().unwrap());
     wait_for_a_step(&db, &mut second);
     let cancel = |client: &mut postgres::Client| -> bool {
-        client.query_one("select kronos.cancel_training(3001)", &[]).unwrap().get(0)
+        client.query_one(&format!("select kronos.cancel_training({job})"), &[]).unwrap().get(0)
     };
     let stranger = trainer(&db);
     assert!(!cancel(&mut db.connect_as(&stranger)), "only its own job can be cancelled by a role");
     assert!(cancel(&mut client));
-    assert!(second.0.wait().unwrap().success());
+    let mut ended = None;
+    until("the worker has ended", || {
+        ended = second.0.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert!(ended.unwrap().success());
     assert_eq!(db.value("select state || coalesce(model_version, '') from training.jobs"), "cancelled");
     assert!(!cancel(&mut client), "it has ended");
 }
@@ -404,9 +411,10 @@ fn what_cannot_be_trained_is_refused_at_once() {
 #[test]
 fn a_job_that_fails_says_why() {
     let db = database("train_model_failures");
-    number_jobs_from(&db, 4001);
+    let job = number_jobs(&db);
     let role = trainer(&db);
-    let _trained = Trained::of(&db, &["4001", "4002", "4003"]);
+    let _trained =
+        Trained::of(&db, &[job, job + 1, job + 2].map(|job| job.to_string()).each_ref().map(String::as_str));
     let mut client = db.connect_as(&role);
     let mut ask = |relation: &str, options: &str| {
         client
@@ -426,6 +434,7 @@ fn a_job_that_fails_says_why() {
     work(&db);
     let rows = db.rows("select state, message from training.jobs order by job_id");
     let expected = ["stepps", "no training windows", "superuser"];
+    assert_eq!(rows.len(), expected.len());
     for (row, expected) in rows.iter().zip(expected) {
         assert!(
             row[0].as_deref() == Some("failed") && row[1].as_deref().unwrap().contains(expected),
