@@ -341,8 +341,8 @@ fn the_whole_chain_from_the_ledger_to_share_deltas() {
     let run = db.value(&format!("call trading.rebalance('bars', 1, account => 'paper', {CHAIN})"));
     assert_eq!(run, "1");
     assert_eq!(
-        db.rows("select status, issued_by = current_user, equity_usd, arguments #>> '{group_limits,group_sector,*,gross}' from trading.allocation_runs"),
-        [["optimal", "t", "100000", "0.3"].map(|value| Some(value.to_owned())).to_vec()]
+        db.rows("select status, issued_by = current_user, equity_usd, arguments #>> '{group_limits,group_sector,*}' from trading.allocation_runs"),
+        [["optimal", "t", "100000", r#"{"net": [-0.15, 0.15], "gross": 0.3}"#].map(|value| Some(value.to_owned())).to_vec()]
     );
     // Every name forecast or held; what nobody forecasts may only shrink; what has no borrow is not shorted.
     assert_eq!(db.value("select count(*) from trading.allocation_weights"), "13");

@@ -193,7 +193,11 @@ fn a_users_day_replaces_the_extensions() {
     let db = Database::new("a_users_day_replaces");
     let christmas_eve = "select opens, closes, builtin from kronos.calendar_exceptions
                          where calendar = 'XNYS' and day = '2024-12-24'";
+    let days = "select count(*) from kronos.calendar_exceptions where calendar = 'XNYS' and day between '2024-01-01' and '2024-12-31'";
+    // Ten holidays of 2024 and three early closes.
+    assert_eq!(db.value(days), "13");
     db.run("select kronos.add_calendar_exception('XNYS', '2024-12-24', '09:30', '11:00', 'storm')");
+    assert_eq!(db.value(days), "13", "the other days stay as they are");
     assert_eq!(db.rows(christmas_eve), [["09:30:00", "11:00:00", "f"].map(|value| Some(value.to_owned()))]);
     db.error("select kronos.add_calendar_exception('XNYS', '2024-12-24')")
         .is("42710", "already has another exception on 2024-12-24")
