@@ -143,6 +143,20 @@ fn a_run_is_recorded_with_what_it_read_and_why() {
         .is("42704", "account \"none\" does not exist");
 }
 
+/// Expected returns as large as these take all that the rules leave: 0.1 a name, 1 in all, as much short as long.
+#[test]
+fn without_arguments_a_book_is_neutral_and_unlevered() {
+    let db = installed("default_book");
+    let book = "from kronos.propose_weights('select symbol, expected_return, volatility from names')";
+    let sums = db.rows(&format!(
+        "select round(sum(weight)::numeric, 6)::float8, round(sum(abs(weight))::numeric, 6)::float8, round(max(abs(weight))::numeric, 6)::float8 {book}"
+    ));
+    assert_eq!(sums, [["0", "1", "0.1"].map(|sum| Some(sum.to_owned()))]);
+    let rules = "select string_agg(distinct item, ', ' order by item)
+                 from kronos.explain_weights('select symbol, expected_return, volatility from names') where kind = 'rule'";
+    assert_eq!(db.value(rules), "gross 1, net [0,0]");
+}
+
 #[test]
 fn the_hash_of_a_run_covers_names_and_returns() {
     let db = installed("run_hash");
