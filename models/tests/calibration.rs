@@ -7,6 +7,7 @@ use kronos_models::calibration::{
 use kronos_models::metrics::interval_score;
 use kronos_models::random::Stream;
 use proptest::prelude::*;
+use rayon::prelude::*;
 use serde_json::Value;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use std::path::Path;
@@ -169,35 +170,27 @@ fn intervals_cover_through_a_break_in_volatility() {
             (raw.coverage - raw_coverage).abs() < 0.02,
             "the markets are not those of the design: {raw:?}"
         );
-        for method in Method::ALL {
-            let fared = calibrated(&settings(method), &markets, share);
-            row(method.name(), share, &fared);
-            if method == Method::Pid {
-                assert!(
-                    (fared.coverage - 0.9).abs() < 0.01 && (fared.after - 0.9).abs() < 0.015,
-                    "{fared:?}"
-                );
-                assert!(fared.worst >= 0.80, "{fared:?}");
-                assert!(
-                    fared.score <= 1.02 * reference.score && fared.score <= 1.02 * limit,
-                    "{fared:?} {reference:?}"
-                );
-                println!(
-                    "interval score {:.0}, {:+.1} % of the design's {limit}",
-                    fared.score,
-                    100.0 * (fared.score / limit - 1.0)
-                );
-            }
+        let methods = Method::ALL.map(|method| (method.name(), settings(method)));
+        let scores = [(Score::Residual, 0.0075), (Score::Cqr, 0.05)]
+            .map(|(score, lr)| (score.name(), Settings { score, lr, ..settings(Method::Pid) }));
+        let single = ("one tail", Settings { asymmetric: false, ..settings(Method::Pid) });
+        let runs: Vec<_> = methods.into_iter().chain(scores).chain([single]).collect();
+        let fared: Vec<Fared> =
+            runs.par_iter().map(|(_, settings)| calibrated(settings, &markets, share)).collect();
+        for ((name, settings), fared) in runs.iter().zip(&fared) {
+            row(name, share, fared);
+            // The first layer alone promises no coverage.
+            let close = (fared.coverage - 0.9).abs() < 0.01 && (fared.after - 0.9).abs() < 0.015;
+            assert!(close || settings.method == Method::Online, "{name}: {fared:?}");
         }
-        for score in [Score::Residual, Score::Cqr] {
-            let lr = if score == Score::Cqr { 0.05 } else { settings(Method::Pid).lr };
-            let fared = calibrated(&Settings { score, lr, ..settings(Method::Pid) }, &markets, share);
-            row(score.name(), share, &fared);
-            assert!((fared.coverage - 0.9).abs() < 0.015, "{score:?} {fared:?}");
-        }
-        let single = calibrated(&Settings { asymmetric: false, ..settings(Method::Pid) }, &markets, share);
-        row("one tail", share, &single);
-        assert!((single.coverage - 0.9).abs() < 0.01, "{single:?}");
+        let pid = &fared[0];
+        assert!(pid.worst >= 0.80, "{pid:?}");
+        assert!(pid.score <= 1.02 * reference.score && pid.score <= 1.02 * limit, "{pid:?} {reference:?}");
+        println!(
+            "interval score {:.0}, {:+.1} % of the design's {limit}",
+            pid.score,
+            100.0 * (pid.score / limit - 1.0)
+        );
     }
 }
 

@@ -9,14 +9,16 @@ use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::kronos::predictor::Predictor;
 use kronos_models::kronos::tokenizer::{Token, Tokenizer};
 use kronos_models::kronos::training::{
-    BarSource, BarSources, BatchShape, Condition, PredictorBatch, PredictorTraining, TokenizerTask,
-    TokenizerTraining, TrainablePredictor, TrainableTokenizer, WindowRule, normalise_window,
+    BarSource, BarSources, BatchShape, Condition, ForecastRule, PredictorBatch, PredictorTask,
+    PredictorTraining, TokenizerTask, TokenizerTraining, TrainablePredictor, TrainableTokenizer, WindowRule,
+    normalise_window,
 };
 use kronos_models::layers::differentiable::Parameters;
 use kronos_models::simulate::{Market, Simulation, Slot};
 use kronos_models::train::optimiser::{AdamW, AdamWOptions, global_norm};
 use kronos_models::train::{
-    Checkpoints, Event, Options, Panel, PanelSeries, Parameter, Split, SplitRule, Window, train,
+    Checkpoints, Event, Noise, Options, Panel, PanelSeries, Parameter, Pick, Split, SplitRule, Trainable,
+    Window, train,
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -270,6 +272,30 @@ fn nothing_after_the_cut_changes_a_bar_before_it() {
     let (a, b) = (normalise_window(&before), normalise_window(&after));
     assert_eq!(bits(&a[..28]), bits(&b[..28]));
     assert_ne!(bits(&a[28..]), bits(&b[28..]));
+}
+
+/// Of 40 bars 28 are before the cut: the first 27 predictions are of bars that the statistics know.
+#[test]
+fn what_the_statistics_know_of_counts_as_little_as_was_asked_for() {
+    let rule = WindowRule { least_context: 28, most_context: 28, ..rule() };
+    let data = sources(&rule, None);
+    let pair = tokenizer("tiny55");
+    let pair = (pair.config().config.clone(), pair.parameters().tensors());
+    let tokenizer = Tokenizer::new(&pair.0, &pair.1).unwrap();
+    let forecasts = ForecastRule { horizon: 1, paths: 2, temperature: 1.0 };
+    let network = predictor("tiny55");
+    let task = PredictorTask::new(network.clone(), pair, Condition::True, forecasts, &data).unwrap();
+    let window = data.sources()[0].window(data.sources()[0].train[5], 28, 40);
+    let batch = |before: f32| PredictorBatch {
+        shape: BatchShape { windows: 1, length: 39 },
+        tokens: tokenizer.encode(&normalise_window(&window), &NeverInterrupt).unwrap(),
+        stamps: window.stamps[..39].to_vec(),
+        weights: [vec![before; 27], vec![1.0; 12]].concat(),
+    };
+    let expected = |before| scalar(&network.loss(&batch(before), Condition::True, None).unwrap().total);
+    let got = scalar(&task.loss(&[Pick { source: 0, window: 5, draw: 0 }], Noise::none()).unwrap());
+    assert_eq!(got, expected(0.1));
+    assert!((got - expected(1.0)).abs() > 0.01, "the weights matter here");
 }
 
 /// A run that is stopped and goes on ends with the bits of one that was not.

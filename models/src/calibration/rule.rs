@@ -294,6 +294,27 @@ mod tests {
         }
     }
 
+    /// Served is 2 standard deviations about a point that the first layer has moved by −0.002; the outcome is within them, and
+    /// would not be about the model's own point.
+    #[test]
+    fn what_is_learnt_is_about_what_was_served() {
+        let settings = settings(Method::Quantile);
+        let mut series = group(&settings, 100);
+        (series.online.evidence, series.online.bias) = (1e300, -0.002);
+        let q = 2.0 - settings.deviate();
+        let tail = Tail::Tracker { q, excess: 0.0, seen: 100, extremes: Extremes::default() };
+        series.tails = vec![tail; 2];
+        let served = settings.learn(&mut series, None, None, 1, &BAND, -0.021).interval;
+        close(served.lower, -0.022);
+        close(served.upper, 0.018);
+        assert_eq!((series.record.judged, series.record.missed), (1, 0));
+        for tail in &series.tails {
+            // 5 % of a miss were due to each, and none came.
+            let Tail::Tracker { excess, .. } = tail else { unreachable!("a tracker stays one") };
+            close(*excess, -0.05);
+        }
+    }
+
     /// λ = 0.06 of a variance of 1e-4; beyond 10 standard deviations an error counts as 10.
     #[test]
     fn the_deviation_learns_from_outliers_and_from_none_more_than_from_the_greatest_radius() {

@@ -211,4 +211,26 @@ mod tests {
         }
         assert!(config(|c| c["target_modules"] = json!("all-linear")).targets().is_err());
     }
+
+    /// Rank 1 and alpha 2: twice the product of a column and a row is added, to the matrix that is named and to no other.
+    #[test]
+    fn a_merged_matrix_is_the_base_and_the_scaled_product() {
+        let folder = tempfile::tempdir().unwrap();
+        let adapter = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["q"]});
+        std::fs::write(folder.path().join("adapter_config.json"), adapter.to_string()).unwrap();
+        let part = |name: &str, shape: Vec<usize>, values: Vec<f32>| {
+            (format!("base_model.model.layer.q.lora_{name}.weight"), shape, values)
+        };
+        let parts = [part("A", vec![1, 3], vec![1.0, 2.0, 3.0]), part("B", vec![2, 1], vec![10.0, -1.0])];
+        let bytes = crate::train::artifact::safetensors(&parts).unwrap();
+        std::fs::write(folder.path().join("adapter_model.safetensors"), bytes).unwrap();
+
+        let base = ["layer.q.weight", "layer.k.weight"].map(|name| TensorSpec::required(name, [2, 3]));
+        let ones = || Tensor::ones((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let mut tensors: Tensors = base.iter().map(|spec| (spec.name.clone(), ones())).collect();
+        merge(folder.path(), &base, &mut tensors).unwrap();
+        let merged = |name: &str| tensors[name].to_vec2::<f32>().unwrap();
+        assert_eq!(merged("layer.q.weight"), [[21.0, 41.0, 61.0], [-1.0, -3.0, -5.0]]);
+        assert_eq!(merged("layer.k.weight"), [[1.0; 3]; 2]);
+    }
 }

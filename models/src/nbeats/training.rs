@@ -349,3 +349,59 @@ fn sums(config: &Config, device: &Device) -> Result<Tensor> {
         (0..levels).flat_map(|part| (0..levels).map(move |level| share(part, level))).collect();
     Ok(Tensor::from_vec(sums, (levels, levels), device)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::{Input, Kind, Stack, Transform};
+    use super::*;
+    use crate::train::PanelSeries;
+
+    fn task(after_the_cut: f64) -> NBeatsTask {
+        let stack = Stack {
+            kind: Kind::Generic,
+            blocks: 1,
+            layers: 1,
+            width: 4,
+            shared: false,
+            degree: None,
+            harmonics: None,
+        };
+        let config = Config {
+            model_type: super::super::config::MODEL_TYPE.into(),
+            context_length: 8,
+            horizon: 3,
+            quantile_levels: vec![0.1, 0.5, 0.9],
+            input: Input::Level,
+            growth: 0.5,
+            stacks: vec![stack],
+        };
+        let price = |row: usize| if row < CUT { 100.0 + (row * row % 7) as f64 } else { after_the_cut };
+        let values = vec![(0..60).map(price).collect()];
+        let series = PanelSeries { name: "A".into(), times: (0..60).collect(), values };
+        let panel = Panel { columns: vec!["close".into()], series: vec![series] };
+        let windows = vec![Window { series: 0, cut: 20 }];
+        let source = Source { panel, column: 0, train: windows.clone(), validation: windows };
+        let scaler = ScalerConfig::new(Transform::Log);
+        NBeatsTask::new(&config, &scaler, vec![source], None, (3, 0.0), &Device::Cpu).unwrap()
+    }
+
+    const CUT: usize = 40;
+
+    /// Whatever comes, what the network sees of a window and what it is scaled by are the same to the bit.
+    #[test]
+    fn nothing_after_the_cut_changes_an_input() {
+        let batch = |after_the_cut| {
+            let window = Window { series: 0, cut: CUT as u32 };
+            let (inputs, targets, mut scaled) = task(after_the_cut).batch(&[(0, window)]).unwrap();
+            let bits = |tensor: Tensor| {
+                tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits)
+            };
+            (bits(inputs).collect::<Vec<_>>(), scaled.remove(0), bits(targets).collect::<Vec<_>>())
+        };
+        let (before, after) = (batch(90.0), batch(120.0));
+        assert_eq!((&before.0, &before.1), (&after.0, &after.1));
+        assert_ne!(before.2, after.2, "the targets are what came");
+        // The newest value is the last before the cut: 39 · 39 is 2 more than a multiple of 7.
+        assert!((before.1.loc - 102f64.ln()).abs() < 1e-12, "{:?}", before.1);
+    }
+}

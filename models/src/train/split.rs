@@ -175,6 +175,20 @@ mod tests {
         assert!(none.cuts(0, 300, Part::Train, 5).is_empty());
     }
 
+    /// The model has seen the latest of what any series was trained on; a series too short to be trained on tells nothing.
+    #[test]
+    fn the_cutoff_is_that_of_the_series_that_was_trained_on_longest() {
+        let of = |rows: i64, name: &str| PanelSeries { name: name.into(), ..daily(rows).series.remove(0) };
+        let panel = Panel {
+            columns: vec!["close".into()],
+            series: vec![of(100, "a"), of(500, "b"), of(200, "c"), of(3, "d")],
+        };
+        let split = Split::new(&panel, &SplitRule::intraday(5)).unwrap();
+        // Of 500 rows 400 are not held out, and the last five of those are purged.
+        assert_eq!(split.train_cutoff(&panel), Some(394 * DAY));
+        assert_eq!(Split::new(&daily(3), &SplitRule::intraday(5)).unwrap().train_cutoff(&daily(3)), None);
+    }
+
     #[test]
     fn the_test_begins_on_a_day_of_the_callers_choice() {
         let rule = SplitRule { test_from: Some(900 * DAY), ..SplitRule::intraday(5) };
