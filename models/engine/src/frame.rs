@@ -134,6 +134,15 @@ mod tests {
     }
 
     #[test]
+    fn a_promise_of_more_than_the_limit_is_refused_before_the_bytes_come() {
+        let mut reader = FrameReader::default();
+        reader.push(b"KRN\x01");
+        reader.push(&u32::try_from(MAX_BODY + 1).unwrap().to_le_bytes());
+        let error = FrameError::TooLong { length: MAX_BODY + 1, limit: MAX_BODY };
+        assert_eq!(reader.next_message::<u8>(), Err(error));
+    }
+
+    #[test]
     fn bytes_after_a_message_within_its_frame_are_refused() {
         let mut reader = FrameReader::default();
         reader.push(b"KRN\x01\x02\0\0\0\x05\x06");

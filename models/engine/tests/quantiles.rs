@@ -90,35 +90,50 @@ fn many_callers_get_the_numbers_each_would_get_alone() {
     assert_eq!(status.devices[0].used_bytes, status.models[0].memory_bytes, "a turn gives its memory back");
 }
 
-/// Three requests that wait for each other, of which one reads less history and another other levels.
+/// Requests that wait for each other, of which some read less history, others other levels, and others learn across their
+/// series, which must be no series of somebody else.
 #[test]
 fn every_request_is_read_as_it_asked_for_whatever_waits_beside_it() {
     let engine = Engine::start(settings());
     let files = Chronos2Files { model: directory("tiny-b"), adapter: None };
     let model = Chronos2::load(&files, &Device::Cpu).unwrap();
-    let request = series(7, 90, 12);
-    let readings = [(96, vec![0.1, 0.5, 0.9]), (24, vec![0.1, 0.5, 0.9]), (96, vec![0.25, 0.5])];
-    let alone = readings.clone().map(|(context, levels)| {
-        let options = Chronos2Options { context_length: Some(context), ..Chronos2Options::default() };
-        let made = model.forecast(std::slice::from_ref(&request), &options, &NeverInterrupt);
-        made.unwrap().remove(0).unwrap().at(&levels).unwrap()
-    });
-    assert_ne!(alone[0], alone[1]);
+    let readings = [
+        (96, None, vec![0.1, 0.5, 0.9]),
+        (24, None, vec![0.1, 0.5, 0.9]),
+        (96, None, vec![0.25, 0.5]),
+        (96, Some(100), vec![0.1, 0.9]),
+        (96, Some(100), vec![0.1, 0.9]),
+    ];
+    let asked: Vec<_> = (0..)
+        .zip(readings)
+        .map(|(number, (context, cross_learning, levels))| {
+            let all: Vec<_> = (0..3).map(|key| series(10 * number + key, 90, 12)).collect();
+            let options = Chronos2Options {
+                context_length: Some(context),
+                cross_learning,
+                ..Chronos2Options::default()
+            };
+            let made = model.forecast(&all, &options, &NeverInterrupt).unwrap();
+            let alone: Vec<_> = made.into_iter().map(|made| made.unwrap().at(&levels).unwrap()).collect();
+            let reading = Reading { context, cross_learning, levels };
+            (Request::Quantiles { model: source("tiny-b"), series: all, reading }, alone)
+        })
+        .collect();
 
     let mut long = engine.connect();
     long.send(&ask("tiny-b", vec![series(1, 96, 2000); 100], None));
     engine
         .until("the first runs", |status| status.requests.iter().any(|request| request.started_at.is_some()));
-    let asked = readings.map(|(context, levels)| {
-        let reading = Reading { context, cross_learning: None, levels };
-        let request =
-            Request::Quantiles { model: source("tiny-b"), series: vec![request.clone(); 3], reading };
-        let mut caller = engine.connect();
-        caller.send(&request);
-        (caller, request)
-    });
-    for ((mut caller, request), expected) in asked.into_iter().zip(alone) {
-        assert_eq!(quantiles(caller.answer(&request).unwrap()), vec![expected; 3]);
+    let waiting: Vec<_> = asked
+        .iter()
+        .map(|(request, _)| {
+            let mut caller = engine.connect();
+            caller.send(request);
+            caller
+        })
+        .collect();
+    for (mut caller, (request, alone)) in waiting.into_iter().zip(&asked) {
+        assert_eq!(&quantiles(caller.answer(request).unwrap()), alone);
     }
 }
 
