@@ -167,14 +167,6 @@ fn substituted(sql: &str, chosen: &Chosen) -> String {
     sql
 }
 
-fn installed(test: &str) -> Database {
-    let db = Database::new(test);
-    let script = project_root().join("sql/install.sql");
-    let output = db.program("psql").args(["-X", "-q", "-f"]).arg(script).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    db
-}
-
 /// A login that may read and no more, as docs/dashboards.md makes it.
 fn reader(db: &Database) -> Client {
     let role = db.role("grafana");
@@ -208,7 +200,7 @@ fn is_of_the_engine(sql: &str) -> bool {
 
 #[test]
 fn without_data_every_panel_is_empty_and_none_fails() {
-    let db = installed("dashboards_empty");
+    let db = Database::installed("dashboards_empty");
     let mut client = reader(&db);
     // Without options a variable is empty, whether one or several values may be chosen.
     for models in [vec![], vec![String::new()]] {
@@ -270,7 +262,7 @@ const DATA: &str = "
 
 #[test]
 fn with_data_every_panel_has_rows() {
-    let db = installed("dashboards_data");
+    let db = Database::installed("dashboards_data");
     db.run(DATA);
     let mut client = reader(&db);
     let chosen = Chosen {
@@ -308,7 +300,7 @@ fn with_data_every_panel_has_rows() {
 
 #[test]
 fn the_numbers_of_the_calibration_panels() {
-    let db = installed("dashboards_numbers");
+    let db = Database::installed("dashboards_numbers");
     db.run(DATA);
     let mut client = reader(&db);
     let chosen = Chosen { symbol: "A".into(), models: vec!["model@1".into()], feeds: vec![], kind: "live" };
