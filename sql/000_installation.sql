@@ -1,4 +1,60 @@
--- The schema, the record of what was installed, and the one place that knows which TimescaleDB there is.
+-- Whether it is safe to go on, the schema, the record of what was installed, and the one place that knows which
+-- TimescaleDB there is.
+
+-- What lies ready in these schemas is replaced, called and fired by whoever sets up, so it must be their own or a
+-- superuser's, who could do worse without it. There is no exception for the owner of the database: what they left
+-- would run with the rights of a superuser who comes later. Every name in full, since nothing is known yet of the
+-- search path; `operator()` because an operator of a schema on it could match better than that of pg_catalog.
+do $$
+declare
+  stranger record;
+begin
+  with trusted as (
+    select r.oid from pg_catalog.pg_roles r
+    where r.rolsuper or r.rolname operator(pg_catalog.=) current_user
+  ), schemas as (
+    select n.oid, n.nspname, n.nspowner from pg_catalog.pg_namespace n
+    where n.nspname operator(pg_catalog.=) any
+      (array['market', 'market_internal', 'ledger', 'training', 'trading', 'kronos', '_kronos']::pg_catalog.name[])
+  ), found (kind, name, owner) as (
+    select 'schema', s.nspname::pg_catalog.text, s.nspowner from schemas s
+    union all
+    select 'relation', s.nspname operator(pg_catalog.||) '.' operator(pg_catalog.||) c.relname, c.relowner
+    from pg_catalog.pg_class c join schemas s on s.oid operator(pg_catalog.=) c.relnamespace
+    union all
+    select 'function', p.oid::pg_catalog.regprocedure::pg_catalog.text, p.proowner
+    from pg_catalog.pg_proc p join schemas s on s.oid operator(pg_catalog.=) p.pronamespace
+    union all
+    select 'type', s.nspname operator(pg_catalog.||) '.' operator(pg_catalog.||) t.typname, t.typowner
+    from pg_catalog.pg_type t join schemas s on s.oid operator(pg_catalog.=) t.typnamespace
+    union all
+    select 'operator', o.oid::pg_catalog.regoperator::pg_catalog.text, o.oprowner
+    from pg_catalog.pg_operator o join schemas s on s.oid operator(pg_catalog.=) o.oprnamespace
+    union all
+    -- The privilege TRIGGER suffices to put one on a table of somebody else.
+    select 'trigger', t.tgname operator(pg_catalog.||) ' on ' operator(pg_catalog.||) c.oid::pg_catalog.regclass, p.proowner
+    from pg_catalog.pg_trigger t
+    join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) t.tgrelid
+    join schemas s on s.oid operator(pg_catalog.=) c.relnamespace
+    join pg_catalog.pg_proc p on p.oid operator(pg_catalog.=) t.tgfoid
+  )
+  select f.kind, f.name, pg_catalog.pg_get_userbyid(f.owner) as owner into stranger
+  from found f
+  where not exists (select from trusted t where t.oid operator(pg_catalog.=) f.owner)
+  limit 1;
+  if found then
+    raise exception '% "%" belongs to role "%", who is neither a superuser nor "%"',
+      stranger.kind, stranger.name, stranger.owner, current_user
+      using errcode = 'insufficient_privilege',
+            detail = 'The set-up runs what lies ready in its schemas with the rights of whoever calls it.',
+            hint = pg_catalog.format('Set up as "%s" if that is whose data it is; else drop it.', stranger.owner);
+  end if;
+end
+$$;
+
+-- Unqualified names below, and in every file after this one, mean pg_catalog's whatever the caller's path is.
+set local search_path = pg_catalog, pg_temp;
+
 create schema if not exists market;
 comment on schema market is
   'Market data: instruments, trades, quotes, bars, and the bookkeeping that says how complete they are.';
@@ -18,7 +74,7 @@ comment on column market.installed_files.installed_at is 'When the file was last
 comment on column market.installed_files.installed_by is 'Role that applied it.';
 
 create or replace function market.timescale_edition() returns text
-language sql stable
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select case
     when not exists (select from pg_catalog.pg_extension where extname = 'timescaledb') then 'none'
@@ -30,7 +86,7 @@ comment on function market.timescale_edition() is
   'none, apache (hypertables only) or community (also continuous aggregates, columnstore, retention, jobs).';
 
 create or replace function market.timescale_schema() returns name
-language sql stable
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select n.nspname
   from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
@@ -39,7 +95,7 @@ $$;
 comment on function market.timescale_schema() is 'Schema that holds the functions of TimescaleDB; NULL without it.';
 
 create or replace procedure market.record_file(file text, version integer)
-language sql
+language sql set search_path = pg_catalog, pg_temp
 as $$
   insert into market.installed_files as f (file, version, timescale)
   values (record_file.file, record_file.version, market.timescale_edition())
@@ -51,7 +107,7 @@ comment on procedure market.record_file(text, integer) is 'Notes that a set-up f
 
 -- An older set of files must not be laid over a newer one: views would lose columns that people already use.
 create or replace procedure market.require_not_newer(file text, version integer)
-language plpgsql
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   installed integer;
@@ -67,4 +123,4 @@ $$;
 comment on procedure market.require_not_newer(text, integer) is
   'Raises 55000 when a newer version of the file is installed; the first statement of each file.';
 
-call market.record_file('000_installation.sql', 1);
+call market.record_file('000_installation.sql', 2);

@@ -3,7 +3,7 @@
 -- A statement that changes trades notes the hours it touched, in its own transaction. The views show the stored bars of
 -- the other hours and compute those of touched ones, so they are exact at every instant; market.refresh_trade_bars()
 -- stores them. Days are made of hours.
-call market.require_not_newer('145_stored_bars.sql', 2);
+call market.require_not_newer('145_stored_bars.sql', 3);
 
 create schema if not exists market_internal;
 comment on schema market_internal is 'What the views of schema market are made of; read the views instead.';
@@ -62,9 +62,6 @@ create or replace function market_internal.note_touched_hours() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if current_setting('market.keeps_bars', true) = 'on' then
-    return null;
-  end if;
   if tg_op in ('INSERT', 'UPDATE') then
     insert into market_internal.touched_hours
     select distinct symbol, feed, date_trunc('hour', event_time, 'UTC') from added
@@ -83,7 +80,7 @@ comment on function market_internal.note_touched_hours() is 'Notes the hours of 
 revoke all on function market_internal.note_touched_hours() from public;
 
 create or replace function market_internal.stores_trade_bars() returns boolean
-language sql stable
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select exists (select from pg_catalog.pg_trigger
                  where tgrelid = 'market.trades'::regclass and tgname = 'note_inserted_hours')
@@ -117,4 +114,4 @@ begin
 end
 $$;
 
-call market.record_file('145_stored_bars.sql', 2);
+call market.record_file('145_stored_bars.sql', 3);

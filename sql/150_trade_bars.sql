@@ -7,15 +7,16 @@
 -- market.bars_*       : one row per symbol and time, columns as in kronos.bar; stored bars and trade bars together.
 --
 -- The views stay the same objects in all three states (only what they read is replaced), so views of users on top survive.
-call market.require_not_newer('150_trade_bars.sql', 2);
+call market.require_not_newer('150_trade_bars.sql', 3);
 
 -- Conditions of the US tapes whose trades do not set open, high, low or close (odd lots, averages, late and
 -- out-of-sequence reports); their size still counts. Kept in one function so that the list can change without new trades.
 create or replace function market.sets_price(conditions text[]) returns boolean
 language sql immutable parallel safe
 as $$
+  -- Without a path of its own it is inlined, and so must not depend on the caller's.
   select conditions is null
-      or not conditions && array['I', 'W', 'P', '4', 'Z', 'U', 'M', 'Q', 'C', 'N', 'R', 'V', 'H', 'T', '7', '9']
+      or not conditions operator(pg_catalog.&&) array['I', 'W', 'P', '4', 'Z', 'U', 'M', 'Q', 'C', 'N', 'R', 'V', 'H', 'T', '7', '9']
 $$;
 comment on function market.sets_price(text[]) is
   'Whether a trade with these sale conditions sets open, high, low and close of its bar.';
@@ -26,7 +27,7 @@ comment on function market.sets_price(text[]) is
 drop function if exists market_internal.trade_bars_query(text);
 create or replace function market_internal.trade_bars_query(
   bucket text, trades text default 'market.trades as t', pick text default '[3]') returns text
-language sql immutable
+language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select format($query$
     select t.symbol,
@@ -53,7 +54,7 @@ comment on function market_internal.trade_bars_query(text, text, text) is
 -- Trades of the hours of a relation with columns symbol, feed and hour. `offset 0` keeps the hours outside: the planner,
 -- which cannot tell how few they are, would else read all trades of the symbols and compare each with each hour.
 create or replace function market_internal.trades_of(hours text) returns text
-language sql immutable
+language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select format('%s as h join lateral (
                    select * from market.trades as u
@@ -64,7 +65,7 @@ $$;
 comment on function market_internal.trades_of(text) is 'A FROM clause: market.trades as t within the given hours.';
 
 create or replace function market_internal.bucket_of(bar_width interval) returns text
-language sql immutable
+language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select format('date_bin(%L::interval, t.event_time, timestamptz ''2000-01-01 00:00+00'')', bar_width)
 $$;
@@ -107,7 +108,7 @@ comment on procedure market.refresh_trade_bars() is
 
 create or replace procedure market_internal.add_refresh_policy(
   suffix text, start_offset interval, end_offset interval, every interval)
-language plpgsql
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   ts  constant name := market.timescale_schema();
@@ -225,7 +226,7 @@ $$;
 -- After a bulk load the jobs catch up by themselves; these statements do it now. They are handed out instead of executed
 -- because TimescaleDB refreshes outside of functions only: in psql, end the query with \gexec.
 create or replace function market.refresh_trade_bars_statements(since timestamptz default null) returns setof text
-language sql stable
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select format('call %I.refresh_continuous_aggregate(%L, %L::timestamptz, null)',
                 market.timescale_schema(), 'market_internal.trade_bars_' || suffix, since)
@@ -237,4 +238,4 @@ $$;
 comment on function market.refresh_trade_bars_statements(timestamptz) is
   'Statements that bring the stored bars built from trades up to date; none where bars are computed when read.';
 
-call market.record_file('150_trade_bars.sql', 2);
+call market.record_file('150_trade_bars.sql', 3);

@@ -1,5 +1,5 @@
 -- Daily returns and liquidity, derived from bars_1d.
-call market.require_not_newer('160_daily.sql', 1);
+call market.require_not_newer('160_daily.sql', 2);
 
 create or replace view market.daily_returns as
 select symbol, time, (time at time zone 'UTC')::date as d, close_adj,
@@ -31,7 +31,7 @@ comment on column market.daily_returns.known_at is 'From when the return may be 
 
 create or replace function market.liquidity(as_of timestamptz default now(), sessions integer default 60)
 returns table (symbol text, sessions_used integer, avg_volume_60d float8, avg_dollar_vol_60d float8, last_session date)
-language sql stable
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select symbol, count(*)::integer, avg(volume), avg(coalesce(amount, close * volume)),
          max((time at time zone 'UTC')::date)
@@ -78,4 +78,4 @@ begin
 end
 $$;
 
-call market.record_file('160_daily.sql', 1);
+call market.record_file('160_daily.sql', 2);

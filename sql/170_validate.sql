@@ -1,5 +1,5 @@
 -- Validators: each finding names the row it is about. Run by people, by the maintenance job and by the worker.
-call market.require_not_newer('170_validate.sql', 1);
+call market.require_not_newer('170_validate.sql', 2);
 
 create table if not exists market.validation_findings (
   check_name     text        not null,
@@ -34,7 +34,7 @@ comment on type market.finding is 'One offending row found by a validator.';
 
 create or replace function market.check_bars(
   since timestamptz, until timestamptz, price_jump float8, fill_share float8) returns setof market.finding
-language sql stable
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   with b as (
     select * from market.bars where time >= since and time < until
@@ -115,7 +115,7 @@ comment on function market.check_bars(timestamptz, timestamptz, float8, float8) 
   'Validators of market.bars; call market.validate.';
 
 create or replace function market.check_ticks(since timestamptz, until timestamptz) returns setof market.finding
-language sql stable
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select 'monotone_time', 'market.trades', symbol, feed, event_time,
          format('trade %s is %s older than trade %s before it', trade_id, previous_time - event_time, previous_id)
@@ -148,7 +148,7 @@ comment on function market.check_ticks(timestamptz, timestamptz) is
   'Validators of market.trades and market.quotes; call market.validate.';
 
 create or replace function market.check_feeds(since timestamptz, until timestamptz) returns setof market.finding
-language sql stable
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select 'stale_feed', 'market.feed_cursors', h.symbol, h.feed, coalesce(h.newest_event_time, h.updated_at),
          format('channel %s is silent since %s', h.channel, h.updated_at)
@@ -166,7 +166,7 @@ create or replace function market.validate(
   until       timestamptz default 'infinity',
   price_jump  float8      default 0.35,
   fill_share  float8      default 0.5) returns setof market.finding
-language plpgsql stable
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   if price_jump is null or not price_jump > 0 then
@@ -188,7 +188,7 @@ comment on function market.validate(timestamptz, timestamptz, float8, float8) is
   'All validators over [since, until): one row per offending row, none when the data is clean.';
 
 create or replace procedure market.run_validation(since timestamptz default now() - interval '7 days')
-language plpgsql
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   started constant timestamptz := clock_timestamp();
@@ -207,4 +207,4 @@ $$;
 comment on procedure market.run_validation(timestamptz) is
   'Stores the findings of market.validate since then in market.validation_findings and forgets repaired ones.';
 
-call market.record_file('170_validate.sql', 1);
+call market.record_file('170_validate.sql', 2);

@@ -1,5 +1,5 @@
 -- reader: SELECT. ingestor: also writes data and bookkeeping. operator: also instruments, sources, jobs, repairs.
-call market.require_not_newer('180_privileges.sql', 2);
+call market.require_not_newer('180_privileges.sql', 3);
 
 do $$
 begin
@@ -22,7 +22,9 @@ begin
 
   grant execute on procedure market.refresh_liquidity(), market.refresh_trade_bars(), market.apply_retention()
     to market_ingestor, market_operator;
-  grant insert, update, delete on market.retention to market_operator;
+  -- Its rows decide what is dropped: they are written through the procedure, which checks them.
+  grant execute on procedure market.set_retention(regclass, interval) to market_operator;
+  revoke insert, update, delete on market.retention from market_operator;
 
   grant insert, update, delete on market.sources, market.instruments, market.instrument_symbols, market.sessions
     to market_operator;
@@ -30,4 +32,4 @@ begin
 end
 $$;
 
-call market.record_file('180_privileges.sql', 2);
+call market.record_file('180_privileges.sql', 3);

@@ -1,9 +1,9 @@
 -- One maintenance procedure, scheduled by whichever scheduler is there: TimescaleDB jobs (community edition), else
 -- pg_cron. Without both, the worker runs it while it runs, or: call market.maintenance().
-call market.require_not_newer('190_jobs.sql', 2);
+call market.require_not_newer('190_jobs.sql', 3);
 
 create or replace procedure market.maintenance(job_id integer default null, config jsonb default null)
-language plpgsql
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if market_internal.stores_trade_bars() then
@@ -33,4 +33,4 @@ begin
 end
 $$;
 
-call market.record_file('190_jobs.sql', 2);
+call market.record_file('190_jobs.sql', 3);

@@ -36,17 +36,6 @@ begin
     raise exception 'unrecognized part "%"', chosen using errcode = 'invalid_parameter_value',
       hint = format('Valid parts: %s.', array_to_string(known, ', '));
   end if;
-  -- What lies ready in a schema is run and trusted by whoever installs.
-  select n.nspname into chosen
-  from pg_namespace n join pg_roles r on r.oid = n.nspowner
-  where n.nspname in ('market', 'market_internal', 'ledger', 'training', 'trading')
-    and not r.rolsuper and r.rolname <> current_user
-    and n.nspowner <> (select d.datdba from pg_database d where d.datname = current_database())
-  limit 1;
-  if found then
-    raise exception 'schema "%" belongs to a role that is neither a superuser, nor the owner of the database, nor you', chosen
-      using errcode = 'insufficient_privilege', hint = 'Drop it, or give it to one of those with ALTER SCHEMA ... OWNER TO.';
-  end if;
   -- The same lock as that of kronos-ingest migrate.
   perform pg_advisory_xact_lock(118139239952243);
   for setup in

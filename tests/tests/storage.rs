@@ -325,9 +325,11 @@ fn stored_bars_follow_every_change_of_a_trade() {
     assert_eq!(db.value(touched), "0");
     assert_eq!(db.value(BARS), computed, "a refresh changes no bar");
     // What is read now comes from the table alone.
-    db.run("begin; set local market.keeps_bars = 'on'; create table kept as table market.trades; delete from market.trades; commit");
+    db.run("begin; set local session_replication_role = replica; create table kept as table market.trades; delete from market.trades; commit");
     assert_eq!(db.value(BARS), computed);
-    db.run("begin; set local market.keeps_bars = 'on'; insert into market.trades table kept; commit");
+    db.run(
+        "begin; set local session_replication_role = replica; insert into market.trades table kept; commit",
+    );
     for change in [
         "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
          values ('S1', 'file', '2024-01-02 03:00:00+00', 'late', 0, 999, 5, now(), '2024-01-02 03:00:01+00')",

@@ -35,7 +35,10 @@ fn the_sets_in_the_project() {
 #[test]
 fn the_sets_of_the_environment() {
     let Some(folder) = std::env::var_os("KRONOS_GOLDEN") else {
-        kronos_skip::skipped("only the golden vectors in the project were run", "make golden KRONOS_GOLDEN=folder");
+        kronos_skip::skipped(
+            "only the golden vectors in the project were run",
+            "make golden KRONOS_GOLDEN=folder",
+        );
         return;
     };
     let report = folder::run(Path::new(&folder));

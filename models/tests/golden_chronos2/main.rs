@@ -35,7 +35,10 @@ fn the_cases_in_the_project() {
 #[test]
 fn the_cases_of_the_environment() {
     let Some(folder) = std::env::var_os("CHRONOS2_GOLDEN") else {
-        kronos_skip::skipped("only the golden vectors in the project were run", "make golden CHRONOS2_GOLDEN=folder");
+        kronos_skip::skipped(
+            "only the golden vectors in the project were run",
+            "make golden CHRONOS2_GOLDEN=folder",
+        );
         return;
     };
     let report = folder::run(Path::new(&folder));
