@@ -43,6 +43,7 @@ impl Copy {
         if shared.is_dir() && !link.exists() {
             std::os::unix::fs::symlink(fs::canonicalize(shared)?, link)?;
         }
+        share_builds(project, &root)?;
         Ok(Self { root })
     }
 
@@ -68,6 +69,18 @@ impl Copy {
     pub fn write(&self, file: &str, text: &str) -> Result<()> {
         write_if_changed(&self.root.join(file), text.as_bytes())
     }
+}
+
+/// Gives a new copy what the project has built: cargo takes the dependencies as they are.
+fn share_builds(project: &Path, root: &Path) -> Result<()> {
+    let (built, target) = (project.join("target/release"), root.join("target"));
+    if built.is_dir() && !target.exists() {
+        fs::create_dir(&target)?;
+        if !Command::new("cp").arg("-a").args([&built, &target]).status()?.success() {
+            return Err(format!("{} could not be copied", built.display()).into());
+        }
+    }
+    Ok(())
 }
 
 fn listed(project: &Path) -> Result<Vec<String>> {

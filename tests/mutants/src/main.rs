@@ -37,6 +37,12 @@ fn main() -> Result<ExitCode> {
     let copy = Copy::of(&project, folder.join("tree"))?;
     let mut journal = Journal::open(folder.join("journal.jsonl"), arguments.resume)?;
     let mut runner = Runner::new(copy.root(), folder.join("output.log"))?;
+    // All of them before the first fault: each change of the code costs a build.
+    for mutant in mutants.iter().filter(|mutant| journal.find(mutant).is_none()) {
+        for tests in &mutant.tests {
+            runner.measure(tests, mutant.needs)?;
+        }
+    }
     let mut score = Score::default();
     for (number, mutant) in mutants.iter().enumerate() {
         let since = Instant::now();
@@ -61,9 +67,6 @@ fn main() -> Result<ExitCode> {
 fn judge(copy: &Copy, runner: &mut Runner, mutant: &Mutant) -> Result<Verdict> {
     let text = copy.read(&mutant.file)?;
     let mutated = mutant.apply(&text)?;
-    for tests in &mutant.tests {
-        runner.measure(tests, mutant.needs)?;
-    }
     copy.write(&mutant.file, &mutated)?;
     let mut verdict = Ok(Verdict::Survived);
     for tests in &mutant.tests {

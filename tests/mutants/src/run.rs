@@ -18,13 +18,12 @@ const LEAST: Duration = Duration::from_secs(120);
 const BUILD: Duration = Duration::from_secs(3600);
 
 /// The crates of the workspace, which are built anew for every mutant: what counts is the time to build them.
-///
-/// The kernels stay optimised, since the tests of models would take minutes without.
-const QUICKLY_BUILT: [&str; 7] = [
+const QUICKLY_BUILT: [&str; 8] = [
     "kronos",
     "kronos-allocation",
     "kronos-engine",
     "kronos-ingest",
+    "kronos-models",
     "kronos-tests",
     "kronos-train",
     "kronos-venue",
@@ -199,9 +198,10 @@ impl Drop for Group {
 fn cargo(command: &str, arguments: &str) -> String {
     let quickly: String = QUICKLY_BUILT
         .iter()
-        .map(|name| format!(" --config profile.release.package.{name}.opt-level=1"))
+        .map(|name| format!("profile.release.package.{name}"))
+        .map(|profile| format!(" --config {profile}.opt-level=1 --config {profile}.debug=false"))
         .collect();
-    format!(
-        "cargo {command} --release --locked --workspace --features kronos/pg$pg_version{quickly} {arguments}"
-    )
+    // Beside `--workspace` cargo passes over `-p`, and `--lib` would build every library of the workspace.
+    let which = if arguments.contains("-p ") { "" } else { " --workspace --features kronos/pg$pg_version" };
+    format!("cargo {command} --release --locked{which}{quickly} {arguments}")
 }
