@@ -67,6 +67,18 @@ fn a_limit_on_a_factor_counts_shorts_against_longs() {
         let got = weight(expected_return);
         assert!((got - expected).abs() < 1e-6, "{got} for {expected}");
     }
+    // A long and a short of one beta leave next to none of it, and so a limit of 0.01 leaves both as they are wanted:
+    // expected return over γ = 5 times the variance, the short less its fee of 1e-6.
+    let factors = || [("factor_beta".to_owned(), 1.0)].into();
+    let names =
+        [("A", 1e-4), ("B", -1e-4)].map(|(symbol, mu)| Name { factors: factors(), ..name(symbol, mu) });
+    let risk = FactorModel::new(0, vec![], vec![1e-4; 2]).unwrap();
+    let mut pair = Problem { names: names.into(), risk: Some(risk), ..Problem::default() };
+    pair.limits.factors = [("factor_beta".to_owned(), Interval::new(-0.01, 0.01))].into();
+    let answer = solve(&pair).unwrap();
+    for (name, expected) in answer.names.iter().zip([0.2, -0.198]) {
+        assert!((name.weight - expected).abs() < 1e-6, "{} for {expected}", name.weight);
+    }
 }
 
 #[test]

@@ -57,7 +57,12 @@ fn a_whole_number_of_shares_loses_none_to_the_arithmetic() {
     let cap = shares * price / 1e4;
     assert!(cap * 1e4 / price < shares);
     let at_its_cap = Name { min_weight: Some(-cap), ..short("A", -0.2, price) };
-    assert_eq!(rounded(at_its_cap), (-cap, None));
+    assert_eq!(rounded(at_its_cap.clone()), (-cap, None));
+    // Nor where another name is rounded, and the book is solved again.
+    let mut problem = book(vec![at_its_cap, short("B", -0.124, 300.0)], 1e4);
+    problem.orders.whole_share_shorts = true;
+    let answer = solve(&problem).unwrap();
+    assert_eq!((answer.names[0].weight, answer.names[1].weight), (-cap, -0.12));
 }
 
 #[test]

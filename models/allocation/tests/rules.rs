@@ -149,6 +149,18 @@ fn a_position_above_its_cap_is_grandfathered() {
 }
 
 #[test]
+fn the_cap_of_a_name_comes_before_that_of_all() {
+    let mut problem = four(|i, n| {
+        if i == 0 {
+            (n.current_weight, n.max_weight, n.expected_return) = (0.0, Some(0.05), 0.5);
+        }
+    });
+    problem.limits.weight_bounds.upper = Some(0.4);
+    let answer = solve(&problem).unwrap();
+    assert!((find(&answer, "AAA").weight - 0.05).abs() < 1e-6, "{}", find(&answer, "AAA").weight);
+}
+
+#[test]
 fn a_drifted_book_under_tight_turnover_walks_back_as_far_as_it_may() {
     // Net 0.8 with a limit of 0.3: 0.25 of one-way turnover short. The ladder prices turnover lowest, so it yields.
     let drifted = |prices: f64| {

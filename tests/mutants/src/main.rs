@@ -17,7 +17,7 @@ use std::time::Instant;
 struct Arguments {
     /// Only mutants whose file or reason contains this text
     only: Option<String>,
-    /// Keep the verdicts of a run that was broken off, on rows that have not changed since
+    /// Pass over rows that an earlier run saw caught, and that have not changed since
     #[arg(long)]
     resume: bool,
     /// Where the copy, its builds and the report go
@@ -83,7 +83,7 @@ fn judge(copy: &Copy, runner: &mut Runner, mutant: &Mutant) -> Result<Verdict> {
     verdict
 }
 
-/// Verdicts as they came, so that a run that was broken off can go on.
+/// Verdicts as they came, so that a run that was broken off can go on; who survived is tried again.
 struct Journal {
     file: File,
     verdicts: Vec<(String, Verdict)>,
@@ -100,7 +100,8 @@ impl Journal {
 
     fn find(&self, mutant: &Mutant) -> Option<Verdict> {
         let row = format!("{mutant:?}");
-        self.verdicts.iter().rev().find(|(known, _)| *known == row).map(|(_, verdict)| *verdict)
+        let caught = (row, Verdict::Caught);
+        self.verdicts.contains(&caught).then_some(Verdict::Caught)
     }
 
     fn add(&mut self, mutant: &Mutant, verdict: Verdict) -> Result<()> {
