@@ -1,6 +1,8 @@
 //! `kronos.evaluate` and `kronos.record_backtest`: scores against their definitions in SQL, on backtests and on the ledger.
 #![allow(clippy::expect_used, clippy::unwrap_used)] // the functions that tests share
 
+mod by_hand;
+
 use kronos_tests::{Database, FixtureModels, Row, bars, rows};
 
 const BACKTEST: &str = "create table b as select * from kronos.backtest('kronos-fixture', 'bars', 3, num_windows => 30, window_step => 2,
@@ -56,16 +58,27 @@ fn diebold_mariano_takes_the_mean_over_series_of_each_cutoff_and_knows_overlap()
     let db = Database::new("evaluate_dm");
     db.run(&bars("bars", &["AAA", "BBB", "CCC"], 140));
     db.run(BACKTEST);
+    db.run(
+        "create function loss(actual float8, quantiles float8[], levels float8[]) returns float8 language sql immutable as
+           'select avg(case when actual < q then (q - actual) * (1 - tau) else (actual - q) * tau end) from unnest(quantiles, levels) u(q, tau)'",
+    );
     // Cutoffs two bars apart, forecasts of three: the third step is shared with the next cutoff.
-    let dm = "with d as (select cutoff, avg(abs(actual - forecast) - abs(actual - last_value)) as d from b
-                where model_version = 'drift' group by cutoff),
-            c as (select cutoff, d - avg(d) over () as c, count(*) over () as n, avg(d) over () as mean from d),
-            l as (select *, lag(c) over (order by cutoff) as before from c),
-            v as (select max(n) as n, max(mean) as mean, sum(c * c) / max(n) + 2 * 0.5 * sum(c * before) / max(n) as lrv from l)
-        select abs((e.extra -> 'dm' ->> 'statistic')::float8 - sqrt((v.n + 1 - 4 + 2.0 / v.n) / v.n) * v.mean / sqrt(v.lrv / v.n)) < 1e-9, e.extra -> 'dm' ->> 'horizon',
-               (e.extra -> 'dm' ->> 'n')::int = v.n, e.extra -> 'overlap'
-        from v, kronos.evaluate('b', by => '{model_version}') e where e.model_version = 'drift'";
-    assert_eq!(flat(db.rows(dm)), ["t 2 t 2"]);
+    let test = |name: &str, difference: &str| {
+        flat(db.rows(&format!(
+            "with d as (select b.cutoff, avg({difference}) as d from b join b n using (series, cutoff, ts)
+                  where b.model_version = 'drift' and n.model_version = 'naive' group by 1),
+                c as (select cutoff, d - avg(d) over () as c, count(*) over () as n, avg(d) over () as mean from d),
+                l as (select *, lag(c) over (order by cutoff) as before from c),
+                v as (select max(n) as n, max(mean) as mean, sum(c * c) / max(n) + 2 * 0.5 * sum(c * before) / max(n) as lrv from l)
+             select abs((told ->> 'statistic')::float8 - sqrt((v.n + 1 - 4 + 2.0 / v.n) / v.n) * v.mean / sqrt(v.lrv / v.n)) < 1e-9, told ->> 'horizon',
+                   (told ->> 'n')::int = v.n, e.extra -> 'overlap'
+             from v, kronos.evaluate('b', by => '{{model_version}}') e, lateral (select extra -> '{name}' as told) t where e.model_version = 'drift'"
+        )))
+    };
+    assert_eq!(test("dm", "abs(b.actual - b.forecast) - abs(b.actual - b.last_value)"), ["t 2 t 2"]);
+    let pinball =
+        "loss(b.actual, b.quantiles, b.quantile_levels) - loss(n.actual, n.quantiles, n.quantile_levels)";
+    assert_eq!(test("dm_wql", pinball), ["t 2 t 2"]);
     assert_eq!(
         db.value("select max((extra ->> 'overlap')::int) from kronos.evaluate('b', by => '{model_version,step}') where step < 3"),
         "1"
@@ -133,14 +146,17 @@ fn groups_units_and_filters() {
         ),
         [db.value("select count(*) from b where ts in ('2024-01-05 12:00+00', '2024-01-05 13:00+00')")]
     );
-    // Four series: the best against the worst.
+    // Four series: the best against the worst, half of the capital each; what changes hands costs 10 basis points.
     let book = "with x as (select cutoff, series, forecast / last_value as f, actual / last_value - 1 as a from b
                   where model_version like 'schooled@%' and target = 'close' and step = 2),
-            o as (select *, row_number() over (partition by cutoff order by f) as place from x)
-        select abs((extra -> 'long_short' ->> 'gross')::float8 - (select avg(r) from (select sum(case place when 4 then a when 1 then -a else 0 end) / 2 as r from o group by cutoff) y)) < 1e-12,
-               (extra -> 'long_short' ->> 'net')::float8 < (extra -> 'long_short' ->> 'gross')::float8, extra -> 'long_short' ->> 'periods'
-        from kronos.evaluate('b', options => '{\"unit\": \"return\", \"target\": \"close\", \"cost_bps\": 10}') where model_version like 'schooled@%'";
-    assert_eq!(call(book), ["t t 20"]);
+            o as (select *, case row_number() over (partition by cutoff order by f) when 4 then 0.5 when 1 then -0.5 else 0 end as w from x),
+            t as (select *, abs(w - lag(w, 1, 0) over (partition by series order by cutoff)) as traded from o),
+            p as (select avg(r) as gross, avg(traded) as turnover from (select sum(w * a) as r, sum(traded) as traded from t group by cutoff) y),
+            e as (select extra -> 'long_short' as told from kronos.evaluate('b', options => '{\"unit\": \"return\", \"target\": \"close\", \"cost_bps\": 10}')
+                  where model_version like 'schooled@%')
+        select abs((told ->> 'gross')::float8 - gross) < 1e-12, abs((told ->> 'turnover')::float8 - turnover) < 1e-12,
+               abs((told ->> 'net')::float8 - (gross - turnover * 10 / 1e4)) < 1e-12, told -> 'periods', (told ->> 'cost_bps')::float8 from p, e";
+    assert_eq!(call(book), ["t t t 20 10"]);
 }
 
 #[test]
