@@ -73,16 +73,30 @@ fn the_bar_that_starts_before_as_of_but_ends_after_it_is_unknown() {
 #[test]
 fn nothing_after_now_is_known_whatever_as_of_says() {
     let db = Database::new("nothing_after_now_is_known");
-    db.run(
-        "create table bars as
-         select date_trunc('hour', now()) - (100 - i) * interval '1 hour' as ts, 10.0 as open, 11.0 as high, 9.0 as low,
-                10.0 + i % 7 as close, 100 + i as volume
-         from generate_series(1, 120) i",
-    );
-    let cutoff = db.value(
-        "select cutoff = date_trunc('hour', now()) from kronos_predict('bars', 1, as_of => now() + interval '10 hours')",
-    );
-    assert_eq!(cutoff, "t");
+    // Of 140 hourly bars the last 40 have not ended when the statements below begin, at whatever minute of the hour that is.
+    let bars = "create table bars as
+           select date_trunc('hour', now()) - (100 - i) * interval '1 hour' as ts, 10.0 as open, 11.0 as high, 9.0 as low,
+                  10.0 + i % 7 as close, 100.0 + i as volume
+           from generate_series(0, 139) i;
+         create view ended as select * from bars where ts + interval '1 hour' <= now();";
+    for call in [
+        "kronos_predict('%', 4, as_of => now() + interval '10 hours')",
+        "forecast('naive', '%', '{close}', 4, as_of => 'infinity')",
+        "chronos_predict('%', '{close}', 4, as_of => now() + interval '10 hours')",
+        "backtest('naive', '%', 4, num_windows => 5, as_of => now() + interval '10 hours')",
+    ] {
+        let (all, ended) = (call.replace('%', "bars"), call.replace('%', "ended"));
+        // Sent as one string all of it is one transaction, in which time stands still.
+        let compared = db.rows(&format!(
+            "{bars} create temporary table a as select * from {all}; create temporary table e as select * from {ended};
+             select (select count(*) > 3 from a), (select max(cutoff) = date_trunc('hour', now()) - {before} * interval '1 hour' from a),
+                    (select count(*) from (table a except table e) x), (select count(*) from (table e except table a) x);
+             drop table a, e; drop view ended; drop table bars",
+            // The last window of a backtest leaves room for its outcomes.
+            before = if call.starts_with("backtest") { 4 } else { 0 }
+        ));
+        assert_eq!(compared, [["t", "t", "0", "0"].map(|value| Some(value.to_owned()))], "{call}");
+    }
 }
 
 #[test]
