@@ -65,6 +65,13 @@ fn a_version_is_its_content() {
         "select kronos.register_model('m', 'kronos', 'kronos-fixture', options => '{\"max_context\":64}')",
     );
     assert_ne!(other, first);
+    let cool = |temperature: f64| {
+        db.value(&format!(
+            "select kronos.register_model('cool', 'kronos', 'kronos-fixture', options => '{{\"temperature\":{temperature}}}')"
+        ))
+    };
+    assert_eq!(cool(0.5), cool(0.5));
+    assert_ne!(cool(0.5), cool(0.6));
     db.error("select kronos.load_model('m')").is("42P08", "model \"m\" has several versions").hint(&first);
     assert_eq!(db.value(&format!("select kronos.load_model('{}')", &first[..8])), first);
     assert_eq!(db.value(&format!("select kronos.load_model('{other}', 'cpu')")), other);

@@ -132,6 +132,9 @@ fn as_of_sees_nothing_that_came_later_but_the_known_future() {
     };
     assert_eq!(cutoff("2024-01-03 00:00+00"), "2024-01-03 00:00:00+00");
     assert_eq!(cutoff("2024-01-02 23:59+00"), "2024-01-02 23:00:00+00");
+    let partial = "select cutoff from kronos.chronos_predict('t', '{y}', 1, as_of => '2024-01-02 23:59+00', only_series => '{A}',
+        options => '{\"include_partial\": true}')";
+    assert_eq!(db.value(partial), "2024-01-03 00:00:00+00");
 }
 
 #[test]
@@ -215,32 +218,26 @@ fn cross_learning_groups_series_by_the_model_and_not_by_how_they_are_read() {
 fn frequencies_and_keys_of_all_kinds() {
     let db = Database::new("frequencies_and_keys");
     let _models = FixtureModels::register(&db, &["tiny-b"]);
+    // Forty rows of years that are over, so that all of them are known.
     for (step, next) in [
-        ("1 minute", "2024-01-01 00:40:00"),
-        ("15 minutes", "2024-01-01 10:00:00"),
-        ("1 day", "2024-02-10 00:00:00"),
-        ("1 week", "2024-10-07 00:00:00"),
-        ("1 month", "2027-05-01 00:00:00"),
-        ("3 months", "2034-01-01 00:00:00"),
-        ("1 year", "2064-01-01 00:00:00"),
+        ("1 minute", "1970-01-01 00:40:00"),
+        ("15 minutes", "1970-01-01 10:00:00"),
+        ("1 day", "1970-02-10 00:00:00"),
+        ("1 week", "1970-10-08 00:00:00"),
+        ("1 month", "1973-05-01 00:00:00"),
+        ("3 months", "1980-01-01 00:00:00"),
+        ("1 year", "2010-01-01 00:00:00"),
     ] {
         db.run(&format!(
             "drop table if exists t;
-             create table t as select k::bigint as key, timestamp '2024-01-01' + i * interval '{step}' as at,
+             create table t as select k::bigint as key, timestamp '1970-01-01' + i * interval '{step}' as at,
                     (k + sin(i))::float4 as v from generate_series(0, 39) i, generate_series(9, 11) k"
         ));
         let rows = flat(db.rows(
-            "select series, ts at time zone 'UTC', status from kronos.chronos_predict('t', '{v}', 1, 'key', 'at',
-                as_of => '2200-01-01')",
+            "select series, ts at time zone 'UTC', status from kronos.chronos_predict('t', '{v}', 1, 'key', 'at')",
         ));
-        // A forecast's cutoff is never later than now: what has not happened yet is not known.
-        let past = next < "2026";
         let expected: Vec<String> = ["9", "10", "11"].iter().map(|key| format!("{key} {next} -")).collect();
-        if past {
-            assert_eq!(rows, expected, "{step}");
-        } else {
-            assert_eq!(rows.len(), 3, "{step}: {rows:?}");
-        }
+        assert_eq!(rows, expected, "{step}");
     }
 }
 
@@ -337,9 +334,32 @@ fn static_and_categorical_covariates_by_option() {
     let number = call(", past_covariates => '{x}'");
     let category = call(", past_covariates => '{x}', options => '{\"categorical\": [\"x\"]}'");
     assert_ne!(number, category);
-    assert_eq!(call(", options => '{\"static\": [\"sector\"]}'").len(), 8);
+    // What does not change informs too: the same as a column whose future is known, and other than nothing.
+    let fixed = call(", options => '{\"static\": [\"sector\"]}'");
+    assert_ne!(fixed, call(""));
+    db.run(
+        "insert into t (symbol, ts, sector) select symbol, max(ts) + step * interval '1 hour', symbol from t, generate_series(1, 4) step group by 1, step",
+    );
+    assert_eq!(fixed, call(", future_covariates => '{sector}'"));
     db.error("select * from kronos.chronos_predict('t', '{y}', 4, options => '{\"categorical\": [\"x\"]}')")
         .is("22023", "option \"categorical\" must be names of covariates, got \"x\"");
+}
+
+#[test]
+fn the_point_is_the_quantile_asked_for() {
+    let db = Database::new("the_point_is_the_quantile");
+    let _models = FixtureModels::register(&db, &["tiny-b"]);
+    db.run(&table("t", &["A", "B"], 60));
+    for model in ["tiny-b", "hist_vol"] {
+        let differing = |options: &str| {
+            db.value(&format!(
+                "select count(*) || ' ' || count(*) filter (where forecast <> quantiles[1]) || ' ' || count(*) filter (where forecast <> quantiles[2])
+                 from kronos.forecast('{model}', 't', '{{y}}', 4, quantile_levels => '{{0.3,0.5}}', options => '{options}')"
+            ))
+        };
+        assert_eq!(differing("{}"), "8 8 0", "{model}");
+        assert_eq!(differing("{\"point_level\": 0.3}"), "8 0 8", "{model}");
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The stamps of a forecast against what the reference implementation infers, for every frequency of its golden file.
+//! The stamps of a forecast against what the reference implementation infers, for every frequency of its golden file, and the
+//! season that each has.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a malformed file should stop the test
 
 use kronos_tests::{Database, rows, shared_folder};
@@ -57,6 +58,31 @@ fn stamps_follow_the_frequency_of_the_rows() {
     }
     assert!(wrong.is_empty(), "{} of {compared}:\n{}", wrong.len(), wrong.join("\n"));
     assert!(compared > 60, "only {compared} frequencies were compared");
+}
+
+/// A day of anything shorter, a week of days, a year of anything longer. The value of row n is n, so that what the seasonal
+/// forecast repeats tells how far back it looked.
+#[test]
+fn the_season_is_that_of_the_width() {
+    let db = Database::new("season_of_the_width");
+    for (width, season) in [
+        ("1 minute", 1440),
+        ("15 minutes", 96),
+        ("1 hour", 24),
+        ("4 hours", 6),
+        ("1 day", 7),
+        ("1 week", 52),
+        ("1 month", 12),
+        ("3 months", 4),
+        ("1 year", 1),
+    ] {
+        let back = db.value(&format!(
+            "drop table if exists t;
+             create table t as select timestamp '1901-01-01' + n * interval '{width}' as ts, n::float8 from generate_series(1, 50 + {season}) n;
+             select 51 + {season} - forecast from forecast('seasonal_naive', 't', '{{n}}', 1)"
+        ));
+        assert_eq!(back, season.to_string(), "{width}");
+    }
 }
 
 /// Without zeros at the end of a fraction, as PostgreSQL writes it.

@@ -121,6 +121,20 @@ fn the_same_call_repeats_and_another_seed_does_not() {
 }
 
 #[test]
+fn a_model_has_a_temperature_of_its_own_unless_the_call_chooses() {
+    let db = Database::new("a_model_has_a_temperature");
+    db.run(&bars("bars", &["AAA"], 100));
+    db.run("select kronos.register_model('cool', 'kronos', 'kronos-fixture', options => '{\"temperature\":0.5}')");
+    let call = |options: &str| {
+        flat(db.rows(&format!(
+            "select close, lower, upper from kronos_predict('bars', 3, model => 'cool', options => '{options}')"
+        )))
+    };
+    assert_eq!(call("{}"), call("{\"temperature\":0.5}"));
+    assert_ne!(call("{}"), call("{\"temperature\":1}"));
+}
+
+#[test]
 fn one_sample_has_no_interval() {
     let db = Database::new("one_sample_has_no_interval");
     db.run(&bars("bars", &["AAA"], 100));

@@ -56,6 +56,9 @@ fn wrong_options() {
         .is("22023", "unrecognized option \"smples\"")
         .hint("Valid options: \"bucket_width\"");
     error("{\"contxt\":50}").is("22023", "unrecognized option \"contxt\"").hint("Did you mean \"context\"?");
+    // Two letters of eleven are missing; what is like nothing is like nothing.
+    error("{\"tempertre\":1}").hint("Did you mean \"temperature\"?");
+    assert!(error("{\"zzzzzzz\":1}").hint.starts_with("Valid options: "));
     error("[1]").is("22023", "options must be a JSON object");
     error("{\"context\":12}").is("22023", "option \"context\" must be an integer from 32");
     error("{\"context\":\"64\"}").is("22023", "got \"64\"");
@@ -179,6 +182,46 @@ fn a_bad_series_has_a_status_and_the_others_a_forecast() {
         kronos_tests::rows(&mut client, "select distinct series from kronos_paths('bars', 2, paths => 2)");
     assert_eq!(flat(paths), ["good"]);
     assert!(notices.lock().unwrap()[0].contains("WARNING: 7 series have no paths"));
+}
+
+#[test]
+fn a_horizon_that_cannot_be_reached_has_a_status_and_a_wrong_calendar_is_told() {
+    let db = Database::new("a_horizon_that_cannot_be_reached");
+    db.run(&bars("bars", &["AAA", "BBB"], 100));
+    let statuses = |set_up: &str, call: &str| {
+        flat(db.rows(&format!(
+            "set timezone = 'UTC'; {set_up} select series, status, cutoff from {call} where step is null order by series"
+        )))
+    };
+    let both =
+        |status: &str| ["AAA", "BBB"].map(|series| format!("{series} {status} 2024-01-05 04:00:00+00"));
+    // 100 hours from 1 January end at 04:00 on the fifth; six more reach 10:00.
+    let six = "kronos.max_horizon = 6;";
+    for (call, more) in
+        [("kronos_predict('bars'", ", samples => 1"), ("forecast('naive', 'bars', '{close}'", "")]
+    {
+        let until = |until: &str| format!("{call}, until => '2024-01-05 {until}+00'{more})");
+        assert_eq!(statuses(&format!("set {six}"), &until("10:00")), both("horizon_limit"));
+        assert_eq!(statuses(&format!("set {six}"), &until("09:59")), Vec::<String>::new());
+        // A market that closes on the sixth for more than a year has twenty hours left.
+        let closed = "begin; select kronos.add_calendar('CLOSED', 'UTC', '{\"1-7\":[[\"00:00\",\"24:00\"]]}');
+            select kronos.add_calendar_exception('CLOSED', d::date) from generate_series(timestamp '2024-01-06', '2025-03-01', '1 day') d;";
+        let closing =
+            |horizon: u32| format!("{call}, {horizon}{more}, options => '{{\"calendar\":\"CLOSED\"}}')");
+        assert_eq!(statuses(closed, &closing(21)), both("no_session"));
+        assert_eq!(statuses(closed, &closing(20)), Vec::<String>::new());
+    }
+    // Bars of every hour are not those of a market that is open for seven.
+    let (mut client, notices) = db.connect_with_notices();
+    let call =
+        "select count(*) from kronos_predict('bars', 1, samples => 1, options => '{\"calendar\":\"%\"}')";
+    kronos_tests::rows(&mut client, &call.replace('%', "XNYS"));
+    assert_eq!(
+        notices.lock().unwrap().drain(..).collect::<Vec<_>>(),
+        ["NOTICE: most bars of 2 of 2 series lie outside the sessions of calendar \"XNYS\""]
+    );
+    kronos_tests::rows(&mut client, &call.replace('%', "24x7"));
+    assert_eq!(*notices.lock().unwrap(), Vec::<String>::new());
 }
 
 #[test]

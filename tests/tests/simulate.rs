@@ -74,6 +74,17 @@ fn the_market_is_as_asked() {
     // 20 000 hours; the errors of these estimates are given where the same is measured in the library's own tests.
     let volatility = statistic("stddev(a) * sqrt(8766)", r#"{"volatility":0.8}"#);
     assert!((volatility - 0.8).abs() < 0.12, "{volatility}");
+    // A year has 365.25 days, and New York some 1761 bars of an hour: 251.6 sessions of seven.
+    for (per_year, width, calendar) in [(365.25, "1 day", "24x7"), (1761.0, "1 hour", "XNYS")] {
+        let volatility: f64 = db
+            .value(&format!(
+                "select stddev(ln(close / open)) * sqrt({per_year}) from kronos.simulate_bars('{{A}}', 20000, '{width}', calendar => '{calendar}',
+                   options => '{{\"volatility\":0.8}}')"
+            ))
+            .parse()
+            .unwrap();
+        assert!((volatility - 0.8).abs() < 0.12, "{width} of {calendar}: {volatility}");
+    }
     let correlation = statistic("corr(a, b)", r#"{"correlation":0.8}"#);
     assert!((correlation - 0.8).abs() < 0.05, "{correlation}");
     let kurtosis = statistic("avg(a ^ 4) / avg(a ^ 2) ^ 2", "{}");
