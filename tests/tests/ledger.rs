@@ -85,8 +85,8 @@ fn parts_are_installed_alone_and_what_is_missing_is_said() {
     other.run(&format!("create schema ledger authorization {role}"));
     other
         .error("call kronos.install()")
-        .is("42501", "schema \"ledger\" belongs to a role")
-        .hint("ALTER SCHEMA");
+        .is("42501", &format!("schema \"ledger\" belongs to role \"{role}\""))
+        .hint("Set up as");
     other.run("drop schema ledger");
 }
 
