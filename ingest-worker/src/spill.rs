@@ -1,12 +1,12 @@
 //! Batches on disk while the database is away.
 //!
-//! One file of JSON lines, appended in order and read back in order. A line torn by a crash ends the file: its cursor
-//! was never committed, so the feed delivers it again. The file is bounded; a full one makes the writer wait, which
-//! fills the channel and stops the sockets. Nothing is dropped silently.
+//! One file of JSON lines, appended in order and read back in order. A line torn by a crash is cut off: its cursor was
+//! never committed, so the feed delivers it again. The file is bounded; a full one makes the writer wait, which fills
+//! the channel and stops the sockets. Nothing is dropped silently.
 
 use std::{
     fs::{File, OpenOptions},
-    io::{BufRead, BufReader, Seek, SeekFrom, Write},
+    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -34,13 +34,15 @@ impl Spill {
         let path = folder.join("kronos-ingest.spill");
         let failed = |source| Error::Write { path: path.clone(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
-        let file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
         file.try_lock().map_err(|e| {
             failed(std::io::Error::other(format!(
                 "another worker uses it ({e}); give each its own sink.spill_dir"
             )))
         })?;
-        let written = file.metadata().map_err(failed)?.len();
+        // What is written next would else continue the torn line and be lost with it.
+        let written = end_of_lines(&mut file).map_err(failed)?;
+        file.set_len(written).map_err(failed)?;
         Ok(Spill { path, file, max_bytes, written, drained: 0 })
     }
 
@@ -94,7 +96,7 @@ impl Spill {
                     batches.push(batch);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, bytes = line.len(), "skipping a torn line of the spill file");
+                    tracing::warn!(%error, bytes = line.len(), "skipping an unreadable line of the spill file");
                 }
             }
         }
@@ -119,10 +121,29 @@ impl Spill {
     }
 }
 
+/// Where the last whole line of the file ends.
+fn end_of_lines(file: &mut File) -> std::io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    while end > 0 {
+        let start = end.saturating_sub(1 << 16);
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(start))?;
+        (&*file).take(end - start).read_to_end(&mut bytes)?;
+        if let Some(newline) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + newline as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::CursorMove;
+    use crate::{
+        record::{Record, Rejected, Timestamp},
+        sink::CursorMove,
+    };
 
     fn batch(sequence: i64) -> Batch {
         let cursors =
@@ -146,6 +167,41 @@ mod tests {
         assert!(spill.is_empty());
         assert!(spill.push(&[batch(4)]).unwrap());
         assert_eq!(spill.peek(1).unwrap().0, [batch(4)]);
+    }
+
+    #[test]
+    fn what_follows_a_torn_line_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        // Longer than what is read at once on the way back to the last whole line.
+        for torn in [3, 200_000] {
+            let mut spill = Spill::open(folder.path(), 1 << 20).unwrap();
+            assert!(spill.push(&[batch(1)]).unwrap());
+            spill.file.write_all(&vec![b'{'; torn]).unwrap();
+            drop(spill);
+            let mut spill = Spill::open(folder.path(), 1 << 20).unwrap();
+            assert!(spill.push(&[batch(2)]).unwrap());
+            let (batches, place) = spill.peek(usize::MAX).unwrap();
+            assert_eq!(batches, [batch(1), batch(2)]);
+            spill.confirm(place).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_not_confirmed_is_read_again() {
+        let row = Record::Rejected(Rejected::new(b"x", "test", Timestamp::UNIX_EPOCH));
+        let batch = |sequence| Batch { records: vec![row.clone()], ..batch(sequence) };
+        let folder = tempfile::tempdir().unwrap();
+        let mut spill = Spill::open(folder.path(), 1 << 20).unwrap();
+        assert!(spill.push(&[batch(1), batch(2), batch(3)]).unwrap());
+        let (first, place) = spill.peek(1).unwrap();
+        assert_eq!(first, [batch(1)]);
+        assert_eq!(spill.peek(1).unwrap().0, [batch(1)]);
+        spill.confirm(place).unwrap();
+        assert_eq!(spill.peek(2).unwrap().0, [batch(2), batch(3)]);
+        // What a killed worker had confirmed is stored, and stored again it changes nothing.
+        drop(spill);
+        let mut spill = Spill::open(folder.path(), 1 << 20).unwrap();
+        assert_eq!(spill.peek(9).unwrap().0, [batch(1), batch(2), batch(3)]);
     }
 
     #[test]
