@@ -49,8 +49,10 @@ pub async fn resume_state(client: &Client, feed: &str) -> Result<(Vec<Anchor>, V
         .collect();
     let rows = client
         .query(
-            "select channel, symbol, cause, from_seq, to_seq, from_time, to_time, detected_at, note \
-             from market.feed_gaps where feed = $1 and status = 'open' order by detected_at",
+            "select channel, symbol, cause, from_seq, to_seq, from_time, to_time, detected_at, note, \
+                    status = 'open', filled_at, filled_rows \
+             from market.feed_gaps \
+             where feed = $1 and (status = 'open' or (status = 'unfillable' and cause = 'id')) order by detected_at",
             &[&feed],
         )
         .await?;
@@ -65,9 +67,9 @@ pub async fn resume_state(client: &Client, feed: &str) -> Result<(Vec<Anchor>, V
             from_time: row.get(5),
             to_time: row.get(6),
             detected_at: row.get(7),
-            status: GapStatus::Open,
-            filled_at: None,
-            filled_rows: None,
+            status: if row.get(9) { GapStatus::Open } else { GapStatus::Unfillable },
+            filled_at: row.get(10),
+            filled_rows: row.get(11),
             note: row.get(8),
         };
         let present = client
@@ -108,12 +110,12 @@ pub async fn run(
         }
         register_symbols(&client, feed.name(), &section.symbols.mapping()).await?;
         let (anchors, gaps) = resume_state(&client, feed.name()).await?;
-        let open = gaps.iter().map(|gap| gap.row.clone()).collect();
+        let known = gaps.iter().map(|gap| gap.row.clone()).collect();
         let tracker = Tracker::new(feed.name(), feed.trade_ids(), anchors, gaps);
         let symbols = section.symbols.mapping();
         let mut stream =
             Stream::new(feed, Arc::clone(&transport), tracker, symbols, sink.clone(), clock.clone());
-        stream.resume(open);
+        stream.resume(known);
         let (name, shutdown) = (name.clone(), shutdown.clone());
         streams.spawn(async move { (name, stream.run(shutdown).await) });
     }

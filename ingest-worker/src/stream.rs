@@ -97,8 +97,8 @@ impl Stream {
     }
 
     /// Takes over gaps of time that an earlier run left open.
-    pub fn resume(&mut self, open: Vec<GapRow>) {
-        for row in open.into_iter().filter(|row| row.cause != "id") {
+    pub fn resume(&mut self, known: Vec<GapRow>) {
+        for row in known.into_iter().filter(|row| row.cause != "id") {
             let stretches = self.stretches_of(&row);
             self.repairs.push(Reason::Time(row), stretches);
         }

@@ -38,7 +38,7 @@ pub struct Anchor {
     pub event_time: Option<Timestamp>,
 }
 
-/// An open gap of an earlier run, and which of its ids are stored by now.
+/// A gap that an earlier run left open or gave up, and which of its ids are stored by now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownGap {
     pub row: GapRow,
@@ -129,6 +129,10 @@ impl Tracker {
                 take(&mut gap.missing, id);
             }
             let series = series.entry(gap.row.symbol.clone()).or_default();
+            // A heartbeat may have told of trades after the newest stored one: a gap that covers them is open already.
+            if let Some((_, highest)) = &mut series.range {
+                *highest = gap.row.to_seq.max(*highest);
+            }
             series.gaps.insert(gap.row.from_seq, gap);
         }
         Tracker {
@@ -516,6 +520,37 @@ mod tests {
     }
 
     #[test]
+    fn a_trade_of_a_gap_that_an_earlier_run_gave_up_is_still_taken() {
+        let mut before = tracker(10);
+        absorb(&mut before, &[14]);
+        let open = before.open_gaps().remove(0).0;
+        let row = before.give_up(&open, Timestamp::UNIX_EPOCH, "not listed".into()).unwrap();
+        let anchor = Anchor { symbol: "BTCUSD".into(), sequence: 14, event_time: None };
+        let known = KnownGap { row, present: vec![12] };
+        let mut after = Tracker::new("coinbase", TradeIds::Dense, vec![anchor], vec![known]);
+        assert_eq!(after.open_gaps(), []);
+        assert_eq!(absorb(&mut after, &[11, 12, 13, 14]), (vec![11, 13], vec![]));
+    }
+
+    #[test]
+    fn a_restart_opens_no_second_gap_over_one_that_a_heartbeat_told_of() {
+        let mut before = tracker(10);
+        let newest =
+            |trade_id| vec![Record::Signal(Signal::NewestTrade { symbol: "BTCUSD".into(), trade_id })];
+        let row = before.absorb(newest(12), Timestamp::UNIX_EPOCH).gaps.remove(0);
+        let anchor = Anchor { symbol: "BTCUSD".into(), sequence: 10, event_time: None };
+        let mut after = Tracker::new(
+            "coinbase",
+            TradeIds::Dense,
+            vec![anchor],
+            vec![KnownGap { row, present: Vec::new() }],
+        );
+        assert_eq!(absorb(&mut after, &[14]), (vec![14], vec![(13, 13, GapStatus::Open)]));
+        let filled = vec![(11, 12, GapStatus::Filled), (13, 13, GapStatus::Filled)];
+        assert_eq!(absorb(&mut after, &[11, 12, 13, 14]), (vec![11, 12, 13], filled));
+    }
+
+    #[test]
     fn a_heartbeat_tells_of_trades_that_never_came() {
         let mut tracker = tracker(10);
         let newest = Record::Signal(Signal::NewestTrade { symbol: "BTCUSD".into(), trade_id: 12 });
@@ -530,7 +565,8 @@ mod tests {
         let mut frame =
             |n| tracker.absorb(vec![Record::Signal(Signal::FrameSequence(n))], Timestamp::UNIX_EPOCH).gaps;
         assert_eq!((frame(5).len(), frame(6).len()), (0, 0));
-        assert_eq!(frame(9)[0].note.as_deref(), Some("frames 7 to 8"));
+        assert_eq!(frame(8)[0].note.as_deref(), Some("frames 7 to 7"));
+        assert_eq!(frame(11)[0].note.as_deref(), Some("frames 9 to 10"));
     }
 
     #[test]
