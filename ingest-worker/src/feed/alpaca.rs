@@ -105,7 +105,11 @@ impl Alpaca {
             "q" => Record::Quote(item.quote(symbol()?, received_at)?),
             // A final minute bar, a revised minute bar, the running daily bar.
             "b" => Record::Bar(item.bar(symbol()?, 60, received_at)?),
-            "u" => Record::Bar(item.bar(symbol()?, 60, received_at)?),
+            "u" => {
+                let bar = item.bar(symbol()?, 60, received_at)?;
+                // Trades that were late are in it: nobody knew it at its end.
+                Record::Bar(Bar { known_at: received_at.max(bar.known_at), ..bar })
+            }
             "d" => Record::OpenBar(item.bar(symbol()?, 86400, received_at)?),
             "x" => Record::Cancel(Cancel {
                 symbol: symbol()?,
@@ -546,6 +550,22 @@ mod tests {
     }
 
     #[test]
+    fn a_revised_bar_is_not_known_before_its_revision() {
+        let bar = |kind: &str| {
+            let text = format!(
+                r#"[{{"T":"{kind}","S":"AAPL","o":231.2,"h":231.4,"l":231.1,"c":231.3,"v":18211,"n":214,"vw":231.24,"t":"2026-11-20T15:04:00Z"}}]"#
+            );
+            let received_at = "2026-11-20T15:05:31Z".parse().unwrap();
+            let [Record::Bar(bar)] = &feed().parse(text.as_bytes(), received_at).unwrap()[..] else {
+                panic!()
+            };
+            bar.known_at.to_rfc3339()
+        };
+        assert_eq!(bar("b"), "2026-11-20T15:05:00+00:00");
+        assert_eq!(bar("u"), "2026-11-20T15:05:31+00:00");
+    }
+
+    #[test]
     fn a_correction_cancels_one_trade_and_adds_another() {
         let records = parse(r#"[{"T":"c","S":"AAPL","x":"V","oi":52983525029461,"op":231.22,"os":100,"oc":["@"],"ci":52983525029999,"cp":231.20,"cs":100,"cc":["@"],"z":"C","t":"2026-11-20T15:05:01Z"},
             {"T":"x","S":"AAPL","i":1,"x":"V","p":231.22,"s":100,"a":"C","z":"C","t":"2026-11-20T15:05:02Z"}]"#).unwrap();
@@ -615,6 +635,9 @@ mod tests {
         let page = feed().parse_page(&request, body, now).unwrap();
         let [Record::Bar(bar)] = &page.records[..] else { panic!("{page:?}") };
         assert_eq!(bar.time.to_rfc3339(), "2026-11-19T00:00:00+00:00");
+        let amid_the_session: Timestamp = "2026-11-19T20:00:00Z".parse().unwrap();
+        let page = feed().parse_page(&request, body, amid_the_session).unwrap();
+        assert!(matches!(&page.records[..], [Record::OpenBar(_)]), "a part of a bar is none: {page:?}");
         assert!(page.next.unwrap().url.ends_with("&page_token=abc"));
     }
 }
