@@ -29,6 +29,14 @@ impl Database {
             .as_deref()
             .or(url)
             .ok_or(Error::MissingVariable { name: URL_VARIABLE, purpose: "the database" })?;
+        Self::at(url, root_certificate)
+    }
+
+    /// Takes the connection string `url`, whatever database the environment names, and `PGPASSWORD`.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] for a string that is none or unreadable roots.
+    pub fn at(url: &str, root_certificate: Option<&PathBuf>) -> Result<Self> {
         // The parser's message can quote the string, and with it the password.
         let mut config: Config = url
             .parse()

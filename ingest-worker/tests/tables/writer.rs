@@ -1,0 +1,171 @@
+//! The writer between its queue, its disk and a database that refuses rows or goes away.
+
+use std::path::Path;
+
+use kronos_ingest::{
+    error::Result,
+    record::Trade,
+    sink::{Batch, CursorMove},
+    spill::Spill,
+    writer::{Limits, Sink, Writer},
+};
+use kronos_tests::{Cluster, NoTls, until};
+
+use crate::{at, database::Tables, trade, trades};
+
+/// Runs a writer until all of `batches`, and what lies on its disk, is stored.
+fn write(
+    database: kronos_ingest::postgres::Database,
+    spill: Option<Spill>,
+    batches: Vec<Batch>,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let limits = Limits::default();
+        let (sink, queue) = Sink::channel(limits);
+        for batch in batches {
+            sink.send(batch).await?;
+        }
+        drop(sink);
+        let writer = Writer::new(database, limits);
+        let writer = match spill {
+            Some(spill) => writer.with_spill(spill),
+            None => writer,
+        };
+        writer.run(queue).await
+    })
+}
+
+fn spill(folder: &Path) -> Spill {
+    Spill::open(folder, 1 << 20).unwrap()
+}
+
+/// Numbers of the stored trades.
+fn stored(tables: &Tables) -> Vec<String> {
+    tables.rows("select sequence from market.trades order by sequence")
+}
+
+#[test]
+fn what_waits_on_disk_is_stored_before_what_comes_now() {
+    let tables = Tables::new("writer_order");
+    let folder = tempfile::tempdir().unwrap();
+    let mut spill = spill(folder.path());
+    // The same trade twice: the first of the two that is stored stays.
+    assert!(spill.push(&[trades("coinbase", [Trade { received_at: at(10), ..trade(1) }])]).unwrap());
+    let later = trades("coinbase", [Trade { received_at: at(20), ..trade(1) }]);
+    write(tables.database(), Some(spill), vec![later]).unwrap();
+    let received = "select extract(epoch from received_at)::bigint - 1700000000 from market.trades";
+    assert_eq!(tables.rows(received), ["10"]);
+}
+
+#[test]
+fn one_refused_row_is_quarantined_and_all_others_are_stored() {
+    let tables = Tables::new("writer_refused");
+    // No text of PostgreSQL holds NUL, but JSON of a venue may.
+    let refused = Trade { venue: Some("\0".to_owned()), ..trade(4) };
+    let rows = (1..=5).map(|id| if id == 4 { refused.clone() } else { trade(id) });
+    write(tables.database(), None, vec![trades("coinbase", rows)]).unwrap();
+    assert_eq!(stored(&tables), ["1", "2", "3", "5"]);
+    let quarantined = tables.rows(
+        r#"select feed, reason like '%(SQLSTATE 22021)%', payload like '%"trade_id":"4"%',
+                  received_at = to_timestamp(1700000004)
+           from market.rejected_rows"#,
+    );
+    assert_eq!(quarantined, ["coinbase t t t"]);
+}
+
+#[test]
+fn a_position_is_stored_with_the_last_of_the_rows_that_prove_it() {
+    let tables = Tables::new("writer_position");
+    // A refused row makes the writer store what came together in parts, and then nothing can be stored any more.
+    tables.rows(
+        "create function refuse() returns trigger language plpgsql as $$
+         begin
+           if new.trade_id = '1' then raise exception 'bad row' using errcode = 'check_violation'; end if;
+           if new.trade_id = '4' then raise exception 'no access' using errcode = 'insufficient_privilege'; end if;
+           return new;
+         end $$;
+         create trigger refuse before insert on market.trades for each row execute function refuse()",
+    );
+    let mut batch = trades("coinbase", (1..=4).map(trade));
+    batch.cursors = vec![CursorMove {
+        channel: "trades".to_owned(),
+        symbol: "AAA".to_owned(),
+        sequence: 4,
+        event_time: Some(at(4)),
+    }];
+    let failure = write(tables.database(), None, vec![batch]).unwrap_err();
+    assert!(failure.to_string().contains("no access"), "{failure}");
+    assert_eq!(stored(&tables), ["2"]);
+    assert_eq!(tables.rows("select * from market.feed_cursors"), [""; 0], "a worker that resumes asks again");
+}
+
+#[test]
+fn a_writer_whose_session_the_server_ends_stores_its_rows_in_the_next_one() {
+    let tables = Tables::new("writer_ended");
+    let database = tables.database();
+    let mut other = tables.connect();
+    let mut lock = other.transaction().unwrap();
+    lock.batch_execute("lock table market.trades in exclusive mode").unwrap();
+    let writing =
+        std::thread::spawn(move || write(database, None, vec![trades("coinbase", (1..=3).map(trade))]));
+    // The operator ends the session amid its statement.
+    let ended = "select pg_terminate_backend(pid) from pg_stat_activity
+                 where datname = current_database() and wait_event_type = 'Lock' and query like '%staging_trades%'";
+    until("the writer waits for the table", || tables.rows(ended) == ["t"]);
+    lock.rollback().unwrap();
+    writing.join().unwrap().unwrap();
+    assert_eq!(stored(&tables), ["1", "2", "3"]);
+}
+
+#[test]
+fn what_the_server_refuses_for_now_is_tried_again() {
+    // serialization_failure, deadlock_detected, lock_not_available, query_canceled, read_only_sql_transaction (a standby
+    // that becomes the primary), too_many_connections, disk_full, io_error, connection_failure, cannot_connect_now
+    let states = ["40001", "40P01", "55P03", "57014", "25006", "53300", "53100", "58030", "08006", "57P03"];
+    let tables = Tables::new("writer_again");
+    // What a sequence counts is not taken back with the transaction.
+    tables.rows(
+        "create sequence attempts;
+         create table refusals (number bigint primary key, state text);
+         create function refuse() returns trigger language plpgsql as $$
+         declare
+           attempt bigint := nextval('attempts');
+           refusal text := (select state from refusals where number = attempt);
+         begin
+           if refusal is not null then raise exception 'not now' using errcode = refusal; end if;
+           return new;
+         end $$;
+         create trigger refuse before insert on market.trades for each row execute function refuse()",
+    );
+    for (number, state) in states.iter().enumerate() {
+        let place = 2 * number + 1;
+        tables.rows(&format!("insert into refusals values ({place}, '{state}')"));
+        let id = i64::try_from(number).unwrap();
+        write(tables.database(), None, vec![trades("coinbase", [trade(id)])]).expect(state);
+        assert_eq!(stored(&tables).len(), number + 1, "{state}");
+    }
+    assert_eq!(tables.rows("select last_value from attempts"), ["20"]);
+}
+
+#[test]
+fn a_writer_ends_only_when_all_that_came_is_stored() {
+    let tables = Tables::new("writer_away");
+    let admit = |admitted: bool| {
+        let name = tables.rows("select current_database()").remove(0);
+        let mut client = Cluster::get().config("postgres").connect(NoTls).unwrap();
+        client.batch_execute(&format!("alter database {name} allow_connections {admitted}")).unwrap();
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (database, disk) = (tables.database(), spill(folder.path()));
+    let file = folder.path().join("kronos-ingest.spill");
+    let waiting = || std::fs::metadata(&file).unwrap().len() > 0;
+    admit(false);
+    let batches = (1..=3).map(|id| trades("coinbase", [trade(id)])).collect();
+    let writing = std::thread::spawn(move || write(database, Some(disk), batches));
+    until("the rows wait on the disk", waiting);
+    admit(true);
+    writing.join().unwrap().unwrap();
+    assert_eq!(stored(&tables), ["1", "2", "3"]);
+    assert!(!waiting());
+}
