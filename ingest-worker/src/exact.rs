@@ -128,6 +128,8 @@ mod tests {
         let time = rfc3339("2026-11-20T15:04:05.123456789Z").unwrap();
         assert_eq!(time.to_rfc3339(), "2026-11-20T15:04:05.123456+00:00");
         assert_eq!(unix_seconds("1618678157.908268").unwrap().timestamp_micros(), 1_618_678_157_908_268);
+        // Cut, not rounded: REST sends a digit more than the stream, and both are one trade.
+        assert_eq!(unix_seconds("1763650802.4402956").unwrap().timestamp_micros(), 1_763_650_802_440_295);
         assert!(rfc3339("yesterday").is_err());
         assert!(unix_seconds("1e27").is_err());
         assert!(micros(i64::MAX).is_none());

@@ -156,3 +156,66 @@ fn place(key: &str, line: u64) -> CursorMove {
         event_time: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// Trades of the recording, one each second after the line that names the venue.
+    const TRADES: i64 = 5;
+
+    fn recording() -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "wss://ws-feed.exchange.coinbase.com <-> 1700000000.0").unwrap();
+        for id in 1..=TRADES {
+            let second = 1_700_000_000 + id;
+            writeln!(
+                file,
+                r#"{second}.5: {{"type":"match","trade_id":{id},"side":"buy","size":"1","price":"2","product_id":"BTC-USD","sequence":{id},"time":"2023-11-14T22:13:2{id}Z"}}"#
+            )
+            .unwrap();
+        }
+        file
+    }
+
+    /// What a replay hands to the writer: numbers of the trades, and the place in the file, of each batch.
+    async fn replay(options: ReplayOptions) -> Vec<(Vec<i64>, Option<i64>)> {
+        let file = recording();
+        let (sink, mut queue) = Sink::channel(crate::writer::Limits::default());
+        let replaying = async move { replay_recording(file.path(), &options, &sink).await.unwrap() };
+        let collecting = async {
+            let mut batches = Vec::new();
+            while let Some(batch) = queue.recv().await {
+                let trades = batch.records.iter().map(|record| match record {
+                    Record::Trade(trade) => trade.sequence,
+                    other => panic!("{other:?}"),
+                });
+                batches.push((trades.collect(), batch.cursors.first().map(|cursor| cursor.sequence)));
+            }
+            batches
+        };
+        tokio::join!(replaying, collecting).1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_any_pace_the_place_in_the_recording_is_that_of_the_rows_before_it() {
+        let started = Instant::now();
+        let paced = replay(ReplayOptions { speed: Some(2.0), ..ReplayOptions::default() }).await;
+        // Trade n stands on line n + 1.
+        assert_eq!(paced, (1..=TRADES).map(|id| (vec![id], Some(id + 1))).collect::<Vec<_>>());
+        assert_eq!(started.elapsed(), Duration::from_secs(2), "4 s from the first frame to the last");
+        let at_once = replay(ReplayOptions::default()).await;
+        assert_eq!(at_once, [((1..=TRADES).collect(), Some(TRADES + 1))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resumed_replay_begins_with_the_line_after_its_place() {
+        for done in 0..=TRADES {
+            let options = ReplayOptions { skip_lines: 1 + done.unsigned_abs(), ..ReplayOptions::default() };
+            let rest = replay(options).await;
+            assert_eq!(rest, [((done + 1..=TRADES).collect(), Some(TRADES + 1))]);
+        }
+    }
+}

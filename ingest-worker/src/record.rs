@@ -229,6 +229,37 @@ mod tests {
     }
 
     #[test]
+    fn quotes_of_one_instant_that_differ_in_anything_have_numbers_of_their_own() {
+        let quote = Quote {
+            symbol: "AAA".to_owned(),
+            event_time: Timestamp::UNIX_EPOCH,
+            sequence: 0,
+            bid: Some(1.into()),
+            bid_size: Some(2.into()),
+            ask: Some(3.into()),
+            ask_size: Some(4.into()),
+            bid_venue: Some("V".to_owned()),
+            ask_venue: Some("W".to_owned()),
+            conditions: None,
+            received_at: Timestamp::UNIX_EPOCH,
+            known_at: Timestamp::UNIX_EPOCH,
+        };
+        let others = [
+            Quote { bid: Some(9.into()), ..quote.clone() },
+            Quote { bid_size: None, ..quote.clone() },
+            Quote { ask: Some(9.into()), ..quote.clone() },
+            Quote { ask_size: Some(9.into()), ..quote.clone() },
+            Quote { bid_venue: Some("X".to_owned()), ..quote.clone() },
+            Quote { ask_venue: None, ..quote.clone() },
+        ];
+        let numbers: std::collections::BTreeSet<i64> =
+            others.iter().chain([&quote]).map(Quote::content_sequence).collect();
+        assert_eq!(numbers.len(), 7);
+        let again = Quote { received_at: Timestamp::MAX_UTC, ..quote.clone() };
+        assert_eq!(again.content_sequence(), quote.content_sequence(), "a repeated frame stays one row");
+    }
+
+    #[test]
     fn rejected_payloads_can_be_stored_as_text() {
         let rejected = Rejected::new(b"\xff\0{", "bad", Timestamp::UNIX_EPOCH);
         assert_eq!(rejected.payload, "\u{fffd}\u{fffd}{");

@@ -127,6 +127,7 @@ mod tests {
         for bar in &made {
             assert!(bar.low <= bar.open.min(bar.close) && bar.high >= bar.open.max(bar.close), "{bar:?}");
             assert!(bar.low > 0.0 && bar.volume.unwrap() > 0.0);
+            assert_eq!(bar.known_at, bar.end());
         }
         let returns: Vec<f64> = made.iter().map(|bar| (bar.close / bar.open).ln()).collect();
         let yearly = (returns.iter().map(|r| r * r).sum::<f64>() / returns.len() as f64 * 365.0).sqrt();

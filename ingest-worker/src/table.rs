@@ -422,7 +422,10 @@ mod tests {
         }
         let new_york = Some(chrono_tz::America::New_York);
         assert_eq!(parse_time("2024-07-01 08:00:00", new_york).unwrap().to_rfc3339(), noon);
+        // The clocks of New York go from 02:00 to 03:00 in March, and from 02:00 back to 01:00 in November.
         assert!(parse_time("2024-03-10 02:30:00", new_york).is_err());
+        let first = parse_time("2024-11-03 01:30:00", new_york).unwrap();
+        assert_eq!(first.to_rfc3339(), "2024-11-03T05:30:00+00:00", "of the two the earlier");
         assert!(parse_time("soon", None).is_err());
     }
 

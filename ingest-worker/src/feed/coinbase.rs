@@ -407,6 +407,13 @@ mod tests {
     }
 
     #[test]
+    fn a_trade_is_not_known_before_it_happened_whenever_its_frame_is_said_to_be_published() {
+        let early = PACKED.replace("2026-11-20T15:04:05.120034Z", "2026-11-20T15:04:05.100000Z");
+        let Record::Trade(newest) = &parse(&early).unwrap()[1] else { panic!() };
+        assert_eq!(newest.known_at.timestamp_subsec_micros(), 101_220);
+    }
+
+    #[test]
     fn heartbeats_and_acknowledgements_are_signals() {
         let heartbeat = r#"{"channel":"heartbeats","client_id":"","timestamp":"2026-11-20T15:04:07Z","sequence_num":7,"events":[{"current_time":"2026-11-20 15:04:07.000 +0000 UTC m=+1","heartbeat_counter":99123}]}"#;
         assert_eq!(parse(heartbeat).unwrap()[1], Record::Signal(Signal::Heartbeat { counter: Some(99123) }));
