@@ -142,8 +142,14 @@ fn check(batch: &Batch) {
     assert!(serde_json::to_string(batch).is_ok());
 }
 
+/// As many cases as `PROPTEST_CASES` says, which a number given here would hide.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(4_096);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn damaged_frames_never_panic(payload in damaged()) {
