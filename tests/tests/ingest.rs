@@ -2,11 +2,10 @@
 
 mod worker;
 
-use kronos_tests::{Database, shared_folder};
+use kronos_tests::{Database, Running, rows, shared_folder, until};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 use worker::{migrated, succeed};
 
 #[test]
@@ -79,7 +78,7 @@ fn mistakes_are_one_clear_line() {
 }
 
 /// Trades of a recording made for the test.
-const TRADES: usize = 500_000;
+const TRADES: usize = 200_000;
 
 /// A recording of Coinbase Exchange matches, every hundredth of them sent twice, and the same trades as CSV.
 fn recording(folder: &Path) -> (PathBuf, PathBuf) {
@@ -129,34 +128,36 @@ fn difference(db: &Database, rows: &Path) -> String {
 
 #[test]
 fn a_replay_killed_twenty_times_leaves_the_source_row_for_row() {
+    const KILLS: usize = 20;
     let scratch = tempfile::tempdir().unwrap();
-    let (frames, rows) = recording(scratch.path());
+    let (frames, source) = recording(scratch.path());
     let db = migrated("ingest_kill");
+    let mut watch = db.connect();
+    let mut place = || {
+        let found = rows(&mut watch, "select coalesce(max(sequence), 0) from market.feed_cursors").remove(0);
+        found[0].as_deref().unwrap().parse::<usize>().unwrap()
+    };
     let mut state = 42u64;
-    let mut kills = 0;
-    let started = Instant::now();
-    while kills < 20 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let mut child = worker::of(&db)
+    for kill in 0..KILLS {
+        let child = worker::of(&db)
             .arg("replay")
             .arg(&frames)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let life = Duration::from_millis(30 + (state >> 33) % 500);
-        // The wait is the experiment: the worker dies at an arbitrary point of its work.
-        std::thread::sleep(life);
-        if child.try_wait().unwrap().is_some() {
-            // It was done before its time: begin again, the table must not change.
-            db.run("delete from market.feed_cursors");
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        kills += 1;
-        assert!(started.elapsed() < Duration::from_secs(120));
+        let mut child = Running(child);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // It dies while it stores what follows an arbitrary place in its part of the recording.
+        let stretch = TRADES / KILLS;
+        let fatal = kill * stretch + (state >> 33) as usize % stretch;
+        until("the replay comes to where it is killed", || {
+            place() >= fatal || child.0.try_wait().unwrap().is_some()
+        });
+        child.0.kill().unwrap();
+        child.0.wait().unwrap();
     }
     succeed(worker::of(&db).arg("replay").arg(&frames));
-    assert_eq!(difference(&db, &rows), "0 missing, 0 surplus");
+    assert_eq!(difference(&db, &source), "0 missing, 0 surplus");
     assert_eq!(db.value("select count(*) from market.feed_gaps where status = 'open'"), "0");
 }

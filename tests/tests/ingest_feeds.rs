@@ -8,8 +8,8 @@ use kronos_venue::{KEY, Protocol, SECRET, Trade, Venue};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 use worker::{migrated, succeed};
 
 /// 2023-11-13 00:00:00 UTC, a Monday.
@@ -93,14 +93,15 @@ fn bar_difference(db: &Database, feed: &str, width: &str) -> String {
 #[test]
 fn history_of_every_feed_is_what_the_venue_published() {
     let runtime = runtime();
-    for (protocol, has_trades, widths) in [
+    let feeds = [
         (Protocol::Coinbase, true, &[("1m", "1 minute"), ("1d", "1 day")][..]),
         (Protocol::CoinbaseExchange, true, &[("1m", "1 minute"), ("1d", "1 day")]),
         (Protocol::Kraken, true, &[("1h", "1 hour")]),
         (Protocol::Alpaca, true, &[("1m", "1 minute"), ("1d", "1 day")]),
         (Protocol::AlpacaCrypto, true, &[("1h", "1 hour")]),
         (Protocol::Yahoo, false, &[("1d", "1 day")]),
-    ] {
+    ];
+    worker::at_once(feeds, |(protocol, has_trades, widths)| {
         let (venue, feed) = (venue(protocol, 6_000), protocol.feed());
         let is_alpaca = feed.starts_with("alpaca");
         // A refusal now and then, or an account with a small allowance.
@@ -135,7 +136,7 @@ fn history_of_every_feed_is_what_the_venue_published() {
         }
         assert_eq!(server.violations(), 0, "{feed}: the announced limit is kept");
         server.stop();
-    }
+    });
 }
 
 /// The value of a metric of one feed.
@@ -156,13 +157,14 @@ fn scrape(port: u16) -> Option<String> {
 #[test]
 fn live_trades_and_quotes_of_every_feed_are_stored_and_counted() {
     let runtime = runtime();
-    for protocol in [
+    let feeds = [
         Protocol::Coinbase,
         Protocol::CoinbaseExchange,
         Protocol::Kraken,
         Protocol::Alpaca,
         Protocol::AlpacaCrypto,
-    ] {
+    ];
+    worker::at_once(feeds, |protocol| {
         let (venue, feed) = (venue(protocol, 4_000), protocol.feed());
         let is_alpaca = feed.starts_with("alpaca");
         let faults = Faults {
@@ -174,7 +176,7 @@ fn live_trades_and_quotes_of_every_feed_are_stored_and_counted() {
             ..Faults::default()
         };
         let pace = Pace { trades: 16, tick: Duration::from_millis(10) };
-        let mut server = runtime.block_on(Server::start(venue.clone(), faults, pace)).unwrap();
+        let server = runtime.block_on(Server::start(venue.clone(), faults, pace)).unwrap();
         let db = migrated(&format!("live_{feed}"));
         worker::load_source(&db, &venue);
         // The position before the first trade: everything the venue publishes must arrive.
@@ -183,10 +185,8 @@ fn live_trades_and_quotes_of_every_feed_are_stored_and_counted() {
              select distinct '{feed}', 'trades', symbol, 0, timestamptz '2023-11-12 23:59:59+00', now() from source"
         ));
         let scratch = tempfile::tempdir().unwrap();
-        // A port that was free a moment ago.
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let metrics = format!("[metrics]\nlisten = '127.0.0.1:{port}'");
-        let configuration = configuration(scratch.path(), &venue, &server, &metrics);
+        let metrics = "[metrics]\nlisten = '127.0.0.1:0'";
+        let configuration = configuration(scratch.path(), &venue, &server, metrics);
         let log = std::fs::File::create(scratch.path().join("log")).unwrap();
         let child = with_account(worker::of(&db))
             .env("RUST_LOG", "debug")
@@ -196,19 +196,12 @@ fn live_trades_and_quotes_of_every_feed_are_stored_and_counted() {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut child = Running(child);
-        runtime
-            .block_on(async { tokio::time::timeout(Duration::from_secs(120), server.finished()).await })
-            .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let child = Running(child);
         let state = "select format('%s %s', (select count(*) from market.trades),
                                             (select count(*) from market.feed_gaps where status = 'open'))";
-        while db.value(state) != "4000 0" && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        let page = scrape(port).expect("the metrics are served");
-        Command::new("kill").arg(child.0.id().to_string()).stdout(Stdio::null()).status().unwrap();
-        assert!(child.0.wait().unwrap().success(), "{feed} drains and exits cleanly");
+        worker::wait_for(&db, state, "4000 0");
+        let page = scrape(worker::listening_port(&child.0)).expect("the metrics are served");
+        worker::terminate(child);
 
         assert_eq!(db.value(worker::DIFFERENCE), "0 missing, 0 surplus", "{feed}");
         // A quote is a cent around the trade that it follows; lost ones are lost, for quotes have no history.
@@ -227,7 +220,7 @@ fn live_trades_and_quotes_of_every_feed_are_stored_and_counted() {
         let log = std::fs::read_to_string(scratch.path().join("log")).unwrap();
         assert!(log.contains("connected") && !log.contains(SECRET) && !page.contains(SECRET), "{feed}");
         server.stop();
-    }
+    });
 }
 
 #[test]

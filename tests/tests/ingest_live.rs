@@ -2,20 +2,23 @@
 
 mod worker;
 
-use kronos_tests::{Cluster, Database, Running, cluster_folder, project_root};
+use kronos_tests::{Cluster, Database, Running, cluster_folder, until};
 use kronos_venue::server::{Faults, Pace, Server};
 use kronos_venue::{Protocol, Trade, Venue};
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// 2023-11-14 22:13:20 UTC.
 const START: i64 = 1_700_000_000_000_000;
 
-fn venue(trades: i64) -> Venue {
+/// Trades of three products, one each tenth of a millisecond.
+fn trades() -> impl Iterator<Item = Trade> {
     let mut next = [0i64; 3];
     let symbols = ["BTC-USD", "ETH-USD", "SOL-USD"];
-    let trade = |i: i64| {
+    (0..).map(move |i: i64| {
         let which = (i * 7 % 11 % 3).unsigned_abs() as usize;
         next[which] += 1;
         Trade {
@@ -26,12 +29,12 @@ fn venue(trades: i64) -> Venue {
             size: format!("0.{:08}", 1 + i),
             is_buy: i % 2 == 0,
         }
-    };
-    Venue {
-        protocol: Protocol::CoinbaseExchange,
-        trades: (0..trades).map(trade).collect(),
-        has_quotes: false,
-    }
+    })
+}
+
+fn venue(count: usize) -> Venue {
+    let trades = trades().take(count).collect();
+    Venue { protocol: Protocol::CoinbaseExchange, trades, has_quotes: false }
 }
 
 fn configuration(folder: &Path, server: &Server) -> std::path::PathBuf {
@@ -57,11 +60,6 @@ fn start(connection: &str, configuration: &Path) -> Running {
     Running(child)
 }
 
-fn terminate(mut worker: Running) {
-    Command::new("kill").arg(worker.0.id().to_string()).status().unwrap();
-    assert!(worker.0.wait().unwrap().success(), "the worker drains and exits cleanly");
-}
-
 /// The venue's trades against the table, and gaps that could still be filled.
 fn difference(db: &Database, venue: &Venue) -> String {
     worker::load_source(db, venue);
@@ -71,7 +69,7 @@ fn difference(db: &Database, venue: &Venue) -> String {
 
 #[test]
 fn a_live_feed_with_faults_and_a_worker_killed_again_and_again_loses_and_doubles_nothing() {
-    const TRADES: i64 = 60_000;
+    const TRADES: usize = 20_000;
     let db = Database::new("ingest_live");
     let connection = Cluster::get().connection_string(db.name());
     assert!(worker::at(&connection).arg("migrate").stdout(Stdio::null()).status().unwrap().success());
@@ -83,37 +81,33 @@ fn a_live_feed_with_faults_and_a_worker_killed_again_and_again_loses_and_doubles
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let faults = Faults {
-        drop_every: 5_001,
+        drop_every: 2_503,
         duplicate_every: 997,
         swap_every: 1_009,
-        garbage_every: 7_001,
-        disconnect_every: 20_011,
+        garbage_every: 3_501,
+        disconnect_every: 6_007,
         refuse_every: 7,
         ..Faults::default()
     };
     let pace = Pace { trades: 50, tick: Duration::from_millis(10) };
-    let mut server = runtime.block_on(Server::start(venue(TRADES), faults, pace)).unwrap();
+    let server = runtime.block_on(Server::start(venue(TRADES), faults, pace)).unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let configuration = configuration(scratch.path(), &server);
     let mut state = 7u64;
-    for _ in 0..6 {
+    for kill in 0..6 {
         let child = start(&connection, &configuration);
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // The wait is the experiment: the worker dies at an arbitrary point of its work.
-        std::thread::sleep(Duration::from_millis(500 + (state >> 33) % 1_500));
+        // It dies amid its work, somewhere between one tenth of the trades and the next.
+        let tenth = TRADES / 10;
+        let fatal = kill * tenth + (state >> 33) as usize % tenth;
+        worker::wait_for(&db, &format!("select count(*) > {fatal} from market.trades"), "t");
         drop(child);
     }
     let child = start(&connection, &configuration);
-    runtime
-        .block_on(async { tokio::time::timeout(Duration::from_secs(60), server.finished()).await })
-        .unwrap();
     let stored = "select format('%s %s', (select count(*) from market.trades),
                                          (select count(*) from market.feed_gaps where status = 'open'))";
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while db.value(stored) != format!("{TRADES} 0") && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    terminate(child);
+    worker::wait_for(&db, stored, &format!("{TRADES} 0"));
+    worker::terminate(child);
     assert_eq!(difference(&db, &venue(TRADES)), "0 missing, 0 surplus, 0 open gaps");
     assert_eq!(db.value("select count(*) from market.feed_gaps where status = 'unfillable'"), "0");
     assert_ne!(db.value("select count(*) from market.feed_gaps where cause = 'id'"), "0", "faults were felt");
@@ -124,28 +118,22 @@ fn a_live_feed_with_faults_and_a_worker_killed_again_and_again_loses_and_doubles
     );
 }
 
-/// A cluster of its own, because it is killed.
+/// A cluster of its own, because it is killed; gone at the end of the test, unless that failed: its log may say why.
 struct Victim {
+    name: String,
     connection: String,
 }
 
 impl Victim {
-    const NAME: &str = "crash-cluster";
-
-    fn script(action: &str) -> String {
-        let mut command = Command::new(project_root().join(".ci/cluster"));
-        let output = command.args([action, Self::NAME]).current_dir(project_root()).output().unwrap();
-        assert!(output.status.success(), "{action}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
     fn up() -> Self {
-        Self::script("up");
-        Victim { connection: Self::script("uri") }
+        // Beside another run of the tests, which has its own.
+        let name = format!("crash-{}", std::process::id());
+        worker::cluster("up", &name);
+        Victim { connection: worker::cluster("uri", &name), name }
     }
 
     fn kill(&self) {
-        let file = cluster_folder(Self::NAME).join("data/postmaster.pid");
+        let file = cluster_folder(&self.name).join("data/postmaster.pid");
         let pid = std::fs::read_to_string(file).unwrap().lines().next().unwrap().to_owned();
         assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     }
@@ -176,65 +164,78 @@ impl Victim {
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            Self::script("down");
+        worker::remove_cluster(&self.name);
+    }
+}
+
+/// Writes a recording that goes on until it is told to end; returns how many trades were in it.
+fn record(pipe: ChildStdin, is_over: &AtomicBool) -> usize {
+    let venue = venue(0);
+    let mut file = BufWriter::new(pipe);
+    writeln!(file, "wss://ws-feed.exchange.coinbase.com <-> 1700000000.0").unwrap();
+    let mut count = 0;
+    for trade in trades() {
+        let (second, micro) = (trade.micros / 1_000_000, trade.micros % 1_000_000);
+        writeln!(file, "{second}.{micro:06}: {}", venue.frame(&[trade], 0)).unwrap();
+        count += 1;
+        if count % 50 == 0 {
+            if is_over.load(Ordering::Relaxed) {
+                break;
+            }
+            file.flush().unwrap();
+            // The pace of the recording: 5,000 trades in a second.
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
+    file.flush().unwrap();
+    count
 }
 
 #[test]
 fn postgres_killed_five_times_under_a_replay_loses_and_doubles_nothing() {
-    const TRADES: i64 = 500_000;
-    let venue = venue(TRADES);
     let scratch = tempfile::tempdir().unwrap();
-    let frames = scratch.path().join("frames.txt");
-    {
-        use std::io::Write as _;
-        let mut file = std::io::BufWriter::new(std::fs::File::create(&frames).unwrap());
-        writeln!(file, "wss://ws-feed.exchange.coinbase.com <-> 1700000000.0").unwrap();
-        for trade in venue.trades.chunks(1) {
-            let (second, micro) = (trade[0].micros / 1_000_000, trade[0].micros % 1_000_000);
-            writeln!(file, "{second}.{micro:06}: {}", venue.frame(trade, 0)).unwrap();
-        }
-    }
     let victim = Victim::up();
-    victim.value("drop schema if exists market, market_internal, trading cascade; select 1");
+    // Nobody pulls the plug: what a killed process has written stays written, and each start saves seconds.
+    let mut client = victim.client();
+    client.batch_execute("alter system set fsync = off").unwrap();
+    client.batch_execute("select pg_reload_conf()").unwrap();
     assert!(worker::at(&victim.connection).arg("migrate").stdout(Stdio::null()).status().unwrap().success());
     let configuration = scratch.path().join("sink.toml");
     std::fs::write(&configuration, format!("[sink]\nspill_dir = '{}'\n", scratch.path().display())).unwrap();
-    let replay = || {
+    let is_over = AtomicBool::new(false);
+    let trades = std::thread::scope(|scope| {
+        // The kills decide how long the recording is: a replay that began again would bring back what was lost.
         let child = worker::at(&victim.connection)
             .arg("--config")
             .arg(&configuration)
-            // 50 s of trades in about 12 s, so that every kill meets a busy writer.
-            .args(["replay", "--from-start", "--speed", "4"])
-            .arg(&frames)
+            .args(["replay", "/dev/stdin"])
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Running(child)
-    };
-    let mut child = replay();
-    let mut kills = 0u64;
-    while kills < 5 {
-        std::thread::sleep(Duration::from_millis(900 + kills * 170));
-        if let Some(status) = child.0.try_wait().unwrap() {
-            // A slow machine was still starting the server when the replay ended: begin again, nothing must change.
-            assert!(status.success());
-            child = replay();
-            continue;
+        let mut child = Running(child);
+        let pipe = child.0.stdin.take().unwrap();
+        let recording = scope.spawn(|| record(pipe, &is_over));
+        for kill in 0..5 {
+            // Rows are stored since the server came back: each kill meets the worker amid its work.
+            let moved = "select coalesce(max(updated_at)::text, 'never') from market.feed_cursors";
+            let mut client = victim.client();
+            let mut newest = || kronos_tests::rows(&mut client, moved).remove(0).remove(0);
+            let before = newest();
+            until("rows are stored", || newest() != before);
+            let busy = (kill == 0).then(|| victim.outliving_session());
+            victim.kill();
+            worker::cluster("up", &victim.name);
+            if let Some(busy) = busy {
+                busy.join().unwrap();
+            }
         }
-        let busy = (kills == 0).then(|| victim.outliving_session());
-        victim.kill();
-        kills += 1;
-        Victim::script("up");
-        if let Some(busy) = busy {
-            busy.join().unwrap();
-        }
-    }
-    assert!(child.0.wait().unwrap().success());
+        is_over.store(true, Ordering::Relaxed);
+        assert!(child.0.wait().unwrap().success());
+        recording.join().unwrap()
+    });
     let counts = "select format('%s %s %s', count(*), count(distinct (symbol, trade_id)), sum(size)) from market.trades";
-    let size: i64 = (1..=TRADES).sum();
-    let expected = format!("{TRADES} {TRADES} {}.{:08}", size / 100_000_000, size % 100_000_000);
+    let size: usize = (1..=trades).sum();
+    let expected = format!("{trades} {trades} {}.{:08}", size / 100_000_000, size % 100_000_000);
     assert_eq!(victim.value(counts), expected);
 }

@@ -2,7 +2,7 @@
 
 mod worker;
 
-use kronos_tests::{cluster_folder, project_root};
+use kronos_tests::cluster_folder;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -10,26 +10,20 @@ use std::process::Command;
 
 /// A cluster of its own that listens on loopback with TLS; gone at the end of the test.
 struct Guarded {
+    name: String,
     home: PathBuf,
     port: u16,
 }
 
-const NAME: &str = "test-tls";
-
-fn script(action: &str) -> String {
-    let output = Command::new(project_root().join(".ci/cluster")).args([action, NAME]).output().unwrap();
-    assert!(output.status.success(), "{action}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
 impl Guarded {
     fn up(certificate: &str, key: &str) -> Self {
-        script("up");
-        let home = cluster_folder(NAME).canonicalize().unwrap();
-        let uri = script("uri");
-        // A port that was free a moment ago.
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let data = home.join("data");
+        // Beside another run of the tests, which has its own.
+        let name = format!("test-tls-{}", std::process::id());
+        worker::cluster("up", &name);
+        let uri = worker::cluster("uri", &name);
+        let home = cluster_folder(&name).canonicalize().unwrap();
+        let mut guarded = Guarded { name, home, port: 0 };
+        let data = guarded.home.join("data");
         let owner = std::fs::metadata(&data).unwrap();
         let write = |name: &str, text: &str| {
             let path = data.join(name);
@@ -41,38 +35,53 @@ impl Guarded {
         write("server.key", key);
         write("pg_hba.conf", "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n");
         let psql = |sql: &str| {
-            let status = Command::new(home.join("bin/psql")).args([&uri, "-qXc", sql]).status().unwrap();
+            let program = guarded.home.join("bin/psql");
+            let status = Command::new(program).args([&uri, "-qXc", sql]).status().unwrap();
             assert!(status.success(), "{sql}");
         };
-        psql("drop role if exists tls_worker");
         psql("create role tls_worker superuser login password 'hunter2'");
         psql("alter system set ssl = on");
         psql("alter system set listen_addresses = '127.0.0.1'");
-        psql(&format!("alter system set port = {port}"));
-        script("down");
-        let control = home.join("bin/pg_ctl");
-        let mut command = match owner.uid() {
-            0 => unreachable!("the server does not run as root"),
-            _ if std::fs::metadata("/proc/self").unwrap().uid() == 0 => {
-                let mut command = Command::new("runuser");
-                command.args(["-u", "postgres", "--"]).arg(control);
-                command
+        worker::cluster("down", &guarded.name);
+        guarded.start();
+        guarded
+    }
+
+    /// Starts the server on a free port. Between our finding one and its opening it another program may take it.
+    fn start(&mut self) {
+        loop {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            self.port = listener.local_addr().unwrap().port();
+            drop(listener);
+            let log = self.home.join(format!("data/server-{}.log", self.port));
+            let status = self
+                .control()
+                .args(["start", "-w", "-s", "-o", &format!("-p {}", self.port), "-D"])
+                .arg(self.home.join("data"))
+                .arg("-l")
+                .arg(&log)
+                .status()
+                .unwrap();
+            if status.success() {
+                return;
             }
-            _ => Command::new(control),
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            assert!(log.contains("could not bind"), "{log}");
+        }
+    }
+
+    /// `pg_ctl`, run by the user that the server belongs to.
+    fn control(&self) -> Command {
+        let program = self.home.join("bin/pg_ctl");
+        let mut command = if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--"]).arg(program);
+            command
+        } else {
+            Command::new(program)
         };
-        let log = data.join("server.log");
-        let status = command
-            .current_dir(&home)
-            .args(["-w", "-s", "-D"])
-            .arg(&data)
-            .arg("-l")
-            .arg(&log)
-            .arg("start")
-            .env_remove("RUST_BACKTRACE")
-            .status()
-            .unwrap();
-        assert!(status.success(), "{}", std::fs::read_to_string(log).unwrap_or_default());
-        Guarded { home, port }
+        command.current_dir(&self.home).env_remove("RUST_BACKTRACE");
+        command
     }
 
     /// What `kronos-ingest COMMAND` says, and whether it succeeds.
@@ -96,10 +105,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        let down = Command::new(project_root().join(".ci/cluster")).args(["down", NAME]).status();
-        if down.is_ok_and(|status| status.success()) {
-            std::fs::remove_dir_all(&self.home).ok();
-        }
+        worker::remove_cluster(&self.name);
     }
 }
 
