@@ -471,9 +471,7 @@ fn allocation_report(error: AllocationError) -> Report {
         AllocationError::TooManyNames { .. } => {
             invalid(message).hint("Raise max_names or pass on_infeasible => 'relax'.")
         }
-        AllocationError::Cancelled => {
-            Report::new(Code::ERRCODE_QUERY_CANCELED, "canceling statement due to user request")
-        }
+        AllocationError::Cancelled => unasked("the optimiser stopped although nobody had cancelled it"),
         AllocationError::ShapeMismatch { .. }
         | AllocationError::Solver { .. }
         | AllocationError::Violation { .. } => Report::new(Code::ERRCODE_INTERNAL_ERROR, message),
@@ -514,9 +512,7 @@ fn model_report(error: ModelError) -> Report {
             .hint("The system refused the memory: set kronos.max_cpu_memory to what the machine can spare."),
         ModelError::NonFinite { .. } => Report::new(Code::ERRCODE_FLOATING_POINT_EXCEPTION, message)
             .hint("Check the bars of this series for extreme values."),
-        ModelError::Cancelled => {
-            Report::new(Code::ERRCODE_QUERY_CANCELED, "canceling statement due to user request")
-        }
+        ModelError::Cancelled => unasked("the engine gave up a request that is still waited for"),
         ModelError::Backend(source) if is_full(&source) => {
             Report::new(Code::ERRCODE_OUT_OF_MEMORY, "a GPU has no memory left for the forecast")
                 .detail(format!("{source}."))
@@ -526,6 +522,11 @@ fn model_report(error: ModelError) -> Report {
             Report::new(Code::ERRCODE_INTERNAL_ERROR, "inference failed").detail(format!("{source}."))
         }
     }
+}
+
+/// A cancelled query, a timeout or a termination is raised by the server, which alone knows which of them it was.
+fn unasked(what: &str) -> Report {
+    Report::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, what)
 }
 
 fn checksum(path: &std::path::Path, expected: &str, actual: &str) -> Report {

@@ -65,6 +65,19 @@ pub(crate) struct Slot {
     used: u64,
 }
 
+impl Slot {
+    fn new() -> Self {
+        Self {
+            inbox: VecDeque::new(),
+            wake: Arc::new(Condvar::new()),
+            idle: false,
+            evict: false,
+            device: None,
+            used: 0,
+        }
+    }
+}
+
 /// What is known of a version for as long as the engine lives.
 struct Record {
     state: ModelState,
@@ -231,15 +244,7 @@ impl Shared {
             thread
                 .spawn(move || runner::run(&shared, &model))
                 .map_err(|error| Refusal::Broken { reason: format!("could not start a thread: {error}") })?;
-            let slot = Slot {
-                inbox: VecDeque::new(),
-                wake: Arc::new(Condvar::new()),
-                idle: false,
-                evict: false,
-                device: None,
-                used: 0,
-            };
-            place.insert(slot);
+            place.insert(Slot::new());
         }
         self.put(state, Arc::new(ticket), work);
         Ok(None)
@@ -424,3 +429,6 @@ fn reason(refusal: &Refusal) -> String {
         Refusal::Broken { reason } | Refusal::Protocol { reason } => reason.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,7 +95,7 @@ pub(crate) enum End {
     Refused,
     /// A request asked for its end.
     Unload(Job),
-    /// Its memory was needed, or its batch was lost.
+    /// Its memory was needed, its batch was lost, or nobody waited for it any more.
     Evicted,
 }
 
@@ -113,10 +113,7 @@ impl Runner<'_> {
         self.shared.note(version, ModelState::Loading, 0);
         let (model, weights, device) = match self.load() {
             Ok(loaded) => loaded,
-            Err(error) => {
-                self.refuse(error);
-                return End::Refused;
-            }
+            Err(error) => return self.refuse(error),
         };
         // What the files were read into is free again.
         self.shared.trim();
@@ -136,14 +133,14 @@ impl Runner<'_> {
         end
     }
 
-    /// Answers everybody who waits for a model that could not be loaded. Whoever comes next begins anew.
-    fn refuse(&self, error: ModelError) {
-        let cancelled = matches!(error, ModelError::Cancelled);
-        self.shared.note(
-            &self.source.version,
-            if cancelled { ModelState::Idle } else { ModelState::Failed },
-            0,
-        );
+    /// Answers everybody who waits for a model that could not be loaded. Whoever comes next begins anew, and so does
+    /// whoever has come since nobody waited for it.
+    pub(crate) fn refuse(&self, error: ModelError) -> End {
+        if matches!(error, ModelError::Cancelled) {
+            self.shared.note(&self.source.version, ModelState::Idle, 0);
+            return End::Evicted;
+        }
+        self.shared.note(&self.source.version, ModelState::Failed, 0);
         let fault = Fault::from(error);
         let slot = self.shared.state().slots.remove(&self.source.version);
         for job in slot.into_iter().flat_map(|slot| slot.inbox) {
@@ -153,6 +150,7 @@ impl Runner<'_> {
             };
             job.finish(last);
         }
+        End::Refused
     }
 
     /// Loads the model on the first device that it fits, the CPU being the last.
