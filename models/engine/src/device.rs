@@ -150,6 +150,17 @@ impl Device {
         Ok(pool.install(work))
     }
 
+    /// Prepares a model on as many threads, but others, so that nobody who computes waits for files.
+    ///
+    /// # Errors
+    /// When the threads cannot be started.
+    pub fn prepare<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, ThreadPoolBuildError> {
+        let threads = lock(&self.pool).threads;
+        let name = |index| format!("kronos-load-{index}");
+        // They end with the work; those of the process-wide pool would stay, one for each core.
+        Ok(ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build()?.install(work))
+    }
+
     /// Runs `task` on each of its threads, when it is this caller's turn. Threads not yet started have nothing to do.
     pub fn everywhere(&self, task: fn()) {
         let pool = lock(&self.pool).built.clone();

@@ -193,13 +193,16 @@ impl Runner<'_> {
         }
         self.check_wanted()?;
         let place = device.place(self.shared.state().settings.gpu_precision);
-        let model = match (&self.source.files, &place) {
+        let read = || match (&self.source.files, &place) {
             (ModelFiles::Kronos(files), Some(place)) => {
-                Model::Bars(Box::new(Kronos::load_accelerated(files, place)?))
+                Kronos::load_accelerated(files, place).map(|model| Model::Bars(Box::new(model)))
             }
-            (ModelFiles::Kronos(files), None) => Model::Bars(Box::new(Kronos::load(files, &device.tensors)?)),
-            (files, place) => Model::Quantiles(QuantileModel::load(files, place.as_ref())?),
+            (ModelFiles::Kronos(files), None) => {
+                Kronos::load(files, &device.tensors).map(|model| Model::Bars(Box::new(model)))
+            }
+            (files, place) => QuantileModel::load(files, place.as_ref()).map(Model::Quantiles),
         };
+        let model = device.prepare(read).map_err(threads)??;
         weights.correct(model.memory_bytes());
         while weights.is_over() && self.shared.state().evict_one(device, &self.source.version) {}
         let limit = device.memory.limit();
