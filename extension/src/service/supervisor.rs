@@ -182,12 +182,7 @@ impl Supervisor {
     /// Puts the next start off, the longer the more often it has failed.
     fn pause(&mut self) {
         self.early_deaths += 1;
-        let doublings = self.early_deaths.saturating_sub(FREE_RESTARTS);
-        let pause = match doublings {
-            0 => Duration::ZERO,
-            n => Duration::from_millis(50).saturating_mul(1 << n.min(16)).min(LONGEST_PAUSE),
-        };
-        self.due = Instant::now() + pause;
+        self.due = Instant::now() + pause_after(self.early_deaths);
     }
 
     /// Tells the engine its settings, and kills one that does not answer.
@@ -214,6 +209,14 @@ impl Supervisor {
             }
             Err(_) => self.contact = None,
         }
+    }
+}
+
+/// How long the next start is put off after so many early deaths in a row.
+fn pause_after(early_deaths: u32) -> Duration {
+    match early_deaths.saturating_sub(FREE_RESTARTS) {
+        0 => Duration::ZERO,
+        n => Duration::from_millis(50).saturating_mul(1 << n.min(16)).min(LONGEST_PAUSE),
     }
 }
 
@@ -262,5 +265,17 @@ impl Contact {
             None if self.heard.elapsed() >= every => self.tell().map(|()| Duration::ZERO),
             None => Ok(Duration::ZERO),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_that_die_early_are_started_again_at_once_then_ever_later_but_within_a_second() {
+        let pauses = (1..=9).map(|deaths| pause_after(deaths).as_millis());
+        assert!(pauses.eq([0, 0, 0, 100, 200, 400, 800, 1000, 1000]));
+        assert_eq!(pause_after(u32::MAX).as_millis(), 1000);
     }
 }
