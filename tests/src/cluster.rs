@@ -1,10 +1,17 @@
 //! The cluster that the tests share.
 
+use crate::deadline::list;
+use crate::{SqlFailure, deadline};
 use postgres::config::Host;
+use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// How long a statement that makes or drops something for a test may take: one that hangs must not hang the others.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// The cluster of this test run and the database that every test's own is copied from.
 pub struct Cluster {
@@ -44,12 +51,16 @@ impl Cluster {
     }
 
     fn find() -> Self {
-        const NAME: &str = "test-cluster";
         let given = std::env::var("KRONOS_TEST_URI").ok();
-        let programs = given.is_none().then(|| cluster_folder(NAME).join("bin"));
+        // That of `make test` runs already.
+        let running = std::env::var("KRONOS_TEST_CLUSTER").ok();
+        let name = running.as_deref().unwrap_or("test-cluster");
+        let programs = given.is_none().then(|| cluster_folder(name).join("bin"));
         let uri = given.unwrap_or_else(|| {
-            cluster_script("up", NAME);
-            cluster_script("uri", NAME)
+            if running.is_none() {
+                cluster_script("up", name);
+            }
+            cluster_script("uri", name)
         });
         let config: Config = uri.trim().parse().expect("the cluster has a connection URI");
         let template = config.get_dbname().expect("the URI names the template database").to_owned();
@@ -110,10 +121,54 @@ impl Cluster {
         .collect()
     }
 
+    /// Runs a statement that makes or drops something for a test.
+    #[track_caller]
     pub(crate) fn administer(&self, sql: &str) {
-        let mut client: Client =
-            self.config("postgres").connect(NoTls).expect("the cluster accepts connections");
-        client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        administer(&self.config("postgres"), sql, LIMIT).unwrap_or_else(|line| panic!("{line}"));
+    }
+
+    /// As [`Self::administer`] for what ends with a test, which may be failing already.
+    pub(crate) fn tidy(&self, sql: &str) {
+        if let Err(line) = administer(&self.config("postgres"), sql, LIMIT) {
+            assert!(std::thread::panicking(), "{line}");
+            deadline::say(&line);
+        }
+    }
+
+    /// Ends the sessions of a database, whatever they are at.
+    pub(crate) fn end_sessions(&self, database: &str) {
+        let expendable = self.programs.is_some();
+        deadline::end_sessions(&self.config("postgres"), database, Duration::from_secs(20), expendable);
+    }
+}
+
+/// Runs a statement as superuser, trying again while others use what it needs.
+///
+/// # Errors
+/// One line when it has not succeeded within `limit`, with the sessions that may be why: dropping a database waits for
+/// every session of the server, and whoever makes one waits for that.
+pub fn administer(server: &Config, sql: &str, limit: Duration) -> Result<(), String> {
+    let since = Instant::now();
+    loop {
+        let left = limit.saturating_sub(since.elapsed()).max(Duration::from_millis(1)).as_millis();
+        let mut client: Client = server.connect(NoTls).map_err(|error| format!("{sql}: {error:?}"))?;
+        let attempt = client.simple_query(&format!("set statement_timeout = {left}"));
+        let error = match attempt.and_then(|_| client.simple_query(sql)) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let busy = error.code() == Some(&SqlState::OBJECT_IN_USE);
+        if error.code() == Some(&SqlState::QUERY_CANCELED) || busy && since.elapsed() >= limit {
+            let others =
+                "from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()
+                          and (state <> 'idle' or backend_start < now() - interval '1 minute')";
+            let mut client = server.connect(NoTls).map_err(|error| format!("{sql}: {error:?}"))?;
+            let others = list(&mut client, others);
+            return Err(format!("{sql}: not done within {limit:?}; other sessions: {others}"));
+        }
+        if !busy {
+            return Err(format!("{sql}: {:?}", error.as_db_error().map(|_| SqlFailure::new(&error))));
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A database that belongs to one test.
 
+use crate::deadline::{Deadline, limit};
 use crate::{Cluster, SqlFailure};
 use postgres::{Client, NoTls, SimpleQueryMessage};
 use std::io::Write;
@@ -7,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// One row of a result, as PostgreSQL writes its values; `None` is NULL.
 pub type Row = Vec<Option<String>>;
@@ -15,11 +17,17 @@ pub type Row = Vec<Option<String>>;
 pub struct Database {
     name: String,
     roles: Mutex<Vec<String>>,
+    _deadline: Deadline,
 }
 
 impl Database {
     /// A database of its own for the test called `test`.
     pub fn new(test: &str) -> Self {
+        Self::within(test, limit())
+    }
+
+    /// As [`Database::new`], for a test that is ended when it takes longer than `limit`.
+    pub fn within(test: &str, limit: Duration) -> Self {
         let cluster = Cluster::get();
         let name = unique(test);
         cluster.administer(&format!("create database {name} template {}", quote(cluster.template())));
@@ -27,7 +35,13 @@ impl Database {
         cluster.administer(&format!(
             r#"alter database {name} set search_path = "$user", public, kronos, market, trading"#
         ));
-        Self { name, roles: Mutex::default() }
+        Self::made(name, limit)
+    }
+
+    fn made(name: String, limit: Duration) -> Self {
+        let sessions = name.clone();
+        let deadline = Deadline::new(limit, move || Cluster::get().end_sessions(&sessions));
+        Self { name, roles: Mutex::default(), _deadline: deadline }
     }
 
     /// A database of its own with the tables of `sql/`, made by psql: the files as they are, whatever is built.
@@ -44,7 +58,7 @@ impl Database {
     pub fn empty(test: &str) -> Self {
         let name = unique(test);
         Cluster::get().administer(&format!("create database {name} template template0"));
-        Self { name, roles: Mutex::default() }
+        Self::made(name, limit())
     }
 
     /// The name of the database.
@@ -157,9 +171,9 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let cluster = Cluster::get();
-        cluster.administer(&format!("drop database {} with (force)", self.name));
+        cluster.tidy(&format!("drop database {} with (force)", self.name));
         for role in self.roles.lock().unwrap().iter() {
-            cluster.administer(&format!("drop role {role}"));
+            cluster.tidy(&format!("drop role {role}"));
         }
     }
 }

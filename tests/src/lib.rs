@@ -13,23 +13,28 @@
 //! ```
 //!
 //! The cluster is the one that `KRONOS_TEST_URI` names (a superuser's URI of a database that serves as the template),
-//! or else `target/test-cluster`, which the first test starts through `.ci/cluster up test-cluster` and `make test`
-//! stops at its end. Its template database has the extension, the search path of `make up` and the fixture model
+//! or the running one that `KRONOS_TEST_CLUSTER` names, as `make test` does, or else `target/test-cluster`, which the
+//! first test starts through `.ci/cluster up test-cluster`. Its template database has the extension, the search path of `make up` and the fixture model
 //! under the alias `kronos-default`. `make build` comes first: the harness installs what it finds in `target/release`.
 //!
 //! Tests run in parallel on one server: name roles through [`Database::role`], never write to the cluster's settings
 //! (`alter system`), and open a second connection with [`Database::connect`] where a test needs to cancel or to watch.
+//! A test that does all that to a server takes a [`PrivateCluster`]. One that hangs is ended after ten minutes.
 
 mod cluster;
 mod database;
+mod deadline;
 mod failure;
 mod models;
+mod private;
 
-pub use cluster::{Cluster, cluster_folder, project_root, shared_folder};
+pub use cluster::{Cluster, administer, cluster_folder, project_root, shared_folder};
 pub use database::{Database, Row, rows};
+pub use deadline::{Deadline, end_sessions};
 pub use failure::SqlFailure;
 pub use models::FixtureModels;
 pub use postgres::{Client, NoTls};
+pub use private::PrivateCluster;
 
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -37,13 +42,14 @@ use std::time::{Duration, Instant};
 /// How long [`until`] waits: longer than the minute of pg_cron on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Waits until a condition holds, looking again at once.
+/// Waits until a condition holds, looking again all the time.
 #[track_caller]
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let since = Instant::now();
     while !condition() {
         assert!(since.elapsed() < PATIENCE, "never happened: {what}");
-        std::thread::yield_now();
+        // What is waited for needs the processor, too.
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
