@@ -1,47 +1,56 @@
 //! A private cluster that these tests may stop, crash and reconfigure, one at a time.
 
 pub use kronos_tests::until;
-use kronos_tests::{Client, NoTls, Row, SqlFailure, cluster_folder, project_root, rows};
-use postgres::Config;
+use kronos_tests::{Client, Deadline, NoTls, PrivateCluster, Row, SqlFailure, rows};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-const NAME: &str = "test-service";
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The cluster, held by one test.
 pub struct Cluster {
     _turn: MutexGuard<'static, ()>,
+    _deadline: Deadline,
+    server: &'static PrivateCluster,
     pub home: PathBuf,
-    config: Config,
     /// Length of the log when the test began.
     logged: usize,
 }
 
 impl Cluster {
-    /// The cluster as `make up` would make it, with these settings on top.
+    /// The cluster as `make up` would make it, with these settings on top, just started.
     pub fn with(settings: &[(&str, &str)]) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
+        static SERVER: OnceLock<PrivateCluster> = OnceLock::new();
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let home = cluster_folder(NAME);
-        script("down");
-        std::fs::remove_file(home.join("data/postgresql.auto.conf")).ok();
-        script("up");
-        let config = script("uri").trim().parse().unwrap();
-        let mut cluster = Self { _turn: turn, home: home.canonicalize().unwrap(), config, logged: 0 };
+        let server = SERVER.get_or_init(|| PrivateCluster::start("test-service"));
+        let home = server.home().to_owned();
+        let mut cluster = Self { _turn: turn, _deadline: server.deadline(), server, home, logged: 0 };
+        cluster.end();
         cluster.logged = cluster.log().len();
         let written: String = settings.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
         let file = cluster.home.join("data/postgresql.auto.conf");
         std::fs::write(&file, written).unwrap();
         let owner = std::fs::metadata(cluster.home.join("data")).unwrap();
         std::os::unix::fs::chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
-        if !settings.is_empty() {
-            cluster.control(&["restart", "-m", "fast"]);
-        }
+        cluster.control(&["start"]);
         cluster.run("drop table if exists bars");
         cluster.run(&kronos_tests::bars("bars", &["A", "B", "C", "D", "E", "F", "G", "H"], 120));
         cluster
+    }
+
+    /// Ends the server in whatever state the test before has left it, stopped processes included.
+    fn end(&self) {
+        for pid in self.processes() {
+            // It may have gone meanwhile.
+            let _ = Command::new("kill").args(["-CONT", &pid.to_string()]).stderr(Stdio::null()).status();
+        }
+        let mut stop = self.server.program("pg_ctl");
+        stop.args(["-D", "data", "-m", "fast", "-w", "-t", "20", "stop"]);
+        if !stop.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success() {
+            self.server.kill();
+            std::fs::remove_file(self.home.join("data/postmaster.pid")).ok();
+        }
     }
 
     pub fn connect(&self) -> Client {
@@ -49,7 +58,7 @@ impl Cluster {
     }
 
     pub fn try_connect(&self) -> Result<Client, postgres::Error> {
-        self.config.connect(NoTls)
+        self.server.config().connect(NoTls)
     }
 
     #[track_caller]
@@ -72,6 +81,11 @@ impl Cluster {
         self.value("select pid from kronos.stat_engine").parse().unwrap()
     }
 
+    /// The process that watches an engine.
+    pub fn supervisor(&self, engine: u32) -> u32 {
+        u32::try_from(kib(engine, "status", "PPid:")).unwrap()
+    }
+
     /// Every process of an engine of this cluster, however it was left behind.
     pub fn engines(&self) -> Vec<u32> {
         let comm = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm"));
@@ -82,15 +96,11 @@ impl Cluster {
 
     /// Every process of this cluster.
     pub fn processes(&self) -> Vec<u32> {
-        let data = self.home.join("data");
-        processes()
-            .filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data))
-            .collect()
+        self.server.processes()
     }
 
     pub fn postmaster(&self) -> u32 {
-        let file = std::fs::read_to_string(self.home.join("data/postmaster.pid")).unwrap();
-        file.lines().next().unwrap().parse().unwrap()
+        self.server.postmaster()
     }
 
     /// What the server has logged during the test.
@@ -101,17 +111,7 @@ impl Cluster {
 
     /// A program of the server, run as the server's user.
     pub fn program(&self, name: &str) -> Command {
-        let program = self.home.join("bin").join(name);
-        let owner = std::fs::metadata(self.home.join("data")).unwrap().uid();
-        let mut command = if owner == std::fs::metadata("/proc/self").unwrap().uid() {
-            Command::new(program)
-        } else {
-            let mut command = Command::new("runuser");
-            command.args(["-u", "postgres", "--"]).arg(program);
-            command
-        };
-        command.env_remove("RUST_BACKTRACE").current_dir(&self.home);
-        command
+        self.server.program(name)
     }
 
     /// `pg_ctl` on this cluster; waits for what it asks for.
@@ -135,30 +135,13 @@ impl Cluster {
     fn run_control(&self, mut command: Command, arguments: &[&str], log: &str) {
         command.args(["-D", "data", "-l", log, "-w", "-t", "60"]).args(arguments);
         // The server would keep a pipe of ours open.
-        let status =
-            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().unwrap();
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
         assert!(status.success(), "pg_ctl {arguments:?}: {}", self.log());
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        Command::new(project_root().join(".ci/cluster")).args(["down", NAME]).output().ok();
-    }
-}
-
-fn script(action: &str) -> String {
-    let output = Command::new(project_root().join(".ci/cluster")).args([action, NAME]).output().unwrap();
-    assert!(output.status.success() || action == "down", "{action}: {}", text(&output));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn processes() -> impl Iterator<Item = u32> {
-    std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 pub fn signal(pid: u32, name: &str) {
@@ -177,9 +160,20 @@ pub fn failure(client: &mut Client, sql: &str) -> Option<SqlFailure> {
     client.simple_query(sql).err().map(|error| SqlFailure::new(&error))
 }
 
+/// The line with a label in a process's `/proc` file.
+fn line(pid: u32, file: &str, label: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(label)).map(str::to_owned)
+}
+
 /// A number of a process's `/proc` file in KiB, by its label.
 pub fn kib(pid: u32, file: &str, label: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(label)).unwrap_or("0");
+    let line = line(pid, file, label).unwrap_or_default();
     line.split_whitespace().next().unwrap_or("0").parse().unwrap()
+}
+
+/// Stops a process and waits until it runs no more, which the signal alone does not.
+pub fn freeze(pid: u32) {
+    signal(pid, "STOP");
+    until("the process stops", || line(pid, "status", "State:").is_some_and(|state| state.contains('T')));
 }

@@ -3,6 +3,7 @@
 //! The default run keeps storms short; `KRONOS_STORM_SECONDS=60 cargo test --test service` gives them a minute.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod cancel;
 mod cluster;
 mod faults;
 mod model;

@@ -38,7 +38,16 @@ fn a_standby_forecasts_while_it_replays() {
     let standby = Standby(&cluster);
     let started = cluster
         .program("pg_ctl")
-        .args(["-D", "standby", "-l", "standby/server.log", "-o", "-p 6543", "-w", "start"])
+        .args([
+            "-D",
+            "standby",
+            "-l",
+            "standby/server.log",
+            "-o",
+            "-p 6543 -c wal_retrieve_retry_interval=100ms",
+            "-w",
+            "start",
+        ])
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .status()
