@@ -18,7 +18,6 @@ mod evaluate;
 mod forecast;
 mod guc;
 mod options;
-mod plot;
 mod query;
 mod relation;
 mod result_set;

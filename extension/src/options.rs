@@ -1,6 +1,6 @@
 //! The argument `options jsonb` of the forecast functions: each key checked once, none ignored.
 
-use crate::calendar::{Instant, Width};
+use crate::calendar::{self, Instant, Width};
 use crate::error::{Error, Result};
 use crate::relation::MIN_CONTEXT;
 use kronos_models::bars::Sampling;
@@ -290,7 +290,7 @@ pub fn width(text: &str) -> Result<Width> {
     let Ok(input) = CString::new(text) else { return reject("an interval") };
     match interval(&input) {
         None => reject("an interval"),
-        Some(interval) => Width::from_interval(&interval).map_or_else(|| reject(Width::DOMAIN), Ok),
+        Some(interval) => calendar::width(&interval).map_or_else(|| reject(Width::DOMAIN), Ok),
     }
 }
 

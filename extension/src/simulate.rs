@@ -1,6 +1,6 @@
 //! When a simulated market trades: the slots that the pure simulator fills.
 
-use crate::calendar::{Calendar, Grid, Instant, Width};
+use crate::calendar::{self, Calendar, Grid, Instant, Width};
 use crate::error::{Error, Result};
 use crate::options::Given;
 use chrono::{DateTime, NaiveTime, TimeZone};
@@ -145,7 +145,7 @@ fn bars_per_year(width: Width, origin: Instant, starts: impl Iterator<Item = Ins
 
 /// The width of the bars asked for.
 pub fn width(interval: &Interval) -> Result<Width> {
-    Width::from_interval(interval).ok_or_else(|| Error::InvalidArgument {
+    calendar::width(interval).ok_or_else(|| Error::InvalidArgument {
         name: "bucket_width".into(),
         expected: Width::DOMAIN.into(),
         got: format!(

@@ -190,6 +190,14 @@ mod tests {
     }
 
     #[test]
+    fn a_stamp_is_what_the_wall_clock_shows() {
+        let stamp = |text| Stamp::from(NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M").unwrap());
+        // A Thursday in July and a Friday in November; Monday is 0.
+        assert_eq!(stamp("2024-07-04 09:30"), Stamp { minute: 30, hour: 9, weekday: 3, day: 4, month: 7 });
+        assert_eq!(stamp("2024-11-29 00:00"), Stamp { minute: 0, hour: 0, weekday: 4, day: 29, month: 11 });
+    }
+
+    #[test]
     fn sampling_rejects_what_the_reference_crashes_on() {
         assert!(Sampling::new(0.0, 0, 0.9).is_err());
         assert!(Sampling::new(-1.0, 1, 0.9).is_err());

@@ -7,7 +7,6 @@
 mod options;
 mod point;
 mod reader;
-mod windows;
 
 pub use point::Point;
 
@@ -22,6 +21,7 @@ use crate::series::{self, SeriesModel, Variates};
 use kronos_models::baselines::Baseline;
 use kronos_models::metrics::seasonal_scale;
 use kronos_models::random::Stream;
+use kronos_time::Windows;
 use options::BacktestOptions;
 use pgrx::JsonB;
 use pgrx::datum::Date;
@@ -30,7 +30,6 @@ use reader::{Moment, Reader};
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
-use windows::Windows;
 
 /// Windows sent to a model together at most.
 const PORTION_WINDOWS: usize = 1024;

@@ -1,12 +1,12 @@
 //! One row of a backtest, and how the outcomes of models become rows.
 
-use super::windows::Origin;
 use crate::calendar::Instant;
 use kronos_models::baselines::Outlook;
 use kronos_models::forecast::summarise;
 use kronos_models::metrics::{crps_paths, crps_quantiles, randomised_rank};
 use kronos_models::quantile::QuantileLevels;
 use kronos_models::random::Stream;
+use kronos_time::Origin;
 use std::rc::Rc;
 
 /// A forecast made at a past cutoff beside what came, or the reason there is none.

@@ -7,9 +7,10 @@ use crate::error::{Error, Result};
 use crate::forecast::now;
 use crate::guc;
 use crate::relation::{
-    History, HistoryColumns, HistoryLimits, HistoryScan, Keep, Named, Relation, Wanted, resolve_values,
+    History, HistoryColumns, HistoryLimits, HistoryScan, Named, Relation, Wanted, resolve_values,
 };
 use chrono_tz::Tz;
+use kronos_time::Keep;
 use pgrx::pg_sys::Oid;
 
 /// A relation with what came.

@@ -209,18 +209,3 @@ impl Group {
         self.reach.iter().enumerate().map(overlapping).max().unwrap_or(0) + 1
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn forecasts_overlap_while_a_later_cutoff_lies_before_their_last_time() {
-        // Three steps of width 1 from every cutoff: the rows of 10 are of 10, 11 and 12.
-        let every: BTreeMap<Instant, Instant> = (10..20).map(|cutoff| (cutoff, cutoff + 2)).collect();
-        assert_eq!(Group { reach: every, ..Group::default() }.overlap(), 3);
-        let apart: BTreeMap<Instant, Instant> = (3..9).map(|place| (place * 3, place * 3 + 2)).collect();
-        assert_eq!(Group { reach: apart, ..Group::default() }.overlap(), 1);
-        assert_eq!(Group::default().overlap(), 1);
-    }
-}

@@ -272,25 +272,3 @@ fn weigh(moves: &[Move], weights: &mut [f64]) {
         weights[m.series] = 0.5 / third as f64;
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn moves(foretold: &[f64]) -> Vec<Move> {
-        foretold.iter().enumerate().map(|(series, &foretold)| Move { series, foretold, came: 0.0 }).collect()
-    }
-
-    #[test]
-    fn the_book_is_neutral_and_half_long() {
-        let weighed = |foretold: &[f64]| {
-            let mut weights = vec![0.0; foretold.len()];
-            weigh(&moves(foretold), &mut weights);
-            weights
-        };
-        assert_eq!(weighed(&[0.3, -0.1, 0.0, 0.2, -0.2, 0.1]), [0.25, -0.25, 0.0, 0.25, -0.25, 0.0]);
-        assert_eq!(weighed(&[0.1, 0.1, 0.1]), [0.0, 0.0, 0.0]);
-        assert_eq!(weighed(&[0.1, -0.2]), [0.5, -0.5]);
-        assert_eq!(weighed(&[0.0]), [0.0]);
-    }
-}

@@ -186,7 +186,7 @@ pub fn prepare(group: Group, rules: &Rules<'_>) -> Result<Prepared, Fault> {
         .iter()
         .map(|(start, _)| *start)
         .chain(future.iter().copied())
-        .map(|start| grid.stamp(start))
+        .map(|start| grid.wall_clock(start).into())
         .collect();
     let last_close = bars[bars.len() - 1].1[3];
     let stream = Stream::new(rules.seed, name, cutoff, rules.model_version);

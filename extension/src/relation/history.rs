@@ -9,6 +9,7 @@ use super::{Cell, Columns, Group, Relation, Row, TimeKind, ValueColumns, ValueGr
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
 use chrono_tz::Tz;
+use kronos_time::Keep;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{IntoDatum, check_for_interrupts, spi::Spi};
 use std::ffi::CString;
@@ -60,24 +61,6 @@ pub struct HistoryLimits<'a> {
     pub zone: Tz,
     /// What of each series is kept.
     pub keep: Keep,
-}
-
-/// Rows of a series that can matter, counted by their starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// All of them.
-    All,
-    /// The newest.
-    Newest(usize),
-    /// Those around an instant.
-    Around {
-        /// The instant.
-        at: Instant,
-        /// Rows that start before it, the newest of them.
-        before: usize,
-        /// Rows that start at or after it, the oldest of them.
-        after: usize,
-    },
 }
 
 /// A query ordered by key, start and when known.

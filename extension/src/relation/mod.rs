@@ -15,7 +15,7 @@ pub use columns::{
     Columns, Named, TimeKind, ValueColumns, Wanted, names, resolve, resolve_key, resolve_values,
 };
 pub use context::{Fault, MIN_CONTEXT, Prepared, Reach, Rules, prepare};
-pub use history::{History, HistoryColumns, HistoryLimits, HistoryScan, Keep, View};
+pub use history::{History, HistoryColumns, HistoryLimits, HistoryScan, View};
 pub use keys::keys;
 pub use newest::Newest;
 pub use scan::{Fetched, Group, Row, Scan, ScanLimits, open as open_cursor, open_current, text_of};

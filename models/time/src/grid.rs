@@ -1,10 +1,8 @@
 //! Where the bars of one series must start: its width, its alignment and the market's sessions.
 
 use super::{Calendar, DAY, Instant, LONGEST_CLOSURE, SECOND, to_instant, to_local};
-use chrono::{Datelike, Days, Months, NaiveDate, NaiveTime};
+use chrono::{Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime};
 use chrono_tz::Tz;
-use kronos_models::bars::Stamp;
-use pgrx::datum::Interval;
 use std::collections::HashMap;
 use std::hash::Hash;
 
@@ -26,13 +24,13 @@ pub enum Width {
 }
 
 impl Width {
-    /// What [`Width::from_interval`] accepts, in words.
+    /// What [`Width::from_parts`] accepts, in words.
     pub const DOMAIN: &'static str =
         "one positive number of months, days or hours such as 1 hour, a second at least";
 
-    /// An interval as the width of a bar: either months, or days, or a time; `None` for any other.
-    pub fn from_interval(interval: &Interval) -> Option<Self> {
-        match (interval.months(), interval.days(), interval.micros()) {
+    /// The parts of an interval as the width of a bar: either months, or days, or a time; `None` for any other.
+    pub fn from_parts(months: i32, days: i32, micros: i64) -> Option<Self> {
+        match (months, days, micros) {
             (months @ 1..=1200, 0, 0) => Some(Self::Months(months.unsigned_abs())),
             (0, days @ 1..=3660, 0) => Some(Self::Days(days.unsigned_abs())),
             (0, 0, micros @ 1_000_000..=86_400_000_000) => Some(Self::Micros(micros)),
@@ -207,9 +205,9 @@ impl<'a> Grid<'a> {
         (!adjacent).then(|| self.after(before)).into_iter().flatten().take_while(move |&start| start < next)
     }
 
-    /// The calendar fields of the bar that starts then, as the market's wall clock shows them.
-    pub fn stamp(&self, start: Instant) -> Stamp {
-        to_local(self.date_zone(), start).into()
+    /// What the market's wall clock shows when a bar starts.
+    pub fn wall_clock(&self, start: Instant) -> NaiveDateTime {
+        to_local(self.date_zone(), start)
     }
 
     /// Whether the market is open during some of the bar that starts then.

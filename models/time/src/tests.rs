@@ -2,7 +2,6 @@
 
 use super::*;
 use chrono_tz::{America, Asia, Europe};
-use kronos_models::bars::Stamp;
 
 const HOUR: i64 = 3600 * SECOND;
 
@@ -149,7 +148,10 @@ fn daily_bars_step_over_weekends_and_holidays() {
     // Plain dates, written as midnight UTC, stay plain dates.
     let plain = fitted(&calendar, Width::Days(1), &["2024-11-26", "2024-11-27"]);
     assert_eq!(next(&plain, "2024-11-27", 2), ["2024-11-29 00:00", "2024-12-02 00:00"]);
-    assert_eq!(plain.stamp(utc("2024-11-29")), Stamp { minute: 0, hour: 0, weekday: 4, day: 29, month: 11 });
+    assert_eq!(
+        plain.wall_clock(utc("2024-11-29")).format("%a %Y-%m-%d %H:%M").to_string(),
+        "Fri 2024-11-29 00:00"
+    );
     assert_eq!(plain.missing(utc("2024-11-27"), utc("2024-11-29")).count(), 0);
     assert_eq!(plain.missing(utc("2024-11-26"), utc("2024-11-29")).count(), 1);
 }
@@ -176,17 +178,18 @@ fn a_market_that_never_closes_steps_evenly() {
     let always = Calendar::always("24x7", Tz::UTC);
     let grid = fitted(&always, Width::Micros(4 * HOUR), &["2024-02-28 20:00"]);
     assert_eq!(next(&grid, "2024-02-28 20:00", 2), ["2024-02-29 00:00", "2024-02-29 04:00"]);
-    assert_eq!(grid.missing(utc("2024-02-28 20:00"), utc("2024-02-29 08:00")).count(), 2);
+    let missing = |next| grid.missing(utc("2024-02-28 20:00"), utc(next)).count();
+    assert_eq!(["2024-02-29 00:00", "2024-02-29 04:00", "2024-02-29 08:00"].map(missing), [0, 1, 2]);
 }
 
 #[test]
-fn stamps_are_the_local_wall_clock() {
+fn a_bar_shows_the_local_wall_clock() {
     let calendar = new_york();
     let grid = fitted(&calendar, Width::Micros(HOUR), &["2024-07-04 13:30"]);
     // 13:30 UTC is 09:30 in New York's summer; the fourth of July 2024 was a Thursday.
     assert_eq!(
-        grid.stamp(utc("2024-07-04 13:30")),
-        Stamp { minute: 30, hour: 9, weekday: 3, day: 4, month: 7 }
+        grid.wall_clock(utc("2024-07-04 13:30")).format("%a %Y-%m-%d %H:%M").to_string(),
+        "Thu 2024-07-04 09:30"
     );
 }
 
@@ -223,6 +226,24 @@ fn widths_are_inferred_from_the_modal_spacing() {
                 .map(utc)
                 .to_vec(),
             Some(Width::Days(1)),
+        ),
+        (
+            "two days of New York between which its clocks go forward",
+            America::New_York,
+            ["2024-03-10 05:00", "2024-03-11 04:00"].map(utc).to_vec(),
+            Some(Width::Days(1)),
+        ),
+        (
+            "two weeks of New York between which its clocks go forward",
+            America::New_York,
+            ["2024-03-04 05:00", "2024-03-11 04:00"].map(utc).to_vec(),
+            Some(Width::Days(7)),
+        ),
+        (
+            "two bars a session, as often four hours apart as twenty",
+            Tz::UTC,
+            [0, 4, 24, 28, 48].map(|hours| utc("2024-01-01") + hours * HOUR).to_vec(),
+            Some(Width::Micros(4 * HOUR)),
         ),
         (
             "two bars a session",

@@ -1,15 +1,16 @@
-//! Trading calendars: when a market is open, in its own local time.
+//! Bars in time: when a market is open, where its bars start and end, and where the windows of a backtest lie among them.
 //!
 //! A calendar decides two things about a forecast: which timestamps the forecast bars bear, and which calendar fields
-//! the model reads. Both change the numbers, so nothing here guesses: hours, holidays and half days are data, read
-//! from the catalogue by [`load`], and the arithmetic below is pure.
+//! the model reads. Both change the numbers, so nothing here guesses: hours, holidays and half days are data, which
+//! whoever makes a [`Calendar`] has from somewhere, and the arithmetic below is pure. The rules are those of ADR 11.
+#![deny(missing_docs)]
 
 mod grid;
-mod load;
 mod memo;
+mod windows;
 
 pub use grid::{Grid, Width, end, infer_width, label_zone};
-pub use load::load;
+pub use windows::{Keep, Origin, Windows};
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
 use chrono_tz::Tz;

@@ -1,7 +1,6 @@
 //! Where the windows of a backtest lie in a series.
 
-use crate::calendar::Instant;
-use crate::relation::Keep;
+use super::Instant;
 
 /// The geometry of a backtest: a row of origins, each with the bars that are forecast from it.
 ///
@@ -33,6 +32,24 @@ pub struct Origin {
     pub id: i32,
     /// What is known then is known to the window.
     pub as_of: Instant,
+}
+
+/// Rows of a series that can matter, counted by their starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All of them.
+    All,
+    /// The newest.
+    Newest(usize),
+    /// Those around an instant.
+    Around {
+        /// The instant.
+        at: Instant,
+        /// Rows that start before it, the newest of them.
+        before: usize,
+        /// Rows that start at or after it, the oldest of them.
+        after: usize,
+    },
 }
 
 impl Windows {

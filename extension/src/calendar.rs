@@ -1,15 +1,23 @@
-//! Reading a calendar from the catalogue.
+//! Calendars of the catalogue, and intervals as widths: what the arithmetic of time has from PostgreSQL.
 
-use super::{Calendar, Session};
 use crate::error::{Error, Result};
 use crate::statement;
 use chrono::{Days, NaiveDate};
 use chrono_tz::Tz;
+use kronos_time::Session;
+use pgrx::datum::Interval;
 use pgrx::spi::{Spi, SpiClient};
 use std::collections::BTreeMap;
 
+pub use kronos_time::{Calendar, Grid, Instant, Width, end, infer_width, label_zone};
+
 /// A session that lasts all day.
 const ALL_DAY: Session = Session { open: 0, close: 86_400 };
+
+/// An interval as the width of a bar; `None` for one that [`Width::DOMAIN`] does not include.
+pub fn width(interval: &Interval) -> Option<Width> {
+    Width::from_parts(interval.months(), interval.days(), interval.micros())
+}
 
 /// Reads a calendar as the invoker, through the views of schema `kronos`.
 ///
