@@ -9,6 +9,7 @@ use super::{LOCK, SOCKET, settings};
 use crate::guc;
 use kronos_engine::frame::{FrameReader, write};
 use kronos_engine::message::{Reply, Request};
+use kronos_engine::restart::pause_after;
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
 use pgrx::{log, pg_sys, warning};
 use rustix::fs::{FlockOperation, flock};
@@ -23,12 +24,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// An engine that lived so long did not die of what it began with.
 const HEALTHY: Duration = Duration::from_secs(10);
-
-/// Early deaths in a row that are answered by an engine at once.
-const FREE_RESTARTS: u32 = 3;
-
-/// Longest pause between early deaths: sessions wait for it rather than fail, and a fork a second harms nobody.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a supervisor waits for one that is leaving to let go of the socket.
 const HANDOVER: Duration = Duration::from_secs(5);
@@ -212,14 +207,6 @@ impl Supervisor {
     }
 }
 
-/// How long the next start is put off after so many early deaths in a row.
-fn pause_after(early_deaths: u32) -> Duration {
-    match early_deaths.saturating_sub(FREE_RESTARTS) {
-        0 => Duration::ZERO,
-        n => Duration::from_millis(50).saturating_mul(1 << n.min(16)).min(LONGEST_PAUSE),
-    }
-}
-
 /// The supervisor's own connection to its engine.
 struct Contact {
     stream: UnixStream,
@@ -265,17 +252,5 @@ impl Contact {
             None if self.heard.elapsed() >= every => self.tell().map(|()| Duration::ZERO),
             None => Ok(Duration::ZERO),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn engines_that_die_early_are_started_again_at_once_then_ever_later_but_within_a_second() {
-        let pauses = (1..=9).map(|deaths| pause_after(deaths).as_millis());
-        assert!(pauses.eq([0, 0, 0, 100, 200, 400, 800, 1000, 1000]));
-        assert_eq!(pause_after(u32::MAX).as_millis(), 1000);
     }
 }

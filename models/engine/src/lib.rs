@@ -23,6 +23,7 @@ pub mod job;
 pub mod ledger;
 pub mod message;
 mod quantiles;
+pub mod restart;
 mod runner;
 pub mod server;
 pub mod statistics;
