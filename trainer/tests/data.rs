@@ -41,8 +41,11 @@ fn written(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// A series: its name, and its values by their times.
+type Series<'a> = (&'a str, Vec<(i64, Option<f64>)>);
+
 /// Each series with its hours since noon and its values; a missing one is `None`.
-fn rows(panel: &Panel) -> Vec<(&str, Vec<(i64, Option<f64>)>)> {
+fn rows(panel: &Panel) -> Vec<Series<'_>> {
     let of = |series: &kronos_models::train::PanelSeries| {
         let values = series.values[0].iter().map(|value| (!value.is_nan()).then_some(*value));
         series.times.iter().map(|time| (time - NOON) / HOUR).zip(values).collect()
