@@ -31,12 +31,26 @@ pub enum Error {
     /// The job's description is wrong.
     #[error("job: {0}")]
     Job(String),
+    /// The worker cannot work like that.
+    #[error("{reason}\nHINT:  {hint}")]
+    Worker {
+        /// What is wrong.
+        reason: String,
+        /// What puts it right.
+        hint: &'static str,
+    },
     /// The database refused something, or the connection is gone.
     #[error("database: {}", .0.as_db_error().map_or_else(|| .0.to_string(), |error| error.message().to_owned()))]
     Database(#[from] postgres::Error),
     /// What training says.
     #[error(transparent)]
     Train(#[from] TrainError),
+}
+
+impl From<kronos_job::JobError> for Error {
+    fn from(error: kronos_job::JobError) -> Self {
+        Self::Job(error.to_string())
+    }
 }
 
 impl From<ModelError> for Error {

@@ -3,10 +3,9 @@
 use clap::{Args, Parser, Subcommand};
 use kronos_models::train::artifact;
 use kronos_train::error::{Error, Result};
-use kronos_train::job::Job;
 use kronos_train::progress::Terminal;
 use kronos_train::work::Worker;
-use kronos_train::{rank, run};
+use kronos_train::{job, rank, run};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -157,7 +156,7 @@ fn execute(arguments: Arguments, stop: &AtomicBool) -> Result<()> {
 }
 
 fn train(arguments: &JobArguments, stop: &AtomicBool) -> Result<()> {
-    let job = Job::read(&arguments.job, &arguments.sets)?;
+    let job = job::read(&arguments.job, &arguments.sets)?;
     let panels = run::read_sources(&job)?;
     let command: Vec<String> = std::env::args().skip(1).collect();
     let command = format!("kronos-train {}", command.join(" "));
@@ -168,7 +167,7 @@ fn train(arguments: &JobArguments, stop: &AtomicBool) -> Result<()> {
 }
 
 fn list(arguments: &JobArguments, options: &RankArguments, stop: &AtomicBool) -> Result<()> {
-    let job = Job::read(&arguments.job, &arguments.sets)?;
+    let job = job::read(&arguments.job, &arguments.sets)?;
     let panels = run::read_sources(&job)?;
     let rows = rank::rank_best_fit(&job, &panels, &arguments.out, (options.step, options.top), stop)?;
     let text = rank::csv(&rows);

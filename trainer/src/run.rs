@@ -6,6 +6,7 @@ use crate::families::{Context, SourceData, Trained, family};
 use crate::job::Job;
 use crate::progress::{Timed, Watcher};
 use candle_core::Device;
+use kronos_job::limits;
 use kronos_models::interrupt::Interrupt;
 use kronos_models::train::artifact::{DataNote, Draft, Manifest, Version};
 use kronos_models::train::{Checkpoints, Panel};
@@ -40,6 +41,9 @@ pub fn run(
     watcher: &mut dyn Watcher,
 ) -> Result<Finished> {
     let family = family(&job.family)?;
+    // Before any memory is taken by what the job says.
+    job.check(limits::machine())?;
+    limits::data(panels.iter().map(numbers).sum(), limits::machine())?;
     let home = out.join(&job.name);
     fs::create_dir_all(&home).map_err(|source| Error::File { path: home.clone(), source })?;
     let prints: Vec<String> = panels.iter().map(Panel::fingerprint).collect();
@@ -56,7 +60,7 @@ pub fn run(
     let trained = {
         let mut timed = Timed::new(watcher);
         let mut context =
-            Context { checkpoints: &checkpoints, interrupt, timed: &mut timed, device: device(&job.device)? };
+            Context { checkpoints: &checkpoints, interrupt, timed: &mut timed, device: device(job)? };
         (family.train)(job, sources, &mut context)?
     };
     let manifest = Manifest {
@@ -87,17 +91,18 @@ pub struct Finished {
     pub registration: Value,
 }
 
-/// The device of that name.
+/// Numbers of a panel, times included.
+fn numbers(panel: &Panel) -> u64 {
+    panel.rows() as u64 * (panel.columns.len() as u64 + 1)
+}
+
+/// The device of a job.
 ///
 /// # Errors
 /// [`Error::Job`] for a name that is none; a backend error without such a device.
-fn device(name: &str) -> Result<Device> {
-    match name.split_once(':') {
-        None if name == "cpu" => Ok(Device::Cpu),
-        Some(("cuda", number)) => {
-            let number = number.parse().map_err(|_| Error::Job(format!("\"{name}\" is no device")))?;
-            Ok(Device::new_cuda(number).map_err(kronos_models::ModelError::from)?)
-        }
-        _ => Err(Error::Job(format!("\"{name}\" is no device; there are cpu and cuda:0"))),
+fn device(job: &Job) -> Result<Device> {
+    match job.device_number()? {
+        None => Ok(Device::Cpu),
+        Some(number) => Ok(Device::new_cuda(number).map_err(kronos_models::ModelError::from)?),
     }
 }

@@ -109,7 +109,11 @@ impl Default for Options {
 }
 
 impl Options {
-    fn validate(&self) -> Result<()> {
+    /// Checks every knob.
+    ///
+    /// # Errors
+    /// `InvalidParameter` for the first that is outside its domain.
+    pub fn validate(&self) -> Result<()> {
         let counts = [
             ("steps", self.steps),
             ("batch", self.batch as u64),

@@ -5,7 +5,8 @@ mod parquet;
 
 use crate::error::{Error, Result};
 use crate::job::SourceOptions;
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use chrono::DateTime;
+pub use kronos_job::instant;
 use kronos_models::train::{Panel, PanelSeries};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -43,10 +44,7 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// [`Error::Job`] for a last instant that is none.
     pub fn new(source: &'a SourceOptions) -> Result<Self> {
-        let until = source.until.as_deref().map(|text| {
-            instant(text).ok_or_else(|| Error::Job(format!("until: \"{text}\" is no date or time")))
-        });
-        Ok(Self { source, until: until.transpose()?, numbers: HashMap::new(), series: Vec::new() })
+        Ok(Self { source, until: source.until()?, numbers: HashMap::new(), series: Vec::new() })
     }
 
     /// Columns to read: that of the series, that of the time, the targets.
@@ -98,21 +96,6 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// An instant in microseconds since 1970: a date, or a date and a time with or without an offset (UTC then).
-pub fn instant(text: &str) -> Option<i64> {
-    let text = text.trim();
-    if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        return Some(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros());
-    }
-    let with_offset = DateTime::parse_from_rfc3339(text)
-        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
-        .map(|time| time.timestamp_micros());
-    let without = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"].iter().find_map(|format| {
-        NaiveDateTime::parse_from_str(text, format).ok().map(|time| time.and_utc().timestamp_micros())
-    });
-    with_offset.ok().or(without)
-}
-
 /// The day of an instant, as YYYY-MM-DD.
 pub fn day(instant: i64) -> String {
     DateTime::from_timestamp_micros(instant)
@@ -150,13 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_of_every_spelling() {
-        let expected = Some(1_583_020_800_000_000);
-        for text in ["2020-03-01", "2020-03-01T00:00:00Z", "2020-03-01 00:00:00", "2020-03-01 02:00:00+02"] {
-            assert_eq!(instant(text), expected, "{text}");
-        }
-        assert_eq!(instant("2020-03-01 00:00:00.5+00:00"), Some(1_583_020_800_500_000));
-        assert_eq!(instant("yesterday"), None);
+    fn a_day_is_that_of_its_first_instant() {
         assert_eq!(day(1_583_020_800_000_000), "2020-03-01");
     }
 }

@@ -3,12 +3,10 @@
 use crate::error::{Error, Result};
 use chrono::DateTime;
 use chrono_tz::Tz;
+use kronos_job::kronos::{COLUMNS, check_targets};
 use kronos_models::bars::{CHANNELS, Stamp, complete};
 use kronos_models::train::split::DAY;
 use kronos_models::train::{Panel, PanelSeries};
-
-/// Columns that a target may be, in the order that targets must have.
-const COLUMNS: [&str; CHANNELS] = ["open", "high", "low", "close", "volume", "amount"];
 
 /// The panel with all columns of bars, and the wall clock of the market for each row.
 ///
@@ -18,13 +16,7 @@ const COLUMNS: [&str; CHANNELS] = ["open", "high", "low", "close", "volume", "am
 /// # Errors
 /// [`Error::Job`] for other numbers of targets.
 pub(super) fn stamped(panel: Panel, width: i64, zone: Tz) -> Result<(Panel, Vec<Vec<Stamp>>)> {
-    if !(4..=CHANNELS).contains(&panel.columns.len()) {
-        return Err(Error::Job(format!(
-            "targets of a Kronos model are {} columns, the last two of which may be left out; got {}",
-            COLUMNS.join(", "),
-            panel.columns.len()
-        )));
-    }
+    check_targets(panel.columns.len())?;
     let stamp = |&time: &i64| -> Result<Stamp> {
         let at = DateTime::from_timestamp_micros(time)
             .ok_or_else(|| Error::Job(format!("time {time} is outside of the calendar")))?;

@@ -1,60 +1,17 @@
 //! Networks of Chronos-2's kind.
 
-use super::{Context, SourceData, Trained, at, beside, merged, pick, refuse_future, source_name};
+use super::{Context, SourceData, Trained, at, beside, pick, refuse_future, source_name};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::job::Job;
+use kronos_job::chronos2::Options;
+use kronos_job::limits::machine;
 use kronos_models::artifact::{read_config, read_tensors};
-use kronos_models::chronos2::training::{
-    Chronos2Task, Chronos2Training, ExampleRule, PanelSource, TrainableChronos2,
-};
+use kronos_models::chronos2::training::{Chronos2Task, PanelSource, TrainableChronos2};
 use kronos_models::train::artifact::{parameters, pretty, safetensors};
 use kronos_models::train::score::Unit;
 use kronos_models::train::{Part, Split, Trainable, Windows, train as run};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-
-/// What the job's `model` may say.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {
-    /// How examples are made of windows; columns are the targets of the job, by position.
-    examples: ExampleRule,
-    /// Architecture; that of the checkpoint where training goes on from one.
-    network: Chronos2Training,
-    /// Steps of the forecasts that weights are chosen by.
-    scored: usize,
-    /// Windows of each source that weights are chosen by, and as many that are scored at the end.
-    scored_windows: usize,
-    /// Rows after which a pattern returns, for the seasonal baseline.
-    season: usize,
-}
-
-impl Options {
-    fn of(job: &Job, columns: usize) -> Result<Self> {
-        let all: Vec<usize> = (0..columns).collect();
-        let default = json!({
-            "examples": {
-                "context": 256, "least_context": 32, "horizon": 32, "targets": all, "grouped": all,
-                "groups": if columns > 1 { 0.1 } else { 0.0 }, "gaps": 0.05, "per_move": true,
-            },
-            "network": {
-                "architectures": ["Chronos2Model"], "model_type": "t5", "d_model": 128, "d_kv": 32, "d_ff": 256,
-                "num_layers": 3, "num_heads": 4, "layer_norm_epsilon": 1e-6, "feed_forward_proj": "relu",
-                "rope_theta": 10000.0, "dropout_rate": 0.0, "initializer_factor": 1.0,
-                "chronos_config": {
-                    "context_length": 256, "input_patch_size": 16, "input_patch_stride": 16, "output_patch_size": 16,
-                    "max_output_patches": 2,
-                    "quantiles": [0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7,
-                                  0.75, 0.8, 0.85, 0.9, 0.95, 0.99],
-                    "use_arcsinh": true, "use_reg_token": true, "time_encoding_scale": 256.0,
-                },
-            },
-            "scored": 12, "scored_windows": 40, "season": 5,
-        });
-        merged(default, job)
-    }
-}
 
 /// Trains one network on all targets of every source.
 pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'_>) -> Result<Trained> {
@@ -68,6 +25,7 @@ pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'
         Some(directory) => {
             options.network = read_config(&directory.join("config.json"))?;
             let specs = options.network.config.tensors()?;
+            options.counts(&job.train)?.check(machine())?;
             let tensors = read_tensors(&directory.join("model.safetensors"), &specs, &context.device)?;
             TrainableChronos2::from_tensors(&options.network, &tensors, &context.device)?
         }

@@ -1,98 +1,35 @@
 //! Kronos: a tokenizer of bars, then a predictor of its tokens.
 
 use super::bars::stamped;
-use super::{Context, SourceData, Trained, at, beside, history, merged, pick, refuse_future, source_name};
+use super::{Context, SourceData, Trained, at, beside, history, pick, refuse_future, source_name};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use chrono_tz::Tz;
+use kronos_job::kronos::Options;
+use kronos_job::limits::machine;
 use kronos_models::artifact::{Tensors, read_config, read_tensors};
 use kronos_models::bars::CHANNELS;
 use kronos_models::kronos::training::{
-    BarSource, BarSources, Condition, ForecastRule, PredictorTask, PredictorTraining, TokenizerTask,
-    TokenizerTraining, TrainablePredictor, TrainableTokenizer, WindowRule,
+    BarSource, BarSources, PredictorTask, TokenizerTask, TrainablePredictor, TrainableTokenizer,
 };
 use kronos_models::train::artifact::{parameters, pretty, safetensors};
 use kronos_models::train::score::Unit;
-use kronos_models::train::{Checkpoints, Options as Loop, Part, Split, Trainable, Windows, train as run};
-use serde::{Deserialize, Serialize};
+use kronos_models::train::{Checkpoints, Part, Split, Trainable, Windows, train as run};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Column of the close.
 const CLOSE: usize = 3;
 
-/// What the job's `model` may say.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {
-    /// How windows are cut; their length is the window of the model.
-    windows: WindowRule,
-    /// Architecture of the tokenizer; that of the checkpoint where training goes on from one.
-    tokenizer: TokenizerTraining,
-    /// Weight of each channel's squared error in the training of the tokenizer.
-    channel_weights: [f32; CHANNELS],
-    /// Training of the tokenizer; without it that of a checkpoint stays as it is.
-    tokenizer_train: Option<Loop>,
-    /// Directory of the tokenizer to go on from, where it does not lie beside the predictor.
-    tokenizer_from: Option<PathBuf>,
-    /// Architecture of the predictor; that of the checkpoint where training goes on from one.
-    predictor: PredictorTraining,
-    /// What the head of the fine token is told.
-    condition: Condition,
-    /// The forecasts that weights are chosen by; their temperature is the model's own.
-    forecasts: ForecastRule,
-    /// Windows of each source that weights are chosen by, and as many that are scored at the end.
-    scored_windows: usize,
-    /// Zone of the market, whose wall clock the model sees; days have none.
-    timezone: Tz,
-    /// Rows after which a pattern returns, for the seasonal baseline.
-    season: usize,
-}
-
-impl Options {
-    fn of(job: &Job) -> Result<Self> {
-        let tokenizer_train = job.from.is_none().then(|| {
-            json!({
-                "seed": job.train.seed, "steps": 5000, "batch": 24, "clip": 2.0, "evaluate_every": 1000, "patience": null,
-                "average": 0.998,
-                "optimiser": {"learning_rate": 0.002, "weight_decay": 0.05},
-                "schedule": {"kind": "cosine", "warmup": 0.03, "minimum": 2e-5},
-            })
-        });
-        let default = json!({
-            "windows": {
-                "bars": 144, "least_context": 56, "most_context": 120, "weight_before_cut": 0.1,
-                "without_volume": 0.15,
-            },
-            "tokenizer": {
-                "d_in": 6, "d_model": 64, "n_heads": 4, "ff_dim": 128, "n_enc_layers": 3, "n_dec_layers": 3,
-                "s1_bits": 8, "s2_bits": 8, "beta": 0.05, "gamma0": 1.0, "gamma": 1.1, "zeta": 1.0, "group_size": 4,
-                "attn_dropout_p": 0.0, "ffn_dropout_p": 0.0, "resid_dropout_p": 0.0,
-            },
-            "channel_weights": [1.0, 1.0, 1.0, 2.4, 0.15, 0.15],
-            "tokenizer_train": tokenizer_train,
-            "tokenizer_from": null,
-            "predictor": {
-                "d_model": 128, "n_heads": 4, "ff_dim": 256, "n_layers": 3, "s1_bits": 8, "s2_bits": 8, "learn_te": true,
-                "attn_dropout_p": 0.0, "ffn_dropout_p": 0.0, "resid_dropout_p": 0.0, "token_dropout_p": 0.0,
-            },
-            "condition": "true",
-            "forecasts": {"horizon": 12, "paths": 64, "temperature": 1.0},
-            "scored_windows": 40, "timezone": "UTC", "season": 5,
-        });
-        merged(default, job)
-    }
-}
-
 /// Trains both halves on bars: targets are open, high, low, close, and volume and amount where there are such.
 pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'_>) -> Result<Trained> {
-    let mut options = Options::of(job)?;
-    options.windows.validate()?;
+    let columns = sources.first().map_or(0, |source| source.panel.columns.len());
+    let mut options = Options::of(job, columns)?;
     let from = job.from.as_deref().map(|directory| Origin::of(directory, options.tokenizer_from.as_deref()));
     if let Some(Origin { tokenizer, predictor }) = &from {
         options.tokenizer = read_config(&tokenizer.join("config.json"))?;
         options.predictor = read_config(&predictor.join("config.json"))?;
+        options.counts(&job.train)?.check(machine())?;
     }
     let horizon = options.forecasts.horizon;
     let (mut inputs, mut tests, mut cutoff) = (Vec::new(), Vec::new(), None);

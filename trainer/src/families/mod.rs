@@ -14,7 +14,6 @@ use kronos_models::train::evaluate;
 use kronos_models::train::leakage::refuse_future_channels;
 use kronos_models::train::score::Unit;
 use kronos_models::train::{Checkpoints, Panel, Report, Window};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// One source as it was read.
@@ -79,17 +78,6 @@ pub fn family(name: &str) -> Result<&'static Family> {
     })
 }
 
-/// The job's `model` over the defaults of its family; what a key of a table says replaces the default of that key.
-fn merged<T: DeserializeOwned>(mut defaults: Value, job: &Job) -> Result<T> {
-    for (key, value) in &job.model {
-        match (defaults.get_mut(key), value) {
-            (Some(Value::Object(table)), Value::Object(given)) => table.extend(given.clone()),
-            _ => defaults[key] = value.clone(),
-        }
-    }
-    serde_json::from_value(defaults).map_err(|error| Error::Job(format!("model: {error}")))
-}
-
 /// Name of a source in scores.
 fn source_name(index: usize) -> String {
     format!("source {}", index + 1)
@@ -150,6 +138,11 @@ mod tests {
     use kronos_models::train::PanelSeries;
 
     #[test]
+    fn what_is_queued_can_be_trained() {
+        assert_eq!(FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>(), kronos_job::FAMILIES);
+    }
+
+    #[test]
     fn windows_are_picked_from_the_middle_of_equal_parts() {
         let windows: Vec<Window> = (0..10).map(|cut| Window { series: 0, cut }).collect();
         let picked = |count| pick(&windows, count).iter().map(|window| window.cut).collect::<Vec<_>>();
@@ -180,14 +173,5 @@ mod tests {
         refuse_future(&panel("before", shifted(0)), &[0, 1], &[0, 1, 2], 3).unwrap();
         let refused = refuse_future(&panel("signal", shifted(2)), &[0, 1], &[0, 1, 2], 3).unwrap_err();
         assert!(refused.to_string().starts_with("column \"signal\" holds the future"), "{refused}");
-    }
-
-    #[test]
-    fn a_key_of_the_job_replaces_the_default_of_that_key_only() {
-        let mut job = Job::from_json(json!({"name": "m", "family": "nbeats"})).unwrap();
-        job.model = json!({"season": 7, "network": {"width": 9}}).as_object().unwrap().clone();
-        let defaults = json!({"season": 5, "scored": 3, "network": {"width": 1, "layers": 2}});
-        let merged: Value = merged(defaults, &job).unwrap();
-        assert_eq!(merged, json!({"season": 7, "scored": 3, "network": {"width": 9, "layers": 2}}));
     }
 }

@@ -2,10 +2,11 @@
 
 use super::{Context, SourceData, Trained};
 use crate::data;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job::Job;
+use kronos_job::nbeats::Options;
 use kronos_models::nbeats::NBeats;
-use kronos_models::nbeats::config::{Config, Input, Kind, MODEL_TYPE, ScalerConfig, Stack, Transform};
+use kronos_models::nbeats::config::{ScalerConfig, Transform};
 use kronos_models::nbeats::training::{NBeatsTask, Source};
 use kronos_models::series::QuantileForecast;
 use kronos_models::train::evaluate::{Evaluation, Scores};
@@ -13,111 +14,36 @@ use kronos_models::train::score::Unit;
 use kronos_models::train::{
     Panel, Part, Sampler, Source as Share, Split, Trainable, Window, Windows, train as run,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fmt::Write;
 
-/// What the job's `model` may say.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Options {
-    context_length: usize,
-    horizon: usize,
-    quantile_levels: Vec<f64>,
-    input: Input,
-    growth: f64,
-    transform: Transform,
-    dropout: f64,
-    stacks: Vec<Stack>,
-    /// Rows from one training window to the next.
-    stride: usize,
-    /// Rows from one validation or test window to the next.
-    holdout_stride: usize,
-    /// Rows after which a pattern returns, for the seasonal baseline.
-    season: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let generic = Stack {
-            kind: Kind::Generic,
-            blocks: 3,
-            layers: 4,
-            width: 256,
-            shared: false,
-            degree: None,
-            harmonics: None,
-        };
-        Self {
-            context_length: 90,
-            horizon: 20,
-            quantile_levels: vec![0.05, 0.5, 0.95],
-            input: Input::Level,
-            growth: 0.5,
-            transform: Transform::Log,
-            dropout: 0.0,
-            stacks: vec![generic; 3],
-            stride: 1,
-            holdout_stride: 5,
-            season: 5,
-        }
+/// What errors are measured in.
+fn unit(options: &Options) -> Unit {
+    match options.transform {
+        Transform::Log => Unit::LogReturn,
+        Transform::None => Unit::Change,
     }
 }
 
-impl Options {
-    fn of(job: &Job) -> Result<Self> {
-        let value = Value::Object(job.model.clone());
-        serde_json::from_value(value).map_err(|error| Error::Job(format!("model: {error}")))
-    }
-
-    fn config(&self) -> Config {
-        Config {
-            model_type: MODEL_TYPE.into(),
-            context_length: self.context_length,
-            horizon: self.horizon,
-            quantile_levels: self.quantile_levels.clone(),
-            input: self.input,
-            growth: self.growth,
-            stacks: self.stacks.clone(),
-        }
-    }
-
-    fn unit(&self) -> Unit {
-        match self.transform {
-            Transform::Log => Unit::LogReturn,
-            Transform::None => Unit::Change,
-        }
-    }
-
-    /// Windows of all targets of a panel must be complete, and positive where logarithms are taken.
-    fn windows(&self, stride: usize, column: usize) -> Windows {
-        let positive = match self.transform {
-            Transform::Log => vec![column],
-            Transform::None => Vec::new(),
-        };
-        Windows {
-            context: self.context_length,
-            horizon: self.horizon,
-            stride,
-            complete: vec![column],
-            positive,
-        }
-    }
+/// Windows of the first target must be complete, and positive where logarithms are taken.
+fn windows(options: &Options, stride: usize) -> Windows {
+    let positive = match options.transform {
+        Transform::Log => vec![0],
+        Transform::None => Vec::new(),
+    };
+    Windows { context: options.context_length, horizon: options.horizon, stride, complete: vec![0], positive }
 }
 
 /// Trains one network on the first target of every source.
 pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'_>) -> Result<Trained> {
-    if job.from.is_some() {
-        return Err(Error::Job("an N-BEATS model cannot go on from another one".into()));
-    }
     let options = Options::of(job)?;
     let (config, scaler) = (options.config(), ScalerConfig::new(options.transform));
     let (mut inputs, mut shares, mut tests, mut cutoff) = (Vec::new(), Vec::new(), Vec::new(), None);
     for SourceData { options: source, panel } in sources {
         let last = panel.span().map_or(0, |(_, last)| last);
         let split = Split::new(&panel, &job.split.rule(data::width(&panel), last, options.horizon)?)?;
-        let train = options.windows(options.stride, 0).of(&panel, &split, Part::Train)?;
-        let holdout = |part| options.windows(options.holdout_stride, 0).of(&panel, &split, part);
+        let train = windows(&options, options.stride).of(&panel, &split, Part::Train)?;
+        let holdout = |part| windows(&options, options.holdout_stride).of(&panel, &split, part);
         // A source may be too short for them; together the sources must have some, as the task checks.
         let (validation, test) =
             (holdout(Part::Validation).unwrap_or_default(), holdout(Part::Test).unwrap_or_default());
@@ -157,7 +83,7 @@ pub(super) fn train(job: &Job, sources: Vec<SourceData>, context: &mut Context<'
         files.push(("residuals.csv".into(), residuals.into_bytes()));
     }
     let metrics = json!({
-        "unit": options.unit(),
+        "unit": unit(&options),
         "weights": task.weights(),
         "windows": counts,
         "steps": report.steps,
@@ -202,7 +128,7 @@ fn evaluate(
         horizons: &horizons,
         season: options.season,
         levels: &options.quantile_levels,
-        unit: options.unit(),
+        unit: unit(options),
     };
     let mut forecast = |requests: &[_]| model.forecast(requests, context.interrupt);
     let mut each = |window: Window, forecast: &QuantileForecast| {

@@ -219,7 +219,7 @@ fn job(request: &Request, time_col: String, series_col: Option<String>) -> Resul
     options.insert("family".into(), json!(request.family));
     options.insert("sources".into(), json!([source]));
     options.entry("data").or_insert_with(|| json!(format!("relation with the oid {}", request.relation)));
-    Job::from_json(Value::Object(options))
+    Ok(Job::from_json(Value::Object(options))?)
 }
 
 /// Reads, trains, registers; the version in the catalogue.

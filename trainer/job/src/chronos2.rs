@@ -1,0 +1,84 @@
+//! What the `model` of a Chronos-2 job may say.
+
+use crate::Job;
+use crate::error::Result;
+use crate::limits::{self, Counts, between, numbers, probability};
+use kronos_models::chronos2::training::{Chronos2Training, ExampleRule};
+use kronos_models::train::Options as Loop;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// The options; each has a default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// How examples are made of windows; columns are the targets of the job, by position.
+    pub examples: ExampleRule,
+    /// Architecture; that of the checkpoint where training goes on from one.
+    pub network: Chronos2Training,
+    /// Steps of the forecasts that weights are chosen by.
+    pub scored: usize,
+    /// Windows of each source that weights are chosen by, and as many that are scored at the end.
+    pub scored_windows: usize,
+    /// Rows after which a pattern returns, for the seasonal baseline.
+    pub season: usize,
+}
+
+impl Options {
+    /// Those of a job whose sources have so many columns, checked.
+    ///
+    /// # Errors
+    /// [`JobError`](crate::JobError) naming what is wrong.
+    pub fn of(job: &Job, columns: usize) -> Result<Self> {
+        let all: Vec<usize> = (0..columns).collect();
+        let default = json!({
+            "examples": {
+                "context": 256, "least_context": 32, "horizon": 32, "targets": all, "grouped": all,
+                "groups": if columns > 1 { 0.1 } else { 0.0 }, "gaps": 0.05, "per_move": true,
+            },
+            "network": {
+                "architectures": ["Chronos2Model"], "model_type": "t5", "d_model": 128, "d_kv": 32, "d_ff": 256,
+                "num_layers": 3, "num_heads": 4, "layer_norm_epsilon": 1e-6, "feed_forward_proj": "relu",
+                "rope_theta": 10000.0, "dropout_rate": 0.0, "initializer_factor": 1.0,
+                "chronos_config": {
+                    "context_length": 256, "input_patch_size": 16, "input_patch_stride": 16, "output_patch_size": 16,
+                    "max_output_patches": 2,
+                    "quantiles": [0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7,
+                                  0.75, 0.8, 0.85, 0.9, 0.95, 0.99],
+                    "use_arcsinh": true, "use_reg_token": true, "time_encoding_scale": 256.0,
+                },
+            },
+            "scored": 12, "scored_windows": 40, "season": 5,
+        });
+        let options: Self = job.merged(default)?;
+        options.check(columns)?;
+        Ok(options)
+    }
+
+    fn check(&self, columns: usize) -> Result<()> {
+        let rule = &self.examples;
+        between("model.examples.context", rule.context as u64, limits::WINDOW)?;
+        between("model.examples.horizon", rule.horizon as u64, limits::WINDOW)?;
+        between("columns of model.examples.targets", rule.targets.len() as u64, limits::COLUMNS)?;
+        between("columns of model.examples.grouped", rule.grouped.len() as u64, limits::COLUMNS)?;
+        rule.validate(columns)?;
+        between("model.scored", self.scored as u64, limits::WINDOW)?;
+        between("model.scored_windows", self.scored_windows as u64, limits::SCORED)?;
+        between("model.season", self.season as u64, limits::SEASON)?;
+        self.network.config.validate()?;
+        probability("model.network.dropout_rate", self.network.dropout_rate)
+    }
+
+    /// What training holds in memory: of every block what enters its three layers and the hidden units, for the shortest examples
+    /// without groups.
+    ///
+    /// # Errors
+    /// What the architecture is refused for.
+    pub fn counts(&self, train: &Loop) -> Result<Counts> {
+        let config = &self.network.config;
+        let tokens = self.examples.least_context.div_ceil(config.patch()) + 2;
+        let block = 3.0 * config.d_model as f64 + config.d_ff as f64;
+        let rows = train.batch as f64 * tokens as f64;
+        Ok(Counts { weights: numbers(&config.tensors()?), step: rows * block * config.num_layers as f64 })
+    }
+}

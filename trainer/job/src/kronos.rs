@@ -1,0 +1,169 @@
+//! What the `model` of a Kronos job may say.
+
+use crate::Job;
+use crate::error::{JobError, Result};
+use crate::limits::{self, Counts, between, numbers, probability};
+use chrono_tz::Tz;
+use kronos_models::bars::CHANNELS;
+use kronos_models::kronos::training::{
+    Condition, ForecastRule, PredictorTraining, TokenizerTraining, WindowRule,
+};
+use kronos_models::train::Options as Loop;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Columns that a target may be, in the order that targets must have.
+pub const COLUMNS: [&str; CHANNELS] = ["open", "high", "low", "close", "volume", "amount"];
+
+/// The options; each has a default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// How windows are cut; their length is the window of the model.
+    pub windows: WindowRule,
+    /// Architecture of the tokenizer; that of the checkpoint where training goes on from one.
+    pub tokenizer: TokenizerTraining,
+    /// Weight of each channel's squared error in the training of the tokenizer.
+    pub channel_weights: [f32; CHANNELS],
+    /// Training of the tokenizer; without it that of a checkpoint stays as it is.
+    pub tokenizer_train: Option<Loop>,
+    /// Directory of the tokenizer to go on from, where it does not lie beside the predictor; no option of `train_model()`.
+    pub tokenizer_from: Option<PathBuf>,
+    /// Architecture of the predictor; that of the checkpoint where training goes on from one.
+    pub predictor: PredictorTraining,
+    /// What the head of the fine token is told.
+    pub condition: Condition,
+    /// The forecasts that weights are chosen by; their temperature is the model's own.
+    pub forecasts: ForecastRule,
+    /// Windows of each source that weights are chosen by, and as many that are scored at the end.
+    pub scored_windows: usize,
+    /// Zone of the market, whose wall clock the model sees; days have none.
+    pub timezone: Tz,
+    /// Rows after which a pattern returns, for the seasonal baseline.
+    pub season: usize,
+}
+
+/// Checks the number of targets.
+///
+/// # Errors
+/// [`JobError::Invalid`].
+pub fn check_targets(count: usize) -> Result<()> {
+    if (4..=CHANNELS).contains(&count) {
+        return Ok(());
+    }
+    Err(JobError::Invalid(format!(
+        "targets of a Kronos model are {} columns, the last two of which may be left out; got {count}",
+        COLUMNS.join(", "),
+    )))
+}
+
+impl Options {
+    /// Those of a job whose sources have so many columns, checked.
+    ///
+    /// # Errors
+    /// [`JobError`] naming what is wrong.
+    pub fn of(job: &Job, columns: usize) -> Result<Self> {
+        check_targets(columns)?;
+        let tokenizer_train = job.from.is_none().then(|| {
+            json!({
+                "seed": job.train.seed, "steps": 5000, "batch": 24, "clip": 2.0, "evaluate_every": 1000, "patience": null,
+                "average": 0.998,
+                "optimiser": {"learning_rate": 0.002, "weight_decay": 0.05},
+                "schedule": {"kind": "cosine", "warmup": 0.03, "minimum": 2e-5},
+            })
+        });
+        let default = json!({
+            "windows": {
+                "bars": 144, "least_context": 56, "most_context": 120, "weight_before_cut": 0.1,
+                "without_volume": 0.15,
+            },
+            "tokenizer": {
+                "d_in": 6, "d_model": 64, "n_heads": 4, "ff_dim": 128, "n_enc_layers": 3, "n_dec_layers": 3,
+                "s1_bits": 8, "s2_bits": 8, "beta": 0.05, "gamma0": 1.0, "gamma": 1.1, "zeta": 1.0, "group_size": 4,
+                "attn_dropout_p": 0.0, "ffn_dropout_p": 0.0, "resid_dropout_p": 0.0,
+            },
+            "channel_weights": [1.0, 1.0, 1.0, 2.4, 0.15, 0.15],
+            "tokenizer_train": tokenizer_train,
+            "tokenizer_from": null,
+            "predictor": {
+                "d_model": 128, "n_heads": 4, "ff_dim": 256, "n_layers": 3, "s1_bits": 8, "s2_bits": 8, "learn_te": true,
+                "attn_dropout_p": 0.0, "ffn_dropout_p": 0.0, "resid_dropout_p": 0.0, "token_dropout_p": 0.0,
+            },
+            "condition": "true",
+            "forecasts": {"horizon": 12, "paths": 64, "temperature": 1.0},
+            "scored_windows": 40, "timezone": "UTC", "season": 5,
+        });
+        let options: Self = job.merged(default)?;
+        options.check(job.from.is_some())?;
+        Ok(options)
+    }
+
+    fn check(&self, goes_on: bool) -> Result<()> {
+        let (rule, forecasts) = (&self.windows, self.forecasts);
+        between("model.windows.bars", rule.bars as u64, limits::WINDOW)?;
+        rule.validate()?;
+        between(
+            "model.forecasts.horizon (bars after windows.most_context)",
+            forecasts.horizon as u64,
+            (1, (rule.bars - rule.most_context) as u64),
+        )?;
+        between("model.forecasts.paths", forecasts.paths as u64, limits::PATHS)?;
+        between("model.scored_windows", self.scored_windows as u64, limits::SCORED)?;
+        between("model.season", self.season as u64, limits::SEASON)?;
+        match &self.tokenizer_train {
+            Some(train) => limits::training("model.tokenizer_train", train)?,
+            None if goes_on => {}
+            None => {
+                let text = "model.tokenizer_train must be given without a model to go on from";
+                return Err(JobError::Invalid(text.into()));
+            }
+        }
+        let (tokenizer, predictor) = (&self.tokenizer, &self.predictor);
+        tokenizer.config.validate()?;
+        predictor.config.validate()?;
+        let bits = |s1: usize, s2: usize| (s1, s2);
+        if bits(tokenizer.config.s1_bits, tokenizer.config.s2_bits)
+            != bits(predictor.config.s1_bits, predictor.config.s2_bits)
+            && !goes_on
+        {
+            let text = "model.tokenizer and model.predictor must have the same s1_bits and s2_bits";
+            return Err(JobError::Invalid(text.into()));
+        }
+        for (what, got) in [
+            ("model.tokenizer.attn_dropout_p", tokenizer.attn_dropout_p),
+            ("model.tokenizer.ffn_dropout_p", tokenizer.ffn_dropout_p),
+            ("model.tokenizer.resid_dropout_p", tokenizer.resid_dropout_p),
+            ("model.predictor.attn_dropout_p", predictor.attn_dropout_p),
+            ("model.predictor.ffn_dropout_p", predictor.ffn_dropout_p),
+            ("model.predictor.resid_dropout_p", predictor.resid_dropout_p),
+            ("model.predictor.token_dropout_p", predictor.token_dropout_p),
+        ] {
+            probability(what, got)?;
+        }
+        Ok(())
+    }
+
+    /// What training holds in memory: of every block what enters its two layers and the gated units, of the predictor the scores
+    /// of every token beside.
+    ///
+    /// # Errors
+    /// What the architecture is refused for.
+    pub fn counts(&self, train: &Loop) -> Result<Counts> {
+        let (t, p) = (&self.tokenizer.config, &self.predictor.config);
+        let row = |width: usize, gate: usize, blocks: usize| (2 * width + gate) as f64 * blocks as f64;
+        let bars = self.windows.bars as f64;
+        let batch = self.tokenizer_train.as_ref().map_or(0, |train| train.batch) as f64;
+        let blocks = (t.n_enc_layers - 1) + 2 * (t.n_dec_layers - 1);
+        let tokenizer = batch * bars * row(t.d_model, t.ff_dim, blocks);
+        let scores = f64::from(1u32 << p.s1_bits) + f64::from(1u32 << p.s2_bits);
+        let predictor = train.batch as f64 * (bars - 1.0) * (row(p.d_model, p.ff_dim, p.n_layers) + scores);
+        // Keys and values of the steps of all paths of one window.
+        let paths = self.forecasts.paths as f64 * self.forecasts.horizon as f64;
+        let forecasts = paths * (2 * p.d_model * p.n_layers) as f64;
+        Ok(Counts {
+            weights: numbers(&t.tensors()?) + numbers(&p.tensors()?),
+            step: tokenizer.max(predictor).max(forecasts),
+        })
+    }
+}
