@@ -5,6 +5,7 @@
 //! when it is an [`ErrorReport`].
 
 use kronos_allocation::{AllocationError, Clause};
+use kronos_job::{FAMILIES, JobError};
 use kronos_models::ModelError;
 use kronos_models::device::is_full;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -110,6 +111,10 @@ pub enum Error {
     QueryNull { argument: &'static str, column: &'static str, row: String },
     /// Two rows of a query argument where there may be one.
     QueryDuplicate { argument: &'static str, row: String },
+    /// A training job that is refused.
+    Job(JobError),
+    /// Rows that nothing can be learnt from.
+    TrainingRows { what: String, hint: &'static str },
     /// The optimiser refused.
     Allocation(AllocationError),
     /// The numerical library refused.
@@ -129,6 +134,12 @@ impl From<ModelError> for Error {
 impl From<AllocationError> for Error {
     fn from(error: AllocationError) -> Self {
         Self::Allocation(error)
+    }
+}
+
+impl From<JobError> for Error {
+    fn from(error: JobError) -> Self {
+        Self::Job(error)
     }
 }
 
@@ -396,6 +407,10 @@ fn report(error: Error) -> Report {
             Code::ERRCODE_QUERY_CANCELED,
             format!("canceling forecast after {} ms due to kronos.request_timeout", limit.as_millis()),
         ),
+        Error::Job(error) => refused_job(error),
+        Error::TrainingRows { what, hint } => {
+            Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, what).hint(hint)
+        }
         Error::NotOneSelect { argument } => Report::new(
             Code::ERRCODE_INVALID_PARAMETER_VALUE,
             format!("{argument} must be one SELECT statement"),
@@ -438,6 +453,22 @@ fn report(error: Error) -> Report {
 }
 
 /// The variants of the optimiser, equally without a catch-all.
+fn refused_job(error: JobError) -> Report {
+    use PgSqlErrorCode as Code;
+    let message = error.to_string();
+    match error {
+        JobError::UnknownOption { name, valid } => report(Error::UnknownOption { name, valid }),
+        JobError::UnknownFamily { .. } => Report::new(Code::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+            .hint(format!("Families that can: {}.", FAMILIES.join(", "))),
+        JobError::NotForFamily { .. } => Report::new(Code::ERRCODE_FEATURE_NOT_SUPPORTED, message),
+        JobError::Invalid(_) | JobError::OutOfBounds { .. } => {
+            Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
+        }
+        JobError::TooLarge { .. } => Report::new(Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+            .hint("Lower train.batch or the sizes in model, or narrow the rows with only_series and until."),
+    }
+}
+
 fn allocation_report(error: AllocationError) -> Report {
     use PgSqlErrorCode as Code;
     let message = error.to_string();

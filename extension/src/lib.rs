@@ -25,6 +25,7 @@ mod series;
 mod service;
 mod simulate;
 mod statement;
+mod training;
 
 pgrx::pg_module_magic!();
 

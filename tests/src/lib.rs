@@ -27,6 +27,7 @@ mod deadline;
 mod failure;
 mod models;
 mod private;
+mod trainer;
 
 pub use cluster::{Cluster, administer, cluster_folder, project_root, shared_folder};
 pub use database::{Database, Row, rows};
@@ -35,6 +36,7 @@ pub use failure::SqlFailure;
 pub use models::FixtureModels;
 pub use postgres::{Client, NoTls};
 pub use private::PrivateCluster;
+pub use trainer::{TrainedFiles, TrainingWorker};
 
 use std::process::Child;
 use std::time::{Duration, Instant};

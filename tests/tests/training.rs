@@ -1,10 +1,9 @@
 //! `kronos.train_model` from the call to a model that forecasts, run by `kronos-train work`; and `kronos.nbeats_predict`.
 #![allow(clippy::expect_used, clippy::unwrap_used)] // the functions that tests share
 
-use kronos_tests::{Cluster, Database, Running, project_root, until};
+use kronos_tests::{Database, Running, TrainedFiles, TrainingWorker, until};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::Command;
 
 /// A network small enough to be trained in a second.
 const TINY: &str = r#"'{"series_col": "symbol", "model": {"context_length": 10, "horizon": 3, "holdout_stride": 20,
@@ -36,53 +35,16 @@ fn trainer(db: &Database) -> String {
 }
 
 fn worker(db: &Database) -> Command {
-    let mut command = Command::new(project_root().join("target/release/kronos-train"));
-    command
-        .args(["work", "--once", "--threads", "1"])
-        .env("KRONOS_DATABASE_URL", Cluster::get().connection_string(db.name()))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
+    TrainingWorker::of(db).command()
 }
 
 fn work(db: &Database) {
-    let output = worker(db).output().expect("the program can be run");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// What jobs leave in the model directory, removed at the end of the test.
-struct Trained(Vec<PathBuf>);
-
-impl Trained {
-    fn of(db: &Database, jobs: &[&str]) -> Self {
-        let base = PathBuf::from(db.value("show kronos.model_dir")).join("trained");
-        Self(jobs.iter().map(|job| base.join(job)).collect())
-    }
-}
-
-impl Drop for Trained {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            // A job that came to nothing has left nothing.
-            let _ = std::fs::remove_dir_all(path);
-        }
-    }
-}
-
-/// Numbers the jobs of a database from one that no other test, of this run or another, has: they share the model directory.
-fn number_jobs(db: &Database) -> u64 {
-    static DATABASES: AtomicU32 = AtomicU32::new(0);
-    let first = u64::from(std::process::id()) * 10_000
-        + u64::from(DATABASES.fetch_add(1, Ordering::Relaxed)) * 100
-        + 1;
-    db.run(&format!("alter table training.jobs alter column job_id restart with {first}"));
-    first
+    TrainingWorker::of(db).work();
 }
 
 #[test]
 fn a_job_becomes_a_model_that_forecasts() {
     let db = database("train_model_end_to_end");
-    number_jobs(&db);
     let role = trainer(&db);
     let mut client = db.connect_as(&role);
     let mut value = |sql: &str| -> String {
@@ -94,8 +56,8 @@ fn a_job_becomes_a_model_that_forecasts() {
     };
     let call =
         format!("select kronos.train_model('tiny', 'nbeats', 'bars', '{{close}}', {})::text", options(60));
-    let job = value(&call);
-    let _trained = Trained::of(&db, &[&job]);
+    assert_eq!(value(&call), "1");
+    let _trained = TrainedFiles::of(&db);
     assert_eq!(value("select state from kronos.training_jobs"), "queued");
     work(&db);
 
@@ -149,7 +111,6 @@ fn a_job_becomes_a_model_that_forecasts() {
 #[test]
 fn foundation_models_are_trained_and_tuned() {
     let db = database("train_model_foundation");
-    number_jobs(&db);
     db.run(
         "create view candles as select symbol, ts, close * 0.999 as open, close * 1.01 as high, close * 0.99 as low, close, 1000::float8 as volume
          from bars",
@@ -169,30 +130,20 @@ fn foundation_models_are_trained_and_tuned() {
         let sql = format!(
             "select kronos.train_model('{name}', '{family}', '{relation}', '{targets}', '{options}')"
         );
-        db.value(&sql)
+        db.run(&sql);
     };
     let symbol = r#", "series_col": "symbol"}"#;
     let bars = "{open,high,low,close,volume}";
-    let jobs = [
-        ask("c", "chronos2", "bars", "{close}", &format!("{chronos}{symbol}")),
-        ask(
-            "k",
-            "kronos",
-            "candles",
-            bars,
-            &format!(r#"{kronos}, "tokenizer_train": {{"steps": 30, "batch": 4}}}}, {train}}}"#),
-        ),
-    ];
-    let _trained = Trained::of(&db, &jobs.each_ref().map(String::as_str));
+    ask("c", "chronos2", "bars", "{close}", &format!("{chronos}{symbol}"));
+    let both_parts = format!(r#"{kronos}, "tokenizer_train": {{"steps": 30, "batch": 4}}}}, {train}}}"#);
+    ask("k", "kronos", "candles", bars, &both_parts);
+    let _trained = TrainedFiles::of(&db);
     work(&db);
     let states = "select string_agg(concat_ws(' ', name, state, message), '|' order by job_id) from kronos.training_jobs";
     assert_eq!(db.value(states), "c done|k done");
     // Tuned from them: the tokenizer stays as it is, so the predictor's tokens do.
-    let tuned = [
-        ask("c2", "chronos2", "bars", "{close}", &format!("{chronos}, \"from\": \"c\"{symbol}")),
-        ask("k2", "kronos", "candles", bars, &format!(r#"{kronos}}}, "from": "k", {train}}}"#)),
-    ];
-    let _tuned = Trained::of(&db, &tuned.each_ref().map(String::as_str));
+    ask("c2", "chronos2", "bars", "{close}", &format!("{chronos}, \"from\": \"c\"{symbol}"));
+    ask("k2", "kronos", "candles", bars, &format!(r#"{kronos}}}, "from": "k", {train}}}"#));
     work(&db);
     assert_eq!(db.value(states), "c done|k done|c2 done|k2 done");
     let first = |name: &str| {
@@ -241,8 +192,7 @@ fn foundation_models_are_trained_and_tuned() {
     let mut bytes = std::fs::read(&weights).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&weights, bytes).unwrap();
-    let damaged = ask("c3", "chronos2", "bars", "{close}", &format!("{chronos}, \"from\": \"c\"{symbol}"));
-    let _damaged = Trained::of(&db, &[&damaged]);
+    ask("c3", "chronos2", "bars", "{close}", &format!("{chronos}, \"from\": \"c\"{symbol}"));
     work(&db);
     let told = db.value("select concat_ws(' ', state, message) from kronos.training_jobs where name = 'c3'");
     assert!(
@@ -255,8 +205,7 @@ fn foundation_models_are_trained_and_tuned() {
 #[test]
 fn rows_that_a_policy_hides_are_not_trained_on() {
     let db = database("train_model_policy");
-    let job = number_jobs(&db);
-    let _trained = Trained::of(&db, &[&job.to_string()]);
+    let _trained = TrainedFiles::of(&db);
     let role = trainer(&db);
     db.run(&format!(
         "alter table bars enable row level security; create policy two on bars to {role} using (symbol <> 'C')"
@@ -273,9 +222,8 @@ fn rows_that_a_policy_hides_are_not_trained_on() {
 #[test]
 fn nbeats_predict_keeps_the_promises_of_every_forecast() {
     let db = database("nbeats_predict");
-    let job = number_jobs(&db);
     db.run(&format!("select kronos.train_model('tiny', 'nbeats', 'bars', '{{close}}', {})", options(20)));
-    let _trained = Trained::of(&db, &[&job.to_string()]);
+    let _trained = TrainedFiles::of(&db);
     work(&db);
     assert_eq!(db.value("select coalesce(message, state) from training.jobs"), "done");
     let call = |more: &str| {
@@ -314,8 +262,7 @@ fn nbeats_predict_keeps_the_promises_of_every_forecast() {
 #[test]
 fn a_column_that_holds_the_future_is_refused() {
     let db = database("train_model_canary");
-    let job = number_jobs(&db);
-    let _trained = Trained::of(&db, &[&job.to_string()]);
+    let _trained = TrainedFiles::of(&db);
     db.run("create table told as select b.*, lead(close, 2) over (partition by symbol order by ts) as ahead from bars b");
     db.run(
         r#"select kronos.train_model('canary', 'chronos2', 'told', '{close,ahead}',
@@ -342,14 +289,13 @@ fn wait_for_a_step(db: &Database, running: &mut Running) {
 #[test]
 fn a_job_can_be_cancelled_and_a_killed_worker_is_replaced() {
     let db = database("train_model_cancel");
-    let job = number_jobs(&db);
     let role = trainer(&db);
     let mut client = db.connect_as(&role);
     let endless = options(100_000_000).replace("\"steps\"", "\"patience\": 1000000, \"steps\"");
     client
         .execute(&format!("select kronos.train_model('tiny', 'nbeats', 'bars', '{{close}}', {endless})"), &[])
         .unwrap();
-    let _trained = Trained::of(&db, &[&job.to_string()]);
+    let _trained = TrainedFiles::of(&db);
 
     // Killed: the job stays where it is, and the next worker takes it.
     let mut first = Running(worker(&db).spawn().unwrap());
@@ -360,7 +306,7 @@ fn a_job_can_be_cancelled_and_a_killed_worker_is_replaced() {
     let mut second = Running(worker(&db).spawn().unwrap());
     wait_for_a_step(&db, &mut second);
     let cancel = |client: &mut postgres::Client| -> bool {
-        client.query_one(&format!("select kronos.cancel_training({job})"), &[]).unwrap().get(0)
+        client.query_one("select kronos.cancel_training(1)", &[]).unwrap().get(0)
     };
     let stranger = trainer(&db);
     assert!(!cancel(&mut db.connect_as(&stranger)), "only its own job can be cancelled by a role");
@@ -403,18 +349,50 @@ fn what_cannot_be_trained_is_refused_at_once() {
     db.error_in(&mut db.connect_as(&user), call).is("42501", "train_model");
     // Nobody asks in the name of another.
     let forged = format!(
-        "insert into training.jobs (name, family, relation, targets, requested_by) values ('m', 'nbeats', 'bars', '{{close}}', '{user}')"
+        "insert into training.jobs (name, family, relation, targets, requester) values ('m', 'nbeats', 'bars', '{{close}}', '{user}')"
     );
     db.error_in(&mut db.connect_as(&role), &forged).is("42501", "");
+}
+
+/// What can be told without training is told by whoever is asked, in the words of the worker.
+#[test]
+fn what_is_wrong_with_a_job_is_said_when_it_is_queued() {
+    let db = database("train_model_at_once");
+    db.run(
+        "create table twice as select * from bars union all select * from bars where symbol = 'B' and ts = '2021-03-01';
+         create table nothing as select * from bars limit 0;
+         create table plain (symbol text, at bigint, close float8)",
+    );
+    let refused = |arguments: &str| db.error(&format!("select kronos.train_model({arguments})"));
+    refused("'m', 'kronos', 'bars', '{close}'")
+        .is("22023", "targets of a Kronos model are open, high, low, close");
+    refused("'m', 'nbeats', 'bars', '{close,close}'").is("22023", "\"close\" twice");
+    refused("'m', 'nbeats', 'twice', '{close}', '{\"series_col\": \"symbol\"}'")
+        .is("22023", "series \"B\" has two rows of the same time, 2021-03-01 00:00:00 UTC");
+    refused("'m', 'nbeats', 'nothing', '{close}', '{\"series_col\": \"symbol\"}'")
+        .is("22023", "\"public.nothing\" has no rows to learn from");
+    refused("'m', 'nbeats', 'bars', '{close}', '{\"only_series\": [\"Z\"]}'")
+        .is("22023", "no rows to learn from");
+    refused("'m', 'nbeats', 'plain', '{close}'")
+        .is("42P18", "cannot tell the time column of \"public.plain\"");
+    refused("'m', 'nbeats', 'bars', '{close}', '{\"time_col\": \"note\"}'").is("42804", "column \"note\"");
+    refused("'m', 'nbeats', 'bars', '{close}', '{\"until\": \"soon\"}'").is("22023", "\"soon\" is no date");
+    refused("'m', 'nbeats', 'bars', '{close}', '{\"train\": {\"stepps\": 1}}'").is("22023", "stepps");
+    refused("'m', 'nbeats', 'bars', '{close}', '{\"model\": {\"widht\": 1}}'").is("22023", "widht");
+    refused("'m', 'nbeats', 'bars', '{close}', '{\"device\": \"gpu\"}'").is("22023", "is no device");
+    refused("'m', 'nbeats', 'bars', '{close}', '{\"split\": {\"holdout\": 2}}'").is("22023", "split.holdout");
+    refused("'m', 'chronos2', 'bars', '{close}', '{\"from\": \"kronos-nano\"}'")
+        .is("22023", "of family kronos, not chronos2");
+    refused("'m', 'chronos2', 'bars', '{close}', '{\"model\": {\"examples\": {\"least_context\": 999}}}'")
+        .is("22023", "least_context");
+    assert_eq!(db.value("select count(*) from training.jobs"), "0", "what is refused leaves nothing");
 }
 
 #[test]
 fn a_job_that_fails_says_why() {
     let db = database("train_model_failures");
-    let job = number_jobs(&db);
     let role = trainer(&db);
-    let _trained =
-        Trained::of(&db, &[job, job + 1, job + 2].map(|job| job.to_string()).each_ref().map(String::as_str));
+    let _trained = TrainedFiles::of(&db);
     let mut client = db.connect_as(&role);
     let mut ask = |relation: &str, options: &str| {
         client
@@ -424,21 +402,20 @@ fn a_job_that_fails_says_why() {
             )
             .unwrap();
     };
-    ask("bars", "'{\"series_col\": \"symbol\", \"train\": {\"stepps\": 1}}'");
     db.run("create table short as select * from bars where ts < '2021-02-01'");
     db.run(&format!("grant select on short to {role}"));
     ask("short", &options(20));
-    // What a view calls could set the role back to that of the worker.
+    // A view is read as by a SELECT of the caller.
     db.run(&format!("create view seen as select * from bars; grant select on seen to {role}"));
     ask("seen", &options(20));
     work(&db);
     let rows = db.rows("select state, message from training.jobs order by job_id");
-    let expected = ["stepps", "no training windows", "superuser"];
-    assert_eq!(rows.len(), expected.len());
-    for (row, expected) in rows.iter().zip(expected) {
-        assert!(
-            row[0].as_deref() == Some("failed") && row[1].as_deref().unwrap().contains(expected),
-            "{row:?}"
-        );
-    }
+    let text = |row: usize, column: usize| rows[row][column].as_deref().unwrap_or_default();
+    assert!(text(0, 0) == "failed" && text(0, 1).contains("no training windows"), "{rows:?}");
+    assert_eq!((text(1, 0), text(1, 1)), ("done", ""));
+    assert_eq!(
+        db.value("select count(*) from training.series"),
+        "0",
+        "rows are kept as long as they are needed"
+    );
 }

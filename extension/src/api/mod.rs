@@ -14,3 +14,4 @@ mod series;
 mod service;
 mod setup;
 mod simulate;
+mod training;

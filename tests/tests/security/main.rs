@@ -1,4 +1,6 @@
 //! Attacks, as they were made on the product or could be: who gets in, what is forged, what is lost.
+#![allow(clippy::expect_used, clippy::unwrap_used)] // a test may stop where it is
 
 mod definer;
 mod market;
+mod training;

@@ -4,10 +4,44 @@ use crate::error::{Error, Result};
 use kronos_models::artifact::verify;
 use postgres::Client;
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Begins the paths of models that came with the extension.
 const SHARE: &str = "$share";
+
+/// Where models are.
+pub(super) struct Directories {
+    /// `kronos.model_dir` of the server.
+    pub(super) models: PathBuf,
+    /// Where those are that came with the extension.
+    pub(super) share: PathBuf,
+}
+
+impl Directories {
+    /// As the server tells them; `models` in place of its own word where given.
+    pub(super) fn of(client: &mut Client, models: Option<&Path>) -> Result<Self> {
+        let row = client.query_one("select model_dir, share_dir from kronos.model_directories()", &[])?;
+        let told = |column: usize| PathBuf::from(row.get::<_, String>(column));
+        Ok(Self { models: models.map_or_else(|| told(0), Path::to_path_buf), share: told(1) })
+    }
+
+    /// A path of the catalogue.
+    ///
+    /// # Errors
+    /// [`Error::Job`] for one that leads anywhere else: `kronos.register_model()` takes no such path, and nobody is trusted twice.
+    fn path(&self, relative: &str) -> Result<PathBuf> {
+        let (directory, below) = match relative.strip_prefix(SHARE) {
+            Some(rest) => (&self.share, rest.trim_start_matches('/')),
+            None => (&self.models, relative),
+        };
+        match Path::new(below).components().all(|part| matches!(part, Component::Normal(_))) {
+            true => Ok(directory.join(below)),
+            false => {
+                Err(Error::Job(format!("from: \"{relative}\" is no path below the directory of models")))
+            }
+        }
+    }
+}
 
 /// Directories of a registered model.
 pub(super) struct Origin {
@@ -21,10 +55,14 @@ impl Origin {
     /// Finds a model by its version, alias or name, of a name the newest version, and checks its files.
     ///
     /// # Errors
-    /// [`Error::Job`] when there is none or it is of another family, of files that are not those
-    /// registered, or when the server does not tell where the files of
-    /// its installation are, which it tells superusers only.
-    pub(super) fn of(client: &mut Client, model: &str, family: &str, directory: &Path) -> Result<Self> {
+    /// [`Error::Job`] when there is none or it is of another family, or of a path that leads out of the directories of
+    /// models; of files that are not those registered.
+    pub(super) fn of(
+        client: &mut Client,
+        model: &str,
+        family: &str,
+        directories: &Directories,
+    ) -> Result<Self> {
         let row = client.query_opt(
             "select family, uri, settings::text, files::text from kronos.models
              where version = $1 or $1 = any(aliases) or name = $1
@@ -39,10 +77,7 @@ impl Origin {
             return Err(Error::Job(format!("from: model \"{model}\" is of family {found}, not {family}")));
         }
         let settings: Value = serde_json::from_str(row.get(2)).unwrap_or_default();
-        let mut path = |relative: &str| match relative.strip_prefix(SHARE) {
-            Some(rest) => Ok(share(client)?.join(rest.trim_start_matches('/'))),
-            None => Ok::<_, Error>(directory.join(relative)),
-        };
+        let path = |relative: &str| directories.path(relative);
         let files: Map<String, Value> = serde_json::from_str(row.get(3)).unwrap_or_default();
         for (file, digest) in &files {
             verify(&path(file)?, digest.as_str().unwrap_or_default())?;
@@ -50,18 +85,23 @@ impl Origin {
         let place = |key: &str| settings.get(key).and_then(Value::as_str);
         Ok(Self {
             model: path(place("predictor").unwrap_or(&uri))?,
-            tokenizer: place("tokenizer").map(&mut path).transpose()?,
+            tokenizer: place("tokenizer").map(path).transpose()?,
         })
     }
 }
 
-/// Where the models that came with the extension are.
-fn share(client: &mut Client) -> Result<PathBuf> {
-    let sql = "select setting from pg_config where name = 'SHAREDIR'";
-    match client.query_opt(sql, &[]) {
-        Ok(Some(row)) => Ok(PathBuf::from(row.get::<_, String>(0)).join("kronos")),
-        _ => Err(Error::Job(
-            "from: the server does not tell this role where the files of its installation are".into(),
-        )),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_leads_out_of_the_directories_of_models() {
+        let directories = Directories { models: "/models".into(), share: "/share/kronos".into() };
+        let path = |relative: &str| directories.path(relative);
+        assert_eq!(path("a/b").unwrap(), Path::new("/models/a/b"));
+        assert_eq!(path("$share/a").unwrap(), Path::new("/share/kronos/a"));
+        for outside in ["/etc/passwd", "../a", "a/../../b", "$share/../a", "$share//../a", "./../a"] {
+            assert!(path(outside).is_err(), "{outside}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Telling the database how far a job is, and hearing from it whether the job is to stop.
 
+use super::queue::mine;
 use crate::error::Result;
 use crate::progress::{Watcher, line};
 use kronos_models::train::Event;
 use postgres::Client;
+use postgres::types::ToSql;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,8 @@ const PACE: Duration = Duration::from_millis(500);
 
 /// Writes what a job does into its row and its messages.
 pub(super) struct Reporter<'a> {
-    client: Client,
+    /// The session that has the job.
+    pub(super) client: &'a mut Client,
     job_id: i64,
     cancel: &'a AtomicBool,
     lost: &'a AtomicBool,
@@ -23,36 +26,46 @@ pub(super) struct Reporter<'a> {
 impl<'a> Reporter<'a> {
     /// Reports of a job; hears at once whether it is to stop.
     pub(super) fn new(
-        client: Client,
+        client: &'a mut Client,
         job_id: i64,
         cancel: &'a AtomicBool,
         lost: &'a AtomicBool,
     ) -> Result<Self> {
         let mut reporter = Self { client, job_id, cancel, lost, told: None, best: None };
-        let sql = "select cancel_requested from training.jobs where job_id = $1";
-        let row = reporter.client.query_one(sql, &[&job_id])?;
-        cancel.store(row.get(0), Ordering::Relaxed);
+        reporter.update("updated_at = clock_timestamp()", &[])?;
         Ok(reporter)
     }
 
-    fn begin(&mut self, steps: u64) -> Result<()> {
-        let sql = "update training.jobs set steps = $2, step = 0 where job_id = $1";
-        self.client.execute(sql, &[&self.job_id, &(steps as i64)])?;
+    /// Sets columns of the row while the job is this session's, and hears whether it is to stop.
+    fn update(&mut self, set: &str, values: &[&(dyn ToSql + Sync)]) -> Result<()> {
+        let sql = format!(
+            "update training.jobs j set {set} where j.job_id = $1 and {}
+             returning exists (select from training.cancellations c where c.job_id = j.job_id)",
+            mine()
+        );
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.job_id];
+        parameters.extend(values);
+        match self.client.query_opt(&sql, &parameters)? {
+            Some(row) if row.get(0) => self.cancel.store(true, Ordering::Relaxed),
+            Some(_) => {}
+            // Another has it, as where somebody has changed its row by hand.
+            None => self.lost.store(true, Ordering::Relaxed),
+        }
         Ok(())
+    }
+
+    fn begin(&mut self, steps: u64) -> Result<()> {
+        self.update("steps = $2, step = 0", &[&(steps as i64)])
     }
 
     fn progress(&mut self, step: u64, loss: f64, left: Option<Duration>) -> Result<()> {
         let seconds = left.map(|left| left.as_secs_f64());
-        let row = self.client.query_one(
-            "update training.jobs set step = $2, train_loss = $3, validation_loss = $4,
-                    remaining = $5::float8 * interval '1 second', updated_at = clock_timestamp()
-             where job_id = $1 returning cancel_requested",
-            &[&self.job_id, &(step as i64), &loss, &self.best, &seconds],
-        )?;
-        if row.get(0) {
-            self.cancel.store(true, Ordering::Relaxed);
-        }
-        Ok(())
+        let best = self.best;
+        self.update(
+            "step = $2, train_loss = $3, validation_loss = $4, remaining = $5::float8 * interval '1 second',
+             updated_at = clock_timestamp()",
+            &[&(step as i64), &loss, &best, &seconds],
+        )
     }
 
     fn message(&mut self, text: &str) -> Result<()> {
