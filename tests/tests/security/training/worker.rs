@@ -31,6 +31,50 @@ fn a_worker_that_may_do_everything_is_refused() {
     assert_eq!(tenants.states(), "done");
 }
 
+/// All that a worker may do: nothing of it tells who asked, for what, or when.
+#[test]
+fn a_worker_may_do_what_a_worker_does() {
+    let tenants = Tenants::new("training_grants");
+    let grants = format!(
+        "set search_path = pg_catalog;
+         select string_agg(g.line, ' | ' order by g.line) from (
+           select c.oid::regclass || ' ' || string_agg(lower(a.privilege_type), ' ' order by a.privilege_type) as line
+           from pg_class c cross join lateral aclexplode(c.relacl) a
+           where a.grantee = '{role}'::regrole group by c.oid
+           union all
+           select t.attrelid::regclass || '(' || string_agg(t.attname, ' ' order by t.attnum) || ') ' || lower(a.privilege_type)
+           from pg_attribute t cross join lateral aclexplode(t.attacl) a
+           where a.grantee = '{role}'::regrole group by t.attrelid, a.privilege_type
+           union all
+           select p.oid::regproc || ' ' || lower(a.privilege_type) from pg_proc p cross join lateral aclexplode(p.proacl) a
+           where a.grantee = '{role}'::regrole
+           union all
+           select n.nspname || ' ' || lower(a.privilege_type) from pg_namespace n cross join lateral aclexplode(n.nspacl) a
+           where a.grantee = '{role}'::regrole) g",
+        role = tenants.worker.role()
+    );
+    let expected = [
+        "kronos usage",
+        "kronos.model_directories execute",
+        "kronos.models select",
+        "kronos.register_model execute",
+        "training usage",
+        "training.best_fits insert select",
+        "training.cancellations select",
+        "training.jobs select",
+        "training.jobs(state attempts worker worker_pid worker_started started_at updated_at ended_at step steps remaining train_loss \
+         validation_loss model_version sqlstate message) update",
+        "training.messages insert select",
+        "training.series delete select",
+    ];
+    let found = tenants.db.value(&grants);
+    let mut found: Vec<&str> = found.split(" | ").collect();
+    found.sort_unstable();
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
 /// A job that ends its worker without a word is tried three times; an end that was asked for is no attempt.
 #[test]
 fn a_job_that_kills_its_workers_is_given_up() {
