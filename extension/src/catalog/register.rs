@@ -128,31 +128,101 @@ fn checked_digest(path: &Path, expected: Option<&str>) -> Result<String> {
 }
 
 impl Described {
-    /// Writes the entry; the same version again renews where it lies and what is said about it.
+    /// Writes the entry. A version that is there already must be of the same content: all of the digests are compared, since
+    /// those few digits of them that a version shows can be met on purpose. Then only where it lies is renewed, and what was
+    /// not said of it yet is added.
     pub(super) fn store(&self, uri: &Path, license: Option<String>) -> Result<()> {
         let Self { entry, weights } = self;
-        Spi::run_with_args(
-        "insert into _kronos.model (version, name, family, uri, sha256, settings, files, train_cutoff, license, built_in)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-         on conflict (version) do update set
-           uri = excluded.uri, settings = excluded.settings, files = excluded.files,
-           train_cutoff = coalesce(excluded.train_cutoff, model.train_cutoff),
-           license = coalesce(excluded.license, model.license)",
-        &[
-            entry.version.as_str().into(),
-            entry.name.as_str().into(),
-            entry.family.as_str().into(),
-            uri.to_string_lossy().as_ref().into(),
-            weights.as_deref().into(),
-            JsonB(entry.settings.clone()).into(),
-            JsonB(Value::Object(entry.files.clone())).into(),
-            entry.train_cutoff.into(),
-            license.into(),
-            entry.built_in.into(),
-        ],
-    )?;
-        Ok(())
+        Spi::connect_mut(|client| {
+            let license = license.as_deref();
+            let new = client.update(
+                "insert into _kronos.model (version, name, family, uri, sha256, settings, files, train_cutoff, license, built_in)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (version) do nothing returning true",
+                None,
+                &[
+                    entry.version.as_str().into(),
+                    entry.name.as_str().into(),
+                    entry.family.as_str().into(),
+                    uri.to_string_lossy().as_ref().into(),
+                    weights.as_deref().into(),
+                    JsonB(entry.settings.clone()).into(),
+                    JsonB(Value::Object(entry.files.clone())).into(),
+                    entry.train_cutoff.into(),
+                    license.into(),
+                    entry.built_in.into(),
+                ],
+            )?;
+            if !new.is_empty() {
+                return Ok(());
+            }
+            let mut known = client.update(
+                "select m.family, m.settings, m.files, m.built_in, m.train_cutoff operator(pg_catalog.<>) $2, m.license operator(pg_catalog.<>) $3
+                 from _kronos.model m where m.version operator(pg_catalog.=) $1 for update",
+                Some(1),
+                &[entry.version.as_str().into(), entry.train_cutoff.into(), license.into()],
+            )?;
+            let Some(row) = known.next() else {
+                return Err(Error::Internal { what: "a version vanished while it was registered".into() });
+            };
+            let json = |column: usize| -> Result<Value> {
+                Ok(row.get::<JsonB>(column)?.map_or(Value::Null, |JsonB(value)| value))
+            };
+            if row.get::<String>(1)?.as_deref() != Some(entry.family.as_str())
+                || !same_content(
+                    (&json(2)?, &json(3)?),
+                    (&entry.settings, &Value::Object(entry.files.clone())),
+                )
+            {
+                return Err(Error::VersionTaken { version: entry.version.clone(), by: "other files" });
+            }
+            // What a backtest calls contaminated, and who may use a model, does not change behind people's backs. Of its own
+            // models the installation knows best.
+            if row.get(5)? == Some(true) && !entry.built_in {
+                return Err(Error::VersionTaken {
+                    version: entry.version.clone(),
+                    by: "another train_cutoff",
+                });
+            }
+            if row.get(6)? == Some(true) && !entry.built_in {
+                return Err(Error::VersionTaken { version: entry.version.clone(), by: "another license" });
+            }
+            if row.get(4)? == Some(true) && !entry.built_in {
+                return Ok(());
+            }
+            client.update(
+                "update _kronos.model m set uri = $2, settings = $3, files = $4,
+                   train_cutoff = case when $7 then coalesce($5, m.train_cutoff) else coalesce(m.train_cutoff, $5) end,
+                   license = case when $7 then coalesce($6, m.license) else coalesce(m.license, $6) end
+                 where m.version operator(pg_catalog.=) $1",
+                None,
+                &[
+                    entry.version.as_str().into(),
+                    uri.to_string_lossy().as_ref().into(),
+                    JsonB(entry.settings.clone()).into(),
+                    JsonB(Value::Object(entry.files.clone())).into(),
+                    entry.train_cutoff.into(),
+                    license.into(),
+                    entry.built_in.into(),
+                ],
+            )?;
+            Ok(())
+        })
     }
+}
+
+/// Whether two entries of one version are of the same files, wherever these lie, and of the same numbers beside them.
+fn same_content(one: (&Value, &Value), other: (&Value, &Value)) -> bool {
+    let digests = |files: &Value| {
+        let mut digests: Vec<Option<String>> = files
+            .as_object()
+            .map(|files| files.values().map(|digest| digest.as_str().map(str::to_owned)).collect())
+            .unwrap_or_default();
+        digests.sort();
+        digests
+    };
+    digests(one.1) == digests(other.1)
+        && family::max_context(one.0) == family::max_context(other.0)
+        && family::temperature(one.0) == family::temperature(other.0)
 }
 
 /// Points an alias to a version and returns it; `None` removes the alias.
