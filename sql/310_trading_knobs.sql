@@ -1,5 +1,5 @@
 -- Policy: the numbers a desk turns, with their defaults, by market regime and by date.
-call market.require_not_newer('310_trading_knobs.sql', 2);
+call market.require_not_newer('310_trading_knobs.sql', 3);
 
 create table if not exists trading.knobs (
   knob           text primary key,
@@ -46,18 +46,22 @@ create table if not exists trading.policy_knobs (
   value       double precision not null,
   set_by      text not null default current_user,
   note        text,
+  set_at      timestamptz default clock_timestamp(),
   primary key (knob, regime, valid_from)
 );
+alter table trading.policy_knobs add column if not exists set_at timestamptz;
+alter table trading.policy_knobs alter column set_at set default clock_timestamp();
 comment on table trading.policy_knobs is 'Append-only: who set which knob to what, from when, in which regime.';
 comment on column trading.policy_knobs.knob is 'Name of the knob.';
 comment on column trading.policy_knobs.regime is 'Market regime the value is for; any: where the regime has none of its own.';
 comment on column trading.policy_knobs.valid_from is 'The value holds from here until the next row of the same knob and regime.';
 comment on column trading.policy_knobs.value is 'The value, in the unit of the knob.';
-comment on column trading.policy_knobs.set_by is 'Role that set it.';
+comment on column trading.policy_knobs.set_by is 'Role that set it, as the system says.';
+comment on column trading.policy_knobs.set_at is 'When it was set, as the system says, whatever valid_from claims; NULL: before this was noted.';
 comment on column trading.policy_knobs.note is 'Why.';
 
 create or replace function trading.check_knob() returns trigger
-language plpgsql
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   known trading.knobs;
@@ -79,7 +83,7 @@ create or replace trigger append_only before update or delete or truncate on tra
 
 create or replace function trading.knob(knob text, regime text default 'any', as_of timestamptz default now())
 returns double precision
-language plpgsql stable
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   result double precision;
@@ -101,4 +105,4 @@ $$;
 comment on function trading.knob(text, text, timestamptz) is
   'Value of a knob at an instant: that of the regime, else that for any regime, else the default.';
 
-call market.record_file('310_trading_knobs.sql', 2);
+call market.record_file('310_trading_knobs.sql', 3);

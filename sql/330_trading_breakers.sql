@@ -1,5 +1,5 @@
 -- Circuit breakers: append-only, their effective state is a view. They close entries, never exits.
-call market.require_not_newer('330_trading_breakers.sql', 1);
+call market.require_not_newer('330_trading_breakers.sql', 2);
 
 create table if not exists trading.circuit_breakers (
   breaker_id    bigint generated always as identity primary key,
@@ -24,8 +24,8 @@ comment on column trading.circuit_breakers.scope is 'symbol, sector or global.';
 comment on column trading.circuit_breakers.key is 'The symbol or sector; * for global.';
 comment on column trading.circuit_breakers.mode is 'reduce_only (positions may shrink), frozen (no trade), flatten (exit), or cleared.';
 comment on column trading.circuit_breakers.reason is 'Why, for people.';
-comment on column trading.circuit_breakers.triggered_by is 'Role or rule that acted.';
-comment on column trading.circuit_breakers.triggered_at is 'When.';
+comment on column trading.circuit_breakers.triggered_by is 'Role that acted, as the system says; a rule that acted for it is in metrics.';
+comment on column trading.circuit_breakers.triggered_at is 'When, as the system says.';
 comment on column trading.circuit_breakers.expires_at is 'When a symbol or sector breaker ends by itself; a global one ends only by being cleared.';
 comment on column trading.circuit_breakers.clears is 'The breaker that a row of mode cleared ends.';
 comment on column trading.circuit_breakers.metrics is 'The measurements that triggered it.';
@@ -44,7 +44,7 @@ comment on view trading.effective_breakers is
   'The strictest breaker in force per scope and key: flatten before frozen before reduce_only.';
 
 create or replace function trading.halt_of(symbol text, sector text default null) returns text
-language sql stable
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select case when e.mode = 'reduce_only' then 'reduce_only' else 'frozen' end
   from trading.effective_breakers e
@@ -57,7 +57,7 @@ comment on function trading.halt_of(text, text) is
   'A name being flattened is frozen for the allocator, since its exit is under way.';
 
 create or replace function trading.clear_breaker(breaker_id bigint, reason text) returns bigint
-language plpgsql
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   found_breaker trading.circuit_breakers;
@@ -77,4 +77,4 @@ end
 $$;
 comment on function trading.clear_breaker(bigint, text) is 'Ends a breaker by adding a row; returns the identity of that row.';
 
-call market.record_file('330_trading_breakers.sql', 1);
+call market.record_file('330_trading_breakers.sql', 2);

@@ -1,5 +1,5 @@
 -- Every allocation that was run: inputs, status, figures, shadow prices, weights.
-call market.require_not_newer('340_trading_allocations.sql', 1);
+call market.require_not_newer('340_trading_allocations.sql', 2);
 
 create table if not exists trading.allocation_runs (
   run_id         bigint generated always as identity primary key,
@@ -66,6 +66,25 @@ create or replace trigger append_only before update or delete or truncate on tra
   for each statement execute function trading.refuse_change();
 create or replace trigger append_only before update or delete or truncate on trading.allocation_weights
   for each statement execute function trading.refuse_change();
+
+-- Weights are the second half of their run: they come in its transaction, from the role that the system has noted as its issuer.
+create or replace function trading.check_weights() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from trading.allocation_runs r
+                 where r.run_id = new.run_id and r.issued_by = current_user and r.issued_at = now())
+     -- A restore is the owner's doing, who could drop this trigger as well.
+     and not pg_has_role((select c.relowner from pg_class c where c.oid = tg_relid), 'USAGE') then
+    raise exception 'allocation run % was not begun by "%" in this transaction', new.run_id, current_user
+      using errcode = 'insufficient_privilege', hint = 'trading.run_allocation() writes runs and their weights.';
+  end if;
+  return new;
+end
+$$;
+comment on function trading.check_weights() is 'Trigger that refuses weights of runs of others, or of earlier ones, with 42501.';
+create or replace trigger check_weights before insert on trading.allocation_weights
+  for each row execute function trading.check_weights();
 
 create or replace function trading.run_allocation(
   signals text, risk text default null, account text default null, arguments jsonb default '{}', regime text default 'any')
@@ -149,9 +168,9 @@ begin
 
   -- Without a book there is nothing to trade into; entries stay closed until a person looks.
   if state like 'held:%' then
-    insert into trading.circuit_breakers (scope, key, mode, reason, triggered_by, expires_at, metrics)
-    values ('global', '*', 'reduce_only', 'allocator_failed', 'trading.run_allocation', now() + interval '1 day',
-            jsonb_build_object('run_id', run, 'detail', state));
+    insert into trading.circuit_breakers (scope, key, mode, reason, expires_at, metrics)
+    values ('global', '*', 'reduce_only', 'allocator_failed', now() + interval '1 day',
+            jsonb_build_object('rule', 'trading.run_allocation', 'run_id', run, 'detail', state));
   end if;
   return run;
 end
@@ -181,4 +200,4 @@ from legs;
 comment on view trading.order_proposals is
   'Share deltas of each run: exits (sequence 1) before entries (sequence 2). Quantities are signed and unrounded, except shorts where the run rounded them.';
 
-call market.record_file('340_trading_allocations.sql', 1);
+call market.record_file('340_trading_allocations.sql', 2);

@@ -1,5 +1,5 @@
 -- How much of a forecast comes true: the slope of what happened on what was said, from outcomes known by then only.
-call market.require_not_newer('355_trading_skill.sql', 1);
+call market.require_not_newer('355_trading_skill.sql', 2);
 
 create or replace function trading.normal_quantile(p double precision) returns double precision
 language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
@@ -67,7 +67,7 @@ begin
       where f.relation = $1 and f.step = $2 and f.target = $3 and f.kind = any ($4)
         -- The outcome is known at the end of its bar; a backtest is issued later than its cutoff by its nature.
         and f.ts + $5 <= $6 and (f.issued_at <= $6 or f.kind = 'backtest') and f.forecast > 0 and f.forecast < 'infinity' %4$s
-      order by f.model_version, f.calibration, f.series, f.cutoff, array_position($4, f.kind)
+      order by f.model_version, f.calibration, f.series, f.cutoff, array_position($4, f.kind), f.issued_at
     ), recent as (
       select s.*, dense_rank() over (partition by s.model_version, s.calibration order by s.cutoff desc) as age from said s
     )
@@ -140,4 +140,4 @@ comment on function trading.score_skill(regclass, integer, timestamptz, text[], 
   'Information coefficient of trading.scores as of an instant: mean over dates of the correlation across names between score and realised return per unit of volatility; '
   'kappa is the same kept between 0 and 1, and 0 with fewer than skill_least outcomes.';
 
-call market.record_file('355_trading_skill.sql', 1);
+call market.record_file('355_trading_skill.sql', 2);

@@ -1,5 +1,5 @@
 -- From the ledger's newest forecasts to expected returns that are as large as the models' skill allows.
-call market.require_not_newer('360_trading_signals.sql', 2);
+call market.require_not_newer('360_trading_signals.sql', 3);
 
 create or replace function trading.expected_returns(
   relation regclass, step integer, as_of timestamptz default now(), model text default null, kinds text[] default '{live,manual}',
@@ -24,7 +24,8 @@ begin
         -- The second condition follows from the first, whatever months and clock changes do to a width, and an index knows ts.
         and f.ts + $5 > $6 and f.ts > $6 - $5 - interval '4 days'
         and ($8 is null or f.model_version = $8 or split_part(f.model_version, '@', 1) = $8)
-      order by f.series, f.model_version, f.cutoff desc, f.calibration desc
+      -- Where roles contradict each other the first word counts.
+      order by f.series, f.model_version, f.cutoff desc, f.calibration desc, f.issued_at
     ), said as (
       select l.*, ln(l.forecast / before.price) as forecast_return, coalesce(k.beta, 0) as beta
       from latest l
@@ -93,4 +94,4 @@ comment on function trading.signals(regclass, integer, text, timestamptz, text, 
   'The query signals of kronos.propose_weights: every name with a forecast or a position, with its expected return and the terms of its trading. '
   'A position without a forecast has an expected return of 0 and may only shrink; a name without terms may not be shorted.';
 
-call market.record_file('360_trading_signals.sql', 2);
+call market.record_file('360_trading_signals.sql', 3);
