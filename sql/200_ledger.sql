@@ -1,6 +1,6 @@
 -- The ledger: every forecast that was issued, by which run, and what could not be forecast. Rows are never changed.
 -- It uses nothing of the extension, so dropping the extension loses none of it.
-call market.require_not_newer('200_ledger.sql', 1);
+call market.require_not_newer('200_ledger.sql', 2);
 
 create schema if not exists ledger;
 comment on schema ledger is 'What was forecast, when, by whom and from what: append-only. Read it through the views of schema kronos.';
@@ -13,17 +13,6 @@ begin
 end
 $$;
 comment on type ledger.bar is 'A forecast bar, labelled by its start; the shape of kronos.bar.';
-
-create table if not exists ledger.inputs (
-  relation      regclass primary key,
-  name          text    not null,
-  row_security  boolean not null
-);
-comment on table ledger.inputs is 'Every relation that a run has read: whoever may read it may read its forecasts.';
-comment on column ledger.inputs.relation is 'The table or view.';
-comment on column ledger.inputs.name is 'Its name at its latest run, which outlives the relation.';
-comment on column ledger.inputs.row_security is
-  'Whether it is a view of a table with row security, which a view of the ledger cannot repeat: then issuers read their own runs only.';
 
 create table if not exists ledger.runs (
   run_id          bigint generated always as identity primary key,
@@ -56,10 +45,10 @@ create table if not exists ledger.runs (
 comment on table ledger.runs is 'One row per run that wrote forecasts, or tried to; final once its state is no longer running.';
 comment on column ledger.runs.run_id is 'Identity of the run.';
 comment on column ledger.runs.kind is 'live (a policy), backtest (past cutoffs, made later) or manual (somebody recorded a call).';
-comment on column ledger.runs.policy is 'Policy that was run; NULL: none.';
+comment on column ledger.runs.policy is 'Name of the policy that was run; NULL: none. The policy itself is policy_id.';
 comment on column ledger.runs.request_id is 'Request of kronos.submit() that asked for it; NULL: none.';
 comment on column ledger.runs.issued_at is 'When the run began.';
-comment on column ledger.runs.issued_by is 'Role that ran it.';
+comment on column ledger.runs.issued_by is 'Name that the role that ran it had then; the role itself is issuer.';
 comment on column ledger.runs.relation is 'The input.';
 comment on column ledger.runs.call is 'Function that made the forecasts, for example kronos_predict.';
 comment on column ledger.runs.model is 'Model as it was asked for: a name, an alias or a version; NULL: the default.';
@@ -79,9 +68,9 @@ comment on column ledger.runs.sqlstate is 'SQLSTATE of the last error, where the
 comment on column ledger.runs.message is 'Its message and hint.';
 comment on column ledger.runs.runner_pid is 'Process that runs it.';
 comment on column ledger.runs.runner_started is 'When that process started; tells it from another that is given the same number.';
-create index if not exists runs_policy_idx on ledger.runs (policy, run_id desc) where policy is not null;
-create index if not exists runs_running_idx on ledger.runs (policy) where state = 'running';
 
+-- No column of this table may ever be dropped: the chunks of a hypertable would then differ from it in layout, and
+-- TimescaleDB checks the rows that come through ledger.new_forecasts against the layout of the table.
 create table if not exists ledger.forecasts (
   run_id               bigint           not null,
   kind                 text             not null default 'live' check (kind in ('live', 'backtest', 'manual')),
@@ -114,7 +103,8 @@ create table if not exists ledger.forecasts (
   event_context        jsonb,
   features             jsonb
 );
-comment on table ledger.forecasts is 'Append-only: every forecast value that was issued. One row per input, series, target, model, calibration, kind, cutoff and time.';
+comment on table ledger.forecasts is
+  'Append-only: every forecast value that was issued. One row per input, series, target, model, calibration, kind, cutoff and time.';
 comment on column ledger.forecasts.run_id is 'Run that issued it.';
 comment on column ledger.forecasts.kind is 'As in runs: a backtest and a live forecast of the same cutoff stand beside each other.';
 comment on column ledger.forecasts.relation is 'The input.';
@@ -164,16 +154,32 @@ create table if not exists ledger.failures (
 comment on table ledger.failures is 'Append-only: the series that a run could not forecast.';
 comment on column ledger.failures.run_id is 'Run.';
 comment on column ledger.failures.series is 'Key of the series; empty for the one series of a relation without keys.';
-comment on column ledger.failures.status is 'Status as the forecast functions give it (short_history, gap, ...), or the SQLSTATE of an error.';
+comment on column ledger.failures.status is
+  'Status as the forecast functions give it (short_history, gap, ...), or the SQLSTATE of an error.';
 comment on column ledger.failures.ts is 'Start of the first bar at fault, where there is one.';
 comment on column ledger.failures.detail is 'Message and hint of an error.';
+
+-- What was forecast by several roles at once, and differently. The table of forecasts has room for one of them.
+create table if not exists ledger.contested_forecasts (like ledger.forecasts including defaults including constraints including comments);
+comment on table ledger.contested_forecasts is
+  'Append-only: forecasts whose key another role had taken in ledger.forecasts, with other numbers. The views show them beside those.';
+create unique index if not exists contested_forecasts_key on ledger.contested_forecasts
+  (series, relation, target, model_version, calibration, kind, ts, cutoff desc, run_id);
+
+create table if not exists ledger.removals (
+  xact  xid8 primary key default pg_catalog.pg_current_xact_id()
+);
+comment on table ledger.removals is
+  'Transactions that may remove rows of append-only tables. A row is the right itself: only the owner of the tables can write one.';
+comment on column ledger.removals.xact is 'The transaction.';
 
 create or replace function ledger.refuse_change() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Set by ledger.drop_forecasts() and by the move into a hypertable; who may set it could drop the trigger as well.
-  if tg_op <> 'UPDATE' and current_setting('ledger.retention', true) = 'on' then
+  if tg_op = 'DELETE' and tg_nargs > 0 and pg_trigger_depth() > 1 then
+    return null;  -- the rows go with what they belong to, by the cascade of their foreign key
+  elsif tg_op <> 'UPDATE' and exists (select from ledger.removals r where r.xact = pg_current_xact_id_if_assigned()) then
     return null;
   end if;
   raise exception 'table "%.%" is append-only', tg_table_schema, tg_table_name
@@ -181,7 +187,8 @@ begin
           hint = 'What was issued stays as it was; ledger.drop_forecasts() is there for retention.';
 end
 $$;
-comment on function ledger.refuse_change() is 'Trigger that refuses UPDATE, DELETE and TRUNCATE with 55000.';
+comment on function ledger.refuse_change() is
+  'Trigger that refuses UPDATE, DELETE and TRUNCATE with 55000, but in transactions of ledger.removals. With an argument it lets a cascade pass.';
 
 create or replace function ledger.guard_run() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -200,44 +207,9 @@ end
 $$;
 comment on function ledger.guard_run() is 'Trigger that lets a running run note its outcome, and refuses every other change with 55000.';
 
--- A view may stand on views, and what its reader sees depends on the rules of all that it reads.
-create or replace function ledger.has_row_security(relation regclass, beneath_only boolean default false) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  with recursive beneath (oid) as (
-    select relation::oid
-    union
-    select d.refobjid
-    from beneath b
-    join pg_rewrite r on r.ev_class = b.oid
-    join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
-                    and d.refclassid = 'pg_class'::regclass and d.refobjid <> b.oid
-  )
-  select coalesce(bool_or(c.relrowsecurity), false)
-  from beneath b join pg_class c on c.oid = b.oid
-  where not (beneath_only and b.oid = relation::oid)
-$$;
-comment on function ledger.has_row_security is
-  'Whether a relation, or one beneath a view, has row security; with beneath_only the relation itself does not count.';
-
-create or replace function ledger.note_input() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  secured constant boolean := ledger.has_row_security(new.relation, beneath_only => true);
-begin
-  if not exists (select from ledger.inputs i where i.relation = new.relation and i.name = new.relation::text
-                                              and i.row_security = secured) then
-    insert into ledger.inputs as i (relation, name, row_security) values (new.relation, new.relation::text, secured)
-    on conflict on constraint inputs_pkey do update set name = excluded.name, row_security = excluded.row_security;
-  end if;
-  return null;
-end
-$$;
-comment on function ledger.note_input() is 'Trigger that keeps ledger.inputs up to date with every run.';
-revoke all on function ledger.note_input() from public;
-
 create or replace trigger append_only before update or delete or truncate on ledger.forecasts
+  for each statement execute function ledger.refuse_change();
+create or replace trigger append_only before update or delete or truncate on ledger.contested_forecasts
   for each statement execute function ledger.refuse_change();
 create or replace trigger append_only before update or delete or truncate on ledger.failures
   for each statement execute function ledger.refuse_change();
@@ -245,14 +217,6 @@ create or replace trigger append_only before delete or truncate on ledger.runs
   for each statement execute function ledger.refuse_change();
 create or replace trigger final before update on ledger.runs
   for each row execute function ledger.guard_run();
-create or replace trigger note_input after insert on ledger.runs
-  for each row execute function ledger.note_input();
-
--- Nobody writes in another role's name, or to another role's run. The owner of the tables is not bound by this, so a dump
--- can be restored.
-alter table ledger.runs enable row level security;
-drop policy if exists own_runs on ledger.runs;
-create policy own_runs on ledger.runs using (issued_by = current_user) with check (issued_by = current_user);
 
 create or replace function ledger.drop_forecasts(older_than timestamptz) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -264,15 +228,16 @@ begin
   if older_than is null then
     raise exception 'older_than must not be null' using errcode = 'null_value_not_allowed';
   end if;
+  insert into ledger.removals default values on conflict do nothing;
+  delete from ledger.contested_forecasts f where f.ts < older_than;
   if ts is not null then
     execute format('select count(*) from %I.drop_chunks(''ledger.forecasts''::regclass, older_than => $1)', ts)
       into dropped using older_than;
-    return dropped;
+  else
+    delete from ledger.forecasts f where f.ts < older_than;
+    get diagnostics dropped = row_count;
   end if;
-  perform set_config('ledger.retention', 'on', true);
-  delete from ledger.forecasts f where f.ts < older_than;
-  get diagnostics dropped = row_count;
-  perform set_config('ledger.retention', 'off', true);
+  delete from ledger.removals r where r.xact = pg_current_xact_id();
   return dropped;
 end
 $$;
@@ -281,4 +246,4 @@ comment on function ledger.drop_forecasts(timestamptz) is
   'Runs stay. For the owner of the ledger.';
 revoke all on function ledger.drop_forecasts(timestamptz) from public;
 
-call market.record_file('200_ledger.sql', 1);
+call market.record_file('200_ledger.sql', 2);

@@ -1,6 +1,6 @@
 -- Turns the forecasts into a hypertable where TimescaleDB is there, with their rows, and compresses old chunks where the
 -- edition can. Without TimescaleDB this file changes nothing.
-call market.require_not_newer('210_ledger_timescale.sql', 1);
+call market.require_not_newer('210_ledger_timescale.sql', 2);
 
 do $$
 declare
@@ -10,12 +10,12 @@ begin
     return;
   end if;
   -- The rows of a plain table move into chunks, which empties the table.
-  perform set_config('ledger.retention', 'on', true);
+  insert into ledger.removals default values on conflict do nothing;
   -- By the time that is forecast: joins with what came, and dashboards, ask for that. A month suits daily and hourly policies.
   execute format(
     'select %I.create_hypertable(''ledger.forecasts''::regclass, ''ts''::name, chunk_time_interval => interval ''1 month'',
                                  create_default_indexes => false, if_not_exists => true, migrate_data => true)', ts);
-  perform set_config('ledger.retention', 'off', true);
+  delete from ledger.removals r where r.xact = pg_current_xact_id();
   if market.timescale_edition() <> 'community' then
     return;
   end if;
@@ -32,4 +32,4 @@ begin
 end
 $$;
 
-call market.record_file('210_ledger_timescale.sql', 1);
+call market.record_file('210_ledger_timescale.sql', 2);

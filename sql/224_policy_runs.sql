@@ -1,96 +1,6 @@
--- How a policy runs: when it is due, what it asks the forecast functions, who is kept out meanwhile.
+-- How a policy runs: what it asks the forecast functions, who is kept out meanwhile.
 -- kronos.run_policy() is the door; schedulers call that.
-call market.require_not_newer('224_policy_runs.sql', 2);
-
-create or replace function ledger.slot_before(
-  initial_start timestamptz, schedule_interval interval, timezone text, at timestamptz)
-returns timestamptz
-language plpgsql stable strict set search_path = pg_catalog, pg_temp
-as $$
-declare
-  -- On the wall clock of the zone, where every day has 24 hours, intervals without months are all alike.
-  start_local  constant timestamp := initial_start at time zone timezone;
-  local_time   constant timestamp := at at time zone timezone;
-  months       constant integer := extract(year from schedule_interval) * 12 + extract(month from schedule_interval);
-  passed       constant interval := age(local_time, start_local);
-  n            bigint;
-  slot         timestamptz;
-begin
-  if at < initial_start then
-    return null;
-  end if;
-  if months > 0 then
-    n := (extract(year from passed) * 12 + extract(month from passed))::integer / months;
-  else
-    n := floor(extract(epoch from local_time - start_local) / extract(epoch from schedule_interval));
-  end if;
-  -- A month end or a changed clock can put the estimate one off.
-  n := n + 1;
-  loop
-    slot := (start_local + n * schedule_interval) at time zone timezone;
-    exit when slot <= at or n = 0;
-    n := n - 1;
-  end loop;
-  return slot;
-end
-$$;
-comment on function ledger.slot_before is
-  'The newest time of a schedule that is not after at; NULL before initial_start. Days and months are those of the time zone.';
-
-create or replace function ledger.leaves_its_day(initial_start timestamptz, schedule_interval interval, timezone text) returns boolean
-language plpgsql stable strict set search_path = pg_catalog, pg_temp
-as $$
-declare
-  start  constant timestamp := initial_start at time zone timezone;
-begin
-  -- Four years of months, and of years, meet every length that a month can have.
-  return extract(day from start) > 28
-     and schedule_interval = make_interval(months => (extract(year from schedule_interval) * 12 + extract(month from schedule_interval))::integer)
-     and exists (select from generate_series(1, 48) n where extract(day from start + n * schedule_interval) <> extract(day from start));
-end
-$$;
-comment on function ledger.leaves_its_day is
-  'Whether a schedule of whole months comes to some that lack the day of its start: there its time is on the last day.';
-
-create or replace function ledger.cron_expression(initial_start timestamptz, schedule_interval interval, timezone text default 'UTC') returns text
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-declare
-  start      constant timestamp := initial_start at time zone timezone;
-  mi         constant integer := extract(minute from start);
-  ho         constant integer := extract(hour from start);
-  da         constant integer := extract(day from start);
-  mo         constant integer := extract(month from start);
-  months     constant integer := extract(year from schedule_interval) * 12 + extract(month from schedule_interval);
-  seconds    constant numeric := extract(epoch from schedule_interval - make_interval(months => months));
-  -- NULL where pg_cron, which counts in minutes, cannot tell.
-  minutes    constant integer := case when seconds > 0 and mod(seconds, 60) = 0 and months = 0 then seconds / 60 end;
-  -- That a day is the last of its month cron cannot say: it comes on each that may be, and kronos.run_policy() leaves out the others.
-  days       constant text := case when ledger.leaves_its_day(initial_start, schedule_interval, timezone) then format('28-%s', da) else da::text end;
-begin
-  if minutes < 60 and 60 % minutes = 0 then
-    return case minutes when 1 then '* * * * *' else format('%s-59/%s * * * *', mi % minutes, minutes) end;
-  elsif minutes < 1440 and minutes % 60 = 0 and 1440 % minutes = 0 then
-    return case minutes when 60 then format('%s * * * *', mi)
-                        else format('%s %s-23/%s * * *', mi, ho % (minutes / 60), minutes / 60) end;
-  elsif minutes = 1440 then
-    return format('%s %s * * *', mi, ho);
-  elsif minutes = 7 * 1440 then
-    return format('%s %s * * %s', mi, ho, extract(dow from start));
-  elsif months in (1, 2, 3, 4, 6, 12) and seconds = 0 then
-    return case months when 1 then format('%s %s %s * *', mi, ho, days)
-                       when 12 then format('%s %s %s %s *', mi, ho, days, mo)
-                       else format('%s %s %s %s-12/%s *', mi, ho, days, (mo - 1) % months + 1, months) end;
-  end if;
-  raise exception 'schedule interval % cannot be written for pg_cron', schedule_interval
-    using errcode = 'invalid_parameter_value',
-          detail = 'It must divide an hour or a day, or be one day, one week, or months that divide a year.',
-          hint = 'Choose such an interval, or schedule CALL kronos.run_policy() with an expression of your own.';
-end
-$$;
-comment on function ledger.cron_expression is
-  'A schedule as pg_cron writes it, to the minute of a time zone; 22023 where it cannot be written. Where ledger.leaves_its_day(), it names '
-  'every day that can be the one: such a job calls kronos.run_policy() with "on_schedule": true.';
+call market.require_not_newer('224_policy_runs.sql', 3);
 
 create or replace function ledger.argument(value jsonb, type oid) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -193,7 +103,7 @@ comment on function ledger.policy_query is
   'The query that a policy runs: a call of a forecast function with its arguments from JSON. An argument that the function does not '
   'have, lacks, or cannot read raises 22023.';
 
-create or replace function ledger.policy_series(p ledger.policies) returns text[]
+create or replace function ledger.policy_series(p ledger.own_policies) returns text[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -230,21 +140,22 @@ $$;
 comment on function ledger.is_running is
   'Whether a process that began at started is still at work. What other roles'' processes do cannot be seen; they count as working.';
 
+-- The row itself: a number of an advisory lock would be anybody's to hold.
 create or replace function ledger.lock_policy(policy_id integer) returns void
 language sql set search_path = pg_catalog, pg_temp
-as $$ select pg_advisory_xact_lock(1802661743, policy_id) $$;
-comment on function ledger.lock_policy is 'Keeps others from beginning or ending a run of a policy until the transaction ends.';
+as $$ select from ledger.own_policies p where p.policy_id = lock_policy.policy_id for no key update $$;
+comment on function ledger.lock_policy is 'Keeps others from beginning or ending a run of a policy of the current role until the transaction ends.';
 
-create or replace function ledger.own_policy(policy text) returns ledger.policies
+create or replace function ledger.own_policy(policy text) returns ledger.own_policies
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  p ledger.policies;
+  p ledger.own_policies;
 begin
-  select * into p from ledger.policies where policies.policy = own_policy.policy;
-  if p.owner = current_user then
+  select * into p from ledger.own_policies v where v.policy = own_policy.policy;
+  if found then
     return p;
-  elsif p.policy is not null or exists (select from kronos.policies v where v.policy = own_policy.policy) then
+  elsif exists (select from kronos.policies v where v.policy = own_policy.policy) then
     raise exception 'must be owner of policy "%"', policy
       using errcode = 'insufficient_privilege', hint = 'A policy runs as its owner: see kronos.policies, and SET ROLE.';
   end if;
@@ -252,9 +163,9 @@ begin
     using errcode = 'undefined_object', hint = 'See kronos.policies.';
 end
 $$;
-comment on function ledger.own_policy is 'The policy of that name, which must belong to the current role: 42704, 42501.';
+comment on function ledger.own_policy is 'The policy of that name, which must belong to the current role, superuser or not: 42704, 42501.';
 
-create or replace function ledger.begin_run(p ledger.policies, request_id bigint, slot timestamptz, as_of timestamptz) returns bigint
+create or replace function ledger.begin_run(p ledger.own_policies, request_id bigint, slot timestamptz, as_of timestamptz) returns bigint
 language sql set search_path = pg_catalog, pg_temp
 as $$
   select ledger.open_run('live', p.relation, p.call, p.horizon, p.model, p.args, p.policy, request_id, slot, as_of)
@@ -262,7 +173,7 @@ $$;
 comment on function ledger.begin_run is 'Opens a run of a policy for a time of its schedule.';
 
 -- The plan of one call: the run that is open now, and the times that are to be served, in order; the last one is now.
-create or replace function ledger.claim_policy(p ledger.policies, out run_id bigint, out slots timestamptz[])
+create or replace function ledger.claim_policy(p ledger.own_policies, out run_id bigint, out slots timestamptz[])
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -272,10 +183,10 @@ declare
   served    timestamptz;
   request   bigint;
   slot      timestamptz;
-  left_over ledger.runs;
+  left_over ledger.issued_runs;
 begin
   perform ledger.lock_policy(p.policy_id);
-  for left_over in select * from ledger.runs r where r.policy = p.policy and r.state = 'running' loop
+  for left_over in select * from ledger.issued_runs r where r.policy_id = p.policy_id and r.state = 'running' loop
     if ledger.is_running(left_over.runner_pid, left_over.runner_started) then
       raise notice 'policy "%" is being run by process %, this call is skipped', p.policy, left_over.runner_pid;
       return;
@@ -283,10 +194,10 @@ begin
     perform ledger.close_run(left_over.run_id, null, format('process %s ended before the run did', left_over.runner_pid), true);
   end loop;
 
-  select min(q.request_id) into request from ledger.requests q where q.policy = p.policy and q.state = 'queued';
+  select min(q.request_id) into request from ledger.own_requests q where q.policy_id = p.policy_id and q.state = 'queued';
   select coalesce(max(r.scheduled_for), p.created_at) into served
-  from ledger.runs r
-  where r.policy = p.policy and r.issued_at >= p.created_at and r.state in ('done', 'partial');
+  from ledger.issued_runs r
+  where r.policy_id = p.policy_id and r.state in ('done', 'partial');
   -- Half an interval after its time a run is late.
   if rule = 'none' and request is null and due > served and clock_timestamp() - due > p.schedule_interval / 2 then
     raise notice 'policy "%" missed its time %, and its catch_up is none; this call is skipped', p.policy, due;
@@ -301,22 +212,22 @@ begin
     end loop;
   end if;
   run_id := ledger.begin_run(p, request, slots[1], case when cardinality(slots) > 1 then slots[1] end);
-  update ledger.requests q set state = 'running', run_id = claim_policy.run_id where q.policy = p.policy and q.state = 'queued';
+  update ledger.own_requests q set state = 'running', run_id = claim_policy.run_id where q.policy_id = p.policy_id and q.state = 'queued';
 end
 $$;
 comment on function ledger.claim_policy is
   'Opens a run of a policy unless another process runs it; ends the runs of processes that are gone; NULL where the call is to be skipped.';
 
 create or replace function ledger.next_run(
-  p ledger.policies, before bigint, slot timestamptz, as_of timestamptz, sqlstate text, message text)
+  p ledger.own_policies, before bigint, slot timestamptz, as_of timestamptz, sqlstate text, message text)
 returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  following constant bigint := ledger.begin_run(p, (select r.request_id from ledger.runs r where r.run_id = before), slot, as_of);
+  following constant bigint := ledger.begin_run(p, (select r.request_id from ledger.issued_runs r where r.run_id = before), slot, as_of);
 begin
   -- A request is served by the run for now, which is the last.
-  update ledger.requests q set run_id = following where q.run_id = before and q.state = 'running';
+  update ledger.own_requests q set run_id = following where q.run_id = before and q.state = 'running';
   perform ledger.close_run(before, next_run.sqlstate, next_run.message);
   return following;
 end
@@ -330,7 +241,7 @@ as $$
 declare
   -- Classes of errors that more tries cannot mend: privileges, names, resources, the service, the system.
   hopeless constant pg_catalog.text[] := '{08,0A,28,42,53,54,55,57,58,F0,XX001}';
-  p        ledger.policies;
+  p        ledger.own_policies;
   run      bigint;
   slots    timestamp with time zone[];
   as_of    timestamp with time zone;
@@ -435,7 +346,7 @@ begin
   exception when query_canceled then
     outcome := ledger.close_run(run, '57014', 'the run was cancelled at its end', cancelled => true);
   end;
-  select r.sqlstate, r.message into code, problem from ledger.runs r where r.run_id = run;
+  select r.sqlstate, r.message into code, problem from ledger.issued_runs r where r.run_id = run;
   commit;
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
   if outcome in ('failed', 'cancelled') then
@@ -444,7 +355,7 @@ begin
       raise exception 'policy "%" %', p.policy, outcome using errcode = code, detail = problem;
     end if;
     raise warning 'policy "%" %', p.policy, outcome using errcode = code, detail = problem;
-  elsif exists (select from ledger.requests q where q.policy = p.policy and q.state = 'queued') then
+  elsif exists (select from ledger.own_requests q where q.policy_id = p.policy_id and q.state = 'queued') then
     call ledger.run_policy(p.policy, warn_only);
   end if;
 end
@@ -452,4 +363,4 @@ $$;
 comment on procedure ledger.run_policy is
   'Runs a policy of the current role: series in batches, each committed; a batch that fails is halved until the series at fault stands alone.';
 
-call market.record_file('224_policy_runs.sql', 2);
+call market.record_file('224_policy_runs.sql', 3);

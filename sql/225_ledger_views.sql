@@ -3,20 +3,7 @@
 --
 -- Each asks CASE WHEN the whole input may be read THEN true ELSE the run is one's own: the second question, over every run
 -- of the caller, is not even prepared where the first is answered by yes.
-call market.require_not_newer('225_ledger_views.sql', 1);
-
-create or replace view ledger.readable_inputs as
-  select i.relation
-  from ledger.inputs i
-  where pg_catalog.has_table_privilege(i.relation, 'SELECT')
-    and not pg_catalog.row_security_active(i.relation) and not i.row_security;
-comment on view ledger.readable_inputs is 'Inputs that the current role may read whole, and so all their forecasts.';
-
-create or replace view ledger.own_runs as
-  select r.run_id
-  from ledger.runs r
-  where r.issued_by = current_user and pg_catalog.has_table_privilege(r.relation, 'SELECT');
-comment on view ledger.own_runs is 'Runs of the current role whose input it may read: its forecasts too where the input has row security.';
+call market.require_not_newer('225_ledger_views.sql', 2);
 
 create or replace function ledger.may_add_views() returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -34,8 +21,21 @@ begin
   return false;
 end
 $$;
-comment on function ledger.may_add_views() is 'Whether views can be made in schema kronos, which is made where it is missing; warns where they cannot.';
+comment on function ledger.may_add_views() is
+  'Whether views can be made in schema kronos, which is made where it is missing; warns where they cannot.';
 revoke all on function ledger.may_add_views() from public;
+
+create or replace view ledger.all_forecasts as
+  select f.run_id, f.kind, f.relation, f.series, f.target, f.ts, f.step, f.issued_at, f.cutoff, f.forecast, f.lower, f.upper, f.level,
+         f.quantile_levels, f.quantiles, f.raw_forecast, f.raw_lower, f.raw_upper, f.open, f.high, f.low, f.volume, f.amount, f.prob_up,
+         f.model_version, f.calibration, f.calibration_version, f.status, f.event_context, f.features
+  from ledger.forecasts f
+  union all
+  select f.run_id, f.kind, f.relation, f.series, f.target, f.ts, f.step, f.issued_at, f.cutoff, f.forecast, f.lower, f.upper, f.level,
+         f.quantile_levels, f.quantiles, f.raw_forecast, f.raw_lower, f.raw_upper, f.open, f.high, f.low, f.volume, f.amount, f.prob_up,
+         f.model_version, f.calibration, f.calibration_version, f.status, f.event_context, f.features
+  from ledger.contested_forecasts f;
+comment on view ledger.all_forecasts is 'Every forecast, with those that contradict another role''s.';
 
 do $$
 begin
@@ -50,11 +50,11 @@ begin
            case when f.open is not null
              then row(f.ts, f.open, f.high, f.low, f.forecast, f.volume, f.amount)::ledger.bar end as bar,
            f.prob_up, f.model_version, f.calibration, f.calibration_version, f.status, f.event_context, f.features
-    from ledger.forecasts f
+    from ledger.all_forecasts f
     where case when f.relation in (select i.relation from ledger.readable_inputs i) then true
                else f.run_id in (select r.run_id from ledger.own_runs r) end;
   comment on view kronos.forecasts is
-    'Every forecast in the ledger that the caller may see: those of inputs it may SELECT from. Columns as in ledger.forecasts.';
+    'Every forecast in the ledger that the caller may see: those of inputs it may SELECT from, where that shows everybody the same rows, and its own. Columns as in ledger.forecasts.';
   comment on column kronos.forecasts.bar is 'The forecast bar; NULL from models that forecast single columns.';
 
   -- Which rows are the latest is read from the index alone; only those are then fetched from the table. Both conditions are
@@ -81,9 +81,25 @@ begin
       where f.series = k.series and f.relation = k.relation and f.target = k.target and f.model_version = k.model_version
         and f.calibration = k.calibration and f.kind = k.kind and f.ts = k.ts and f.cutoff = k.cutoff
       limit 1
-    ) f;
+    ) f
+    union all
+    -- What contradicts another role's latest forecast is as late.
+    select c.run_id, c.kind, c.relation, c.series, c.target, c.ts, c.step, c.issued_at, c.cutoff,
+           c.forecast, c.lower, c.upper, c.level, c.quantile_levels, c.quantiles,
+           c.raw_forecast, c.raw_lower, c.raw_upper,
+           case when c.open is not null
+             then row(c.ts, c.open, c.high, c.low, c.forecast, c.volume, c.amount)::ledger.bar end as bar,
+           c.prob_up, c.model_version, c.calibration, c.calibration_version, c.status, c.event_context, c.features
+    from ledger.contested_forecasts c
+    where c.kind <> 'backtest'
+      and case when c.relation in (select i.relation from ledger.readable_inputs i) then true
+               else c.run_id in (select r.run_id from ledger.own_runs r) end
+      and not exists (
+        select from ledger.forecasts f
+        where f.series = c.series and f.relation = c.relation and f.target = c.target and f.model_version = c.model_version
+          and f.calibration = c.calibration and f.kind = c.kind and f.ts = c.ts and f.cutoff > c.cutoff);
   comment on view kronos.latest_forecasts is
-    'For each input, series, target, model, calibration and time the forecast with the newest cutoff; backtests are left out.';
+    'For each input, series, target, model, calibration and time the forecast with the newest cutoff, and those of other roles that contradict it; backtests are left out.';
 
   create or replace view kronos.kronos_forecasts with (security_barrier) as
     select f.run_id, f.kind, f.relation, f.series, f.ts, f.step, f.issued_at, f.cutoff,
@@ -101,13 +117,14 @@ begin
   comment on column kronos.ml_predictions.model_name is 'The part of model_version before the @.';
 
   create or replace view kronos.runs with (security_barrier) as
-    select r.run_id, r.kind, r.policy, r.request_id, r.issued_at, r.issued_by, r.relation, r.call, r.model, r.model_version,
+    select r.run_id, r.kind, r.policy, r.request_id, r.issued_at, n.name as issued_by, r.relation, r.call, r.model, r.model_version,
            r.horizon, r.args, r.seed, r.scheduled_for, r.as_of, r.cutoff, r.n_series, r.n_ok, r.n_failed, r.duration_ms,
            r.state, r.sqlstate, r.message, r.runner_pid
-    from ledger.runs r
+    from ledger.runs r left join ledger.role_names n on n.role_id = r.issuer
     where case when r.relation in (select i.relation from ledger.readable_inputs i) then true
                else r.run_id in (select o.run_id from ledger.own_runs o) end;
-  comment on view kronos.runs is 'Runs of inputs that the caller may read. Columns as in ledger.runs.';
+  comment on view kronos.runs is
+    'Runs of inputs that the caller may read. Columns as in ledger.runs; issued_by is what the role is called now.';
 
   create or replace view kronos.failures with (security_barrier) as
     select f.run_id, r.policy, r.issued_at, r.relation, f.series, f.status, f.ts, f.detail
@@ -115,24 +132,29 @@ begin
   comment on view kronos.failures is 'Series that could not be forecast, of runs that the caller may see.';
 
   create or replace view kronos.policies with (security_barrier) as
-    select p.policy, p.owner, p.relation, p.horizon, p.call, p.model, p.args, p.schedule_interval, p.initial_start, p.timezone,
-           p.scheduler, p.job_id, p.created_at
+    select p.policy, n.name as owner, p.relation, p.horizon, p.call, p.model,
+           case when x.mine or x.sight = 'all' then p.args else p.args - '{only_series,event_context,features}'::text[] end as args,
+           p.schedule_interval, p.initial_start, p.timezone, p.scheduler, p.job_id, p.created_at
     from ledger.policies p
-    where p.owner = current_user or pg_catalog.has_table_privilege(p.relation, 'SELECT');
-  comment on view kronos.policies is 'Forecast policies of the caller, and those of inputs it may read.';
+    cross join lateral (select p.owner_id in (select m.role_id from ledger.me m) as mine,
+                               (select s.sight from ledger.seen_inputs s where s.relation = p.relation) as sight) x
+    left join ledger.role_names n on n.role_id = p.owner_id
+    where x.mine or x.sight in ('own', 'all');
+  comment on view kronos.policies is
+    'Forecast policies of the caller, and those of inputs it may read; what they say of series is left out where each role may see other '
+    'rows.';
 
   create or replace view kronos.stat_policies with (security_barrier) as
     select p.policy, p.scheduler, p.job_id, l.run_id as last_run_id, l.issued_at as last_run, l.state as last_status,
            l.sqlstate as last_sqlstate, l.message as last_message, l.n_ok, l.n_failed, l.duration_ms,
            c.cutoff, pg_catalog.now() - c.cutoff as lag,
-           (select pg_catalog.count(*) from ledger.requests q where q.policy = p.policy and q.state = 'queued') as queued
+           (select pg_catalog.count(*) from ledger.requests q where q.policy_id = i.policy_id and q.state = 'queued') as queued
     from kronos.policies p
+    join ledger.policies i on i.policy = p.policy
     left join lateral (
-      select * from ledger.runs r where r.policy = p.policy and r.issued_at >= p.created_at
-      order by r.run_id desc limit 1) l on true
+      select * from ledger.runs r where r.policy_id = i.policy_id order by r.run_id desc limit 1) l on true
     left join lateral (
-      select pg_catalog.max(r.cutoff) as cutoff from ledger.runs r
-      where r.policy = p.policy and r.issued_at >= p.created_at) c on true;
+      select pg_catalog.max(r.cutoff) as cutoff from ledger.runs r where r.policy_id = i.policy_id) c on true;
   comment on view kronos.stat_policies is 'How forecast policies fare: their last run, and how far behind their forecasts are.';
   comment on column kronos.stat_policies.last_status is 'State of the last run: running, done, partial, failed or cancelled.';
   comment on column kronos.stat_policies.last_sqlstate is 'SQLSTATE of its last error; NULL: none.';
@@ -142,7 +164,23 @@ begin
   comment on column kronos.stat_policies.cutoff is 'Newest cutoff of any forecast of the policy.';
   comment on column kronos.stat_policies.lag is 'Time since that cutoff; more than a bar and an interval says that data or runs are late.';
   comment on column kronos.stat_policies.queued is 'Requests of kronos.submit() that wait.';
+
+  create or replace view kronos.requests with (security_barrier) as
+    select q.request_id, q.policy, q.requested_at, q.state, q.run_id, q.ended_at
+    from ledger.own_requests q;
+  comment on view kronos.requests is 'Requests of kronos.submit() that the caller has made, and what became of them.';
 end
 $$;
 
-call market.record_file('225_ledger_views.sql', 1);
+-- Names that older tables knew roles by. Where the views above could not be made, older ones still need them.
+do $$
+begin
+  alter table ledger.policies drop column if exists owner;
+  alter table ledger.inputs drop column if exists row_security;
+exception when dependent_objects_still_exist then
+  raise warning 'views of an older ledger are still there, and show policies by the names of their owners'
+    using errcode = '01000', hint = 'Let the role that runs the set-up create objects in schema kronos, then run it again.';
+end
+$$;
+
+call market.record_file('225_ledger_views.sql', 2);

@@ -24,9 +24,12 @@ set local client_min_messages = warning;
 \ir 180_privileges.sql
 \ir 190_jobs.sql
 \ir 200_ledger.sql
+\ir 202_ledger_roles.sql
+\ir 204_ledger_inputs.sql
 \ir 210_ledger_timescale.sql
 \ir 220_policies.sql
 \ir 222_ledger_runs.sql
+\ir 223_schedules.sql
 \ir 224_policy_runs.sql
 \ir 225_ledger_views.sql
 \ir 230_ledger_privileges.sql

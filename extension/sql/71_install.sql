@@ -12,10 +12,13 @@ begin
   if to_regclass('ledger.runs') is null then
     raise exception 'the ledger is not installed'
       using errcode = 'object_not_in_prerequisite_state', hint = 'CALL kronos.install();';
+  elsif to_regclass('ledger.issued_runs') is null then
+    raise exception 'the ledger is of an older version'
+      using errcode = 'object_not_in_prerequisite_state', hint = 'CALL kronos.install();';
   end if;
 end
 $$;
-comment on function kronos.require_ledger is 'Raises 55000 where the tables of the ledger are missing.';
+comment on function kronos.require_ledger is 'Raises 55000 where the tables of the ledger are missing, or of an older version.';
 
 create procedure kronos.install(parts text[] default '{market,ledger,trading}')
 language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages = warning

@@ -92,10 +92,10 @@ begin
   elsif name = '' then
     raise exception 'policy must not be empty' using errcode = 'invalid_parameter_value';
   end if;
-  if exists (select from kronos.policies p where p.policy = name) then
+  if exists (select from ledger.own_policies p where p.policy = name) then
     if if_not_exists then
       raise notice 'policy "%" already exists, skipping', name;
-      return (select p.job_id from kronos.policies p where p.policy = name);
+      return (select p.job_id from ledger.own_policies p where p.policy = name);
     end if;
     raise exception 'policy "%" already exists', name using errcode = 'duplicate_object', hint = 'Use if_not_exists => true.';
   end if;
@@ -121,9 +121,16 @@ begin
   if ledger.has_row_security(relation) then
     raise warning 'relation % has row security, only "%" will see the forecasts of policy "%"', relation, current_user, name
       using errcode = '01000', hint = 'A view of the ledger cannot repeat the rows that each role may see.';
+  else
+    problem := (ledger.look(relation)).varies;
+    if problem is not null then
+      raise warning 'relation % may show each role other rows, only "%" will see the forecasts of policy "%"', relation, current_user, name
+        using errcode = '01000', detail = format('It depends on %s.', problem),
+              hint = 'A view of the ledger cannot repeat the rows that each role may see.';
+    end if;
   end if;
   begin
-    insert into ledger.policies (policy, relation, horizon, call, model, args, schedule_interval, initial_start, timezone)
+    insert into ledger.new_policies (policy, relation, horizon, call, model, args, schedule_interval, initial_start, timezone)
     values (name, relation, horizon, call, model, args, schedule_interval, start, zone);
   exception when unique_violation then
     raise exception 'policy "%" already exists', name using errcode = 'duplicate_object',
@@ -151,7 +158,7 @@ begin
     raise notice 'there is no scheduler in this database, so policy "%" runs when it is called', name
       using hint = format('CALL kronos.run_policy(config => ''{"policy": %s}''), from any clock; CALL kronos.run_policy() runs every policy of yours that is due.', to_json(name));
   end if;
-  update ledger.policies p set scheduler = chosen, job_id = job where p.policy = name;
+  update ledger.own_policies p set scheduler = chosen, job_id = job where p.policy = name;
   return job;
 end
 $$;
@@ -167,31 +174,50 @@ declare
   -- Its type would be looked for before the ledger is.
   p       record;
   request record;
+  own     boolean;
 begin
   perform kronos.require_ledger();
-  if if_exists and not exists (select from kronos.policies v where v.policy = remove_forecast_policy.policy) then
-    raise notice 'policy "%" does not exist, skipping', policy;
-    return false;
+  own := exists (select from ledger.own_policies v where v.policy = remove_forecast_policy.policy);
+  if not own and has_table_privilege('ledger.policies', 'DELETE') then
+    select * into p from ledger.policies v where v.policy = remove_forecast_policy.policy;
+  else
+    select * into p from ledger.own_policies v where v.policy = remove_forecast_policy.policy;
   end if;
-  select * into p from ledger.policies v where v.policy = remove_forecast_policy.policy;
   if not found then
-    p := ledger.own_policy(policy);
+    if if_exists and not exists (select from kronos.policies v where v.policy = remove_forecast_policy.policy) then
+      raise notice 'policy "%" does not exist, skipping', policy;
+      return false;
+    end if;
+    perform ledger.own_policy(policy);
   end if;
+  -- The number of a job is what the owner of the policy has written: another job of that number is left alone.
   if p.scheduler = 'timescaledb' and kronos.timescale_schema() is not null then
-    if exists (select from timescaledb_information.jobs j where j.job_id = p.job_id) then
+    if exists (select from timescaledb_information.jobs j
+               where j.job_id = p.job_id and j.proc_schema = 'kronos' and j.proc_name = 'run_policy' and j.config ->> 'policy' = p.policy) then
       execute format('select %I.delete_job($1::int)', kronos.timescale_schema()) using p.job_id;
     end if;
   elsif p.scheduler = 'pg_cron' then
-    perform kronos.unschedule(p.job_id);
+    perform kronos.unschedule(p.job_id, 'kronos policy ' || p.policy);
   end if;
-  for request in select q.request_id from ledger.requests q where q.policy = p.policy and q.state = 'queued' loop
-    perform kronos.cancel(request.request_id);
-  end loop;
-  delete from ledger.policies v where v.policy_id = p.policy_id;
+  if own then
+    for request in select q.request_id from ledger.own_requests q where q.policy_id = p.policy_id and q.state = 'queued' loop
+      perform kronos.cancel(request.request_id);
+    end loop;
+    delete from ledger.own_policies v where v.policy_id = p.policy_id;
+  else
+    for request in
+      update ledger.requests q set state = 'cancelled', ended_at = clock_timestamp()
+      where q.policy_id = p.policy_id and q.state = 'queued' returning q.request_id, q.job_id
+    loop
+      perform kronos.unschedule(request.job_id, 'kronos request ' || request.request_id);
+    end loop;
+    delete from ledger.policies v where v.policy_id = p.policy_id;
+  end if;
   return true;
 end
 $$;
-comment on function kronos.remove_forecast_policy is 'Ends a policy and its job; returns whether there was one. Its forecasts and runs stay. For its owner and for superusers.';
+comment on function kronos.remove_forecast_policy is
+  'Ends a policy and its job; returns whether there was one. Its forecasts and runs stay. For its owner, the owner of the ledger and superusers.';
 
 create procedure kronos.run_policy(job_id int default null, config jsonb default null)
 language plpgsql
@@ -239,7 +265,7 @@ as $$
 begin
   -- A policy that is not there, or not one's own, is for ledger.run_policy() to complain about.
   return exists (
-    select from ledger.policies p
+    select from ledger.own_policies p
     where p.policy = is_off_schedule.policy
       and coalesce(at - ledger.slot_before(p.initial_start, p.schedule_interval, p.timezone, at) > interval '12 hours', true));
 end
@@ -253,13 +279,12 @@ as $$
 begin
   return array(
     select p.policy
-    from ledger.policies p
-    where p.owner = current_user
-      and case when due_policies.job_id is not null then p.scheduler = 'timescaledb' and p.job_id = due_policies.job_id
-               else exists (select from ledger.requests q where q.policy = p.policy and q.state = 'queued')
+    from ledger.own_policies p
+    where case when due_policies.job_id is not null then p.scheduler = 'timescaledb' and p.job_id = due_policies.job_id
+               else exists (select from ledger.own_requests q where q.policy_id = p.policy_id and q.state = 'queued')
                  or ledger.slot_before(p.initial_start, p.schedule_interval, p.timezone, now()) >
-                    (select coalesce(max(r.scheduled_for), p.created_at) from ledger.runs r
-                     where r.policy = p.policy and r.issued_at >= p.created_at and r.state in ('done', 'partial')) end
+                    (select coalesce(max(r.scheduled_for), p.created_at) from ledger.issued_runs r
+                     where r.policy_id = p.policy_id and r.state in ('done', 'partial')) end
     order by p.policy_id);
 end
 $$;
@@ -275,14 +300,14 @@ declare
 begin
   perform kronos.require_ledger();
   p := ledger.own_policy(policy);
-  insert into ledger.requests (policy) values (p.policy) returning request_id into request;
+  insert into ledger.new_requests (policy_id, policy) values (p.policy_id, p.policy) returning request_id into request;
   if p.scheduler = 'timescaledb' then
     execute format('select %I.alter_job($1::int, next_start => now())', kronos.timescale_schema()) using p.job_id;
   elsif p.scheduler = 'pg_cron' then
     -- It runs at the next minute and removes itself at its end.
     job := cron.schedule('kronos request ' || request, '* * * * *', format('call kronos.run_policy(config => %L)',
       jsonb_build_object('policy', p.policy, 'request_id', request)));
-    update ledger.requests q set job_id = job where q.request_id = request;
+    update ledger.own_requests q set job_id = job where q.request_id = request;
   else
     raise notice 'there is no scheduler in this database, so request % waits for the next call', request
       using hint = 'CALL kronos.run_policy();';
@@ -300,29 +325,29 @@ as $$
 declare
   job bigint;
 begin
-  select q.job_id into job from ledger.requests q where q.request_id = end_request_job.request_id and q.state <> 'queued';
+  select q.job_id into job from ledger.own_requests q where q.request_id = end_request_job.request_id and q.state <> 'queued';
   if not found then
     return false;
   end if;
-  perform kronos.unschedule(job);
+  perform kronos.unschedule(job, 'kronos request ' || request_id);
   return true;
 end
 $$;
 comment on function kronos.end_request_job is
   'Removes the job of pg_cron that was made for a request once the request no longer waits; returns whether it does not.';
 
-create function kronos.unschedule(job bigint) returns void
+create function kronos.unschedule(job bigint, jobname text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
   if job is not null and to_regclass('cron.job') is not null then
-    if exists (select from cron.job j where j.jobid = job) then
+    if exists (select from cron.job j where j.jobid = job and j.jobname = unschedule.jobname) then
       perform cron.unschedule(job);
     end if;
   end if;
 end
 $$;
-comment on function kronos.unschedule is 'Removes a job of pg_cron, if it is still there.';
+comment on function kronos.unschedule is 'Removes a job of pg_cron, if it is still there and has that name.';
 
 create function kronos.cancel(request_id bigint) returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -330,27 +355,23 @@ as $$
 declare
   request  record;
   run      record;
-  number   int;
 begin
   perform kronos.require_ledger();
-  select * into request from ledger.requests q where q.request_id = cancel.request_id;
+  select * into request from ledger.own_requests q where q.request_id = cancel.request_id;
   if not found then
     raise exception 'request % does not exist', request_id using errcode = 'undefined_object',
       hint = 'Requests of others are cancelled by those who made them.';
   end if;
-  select p.policy_id into number from ledger.policies p where p.policy = request.policy;
   -- Nobody takes the request up, and its run does not end, while this looks.
-  if number is not null then
-    perform ledger.lock_policy(number);
-  end if;
-  update ledger.requests q set state = 'cancelled', ended_at = clock_timestamp()
+  perform ledger.lock_policy(request.policy_id);
+  update ledger.own_requests q set state = 'cancelled', ended_at = clock_timestamp()
   where q.request_id = cancel.request_id and q.state = 'queued';
   if found then
-    perform kronos.unschedule(request.job_id);
+    perform kronos.unschedule(request.job_id, 'kronos request ' || request_id);
     return true;
   end if;
   select r.* into run
-  from ledger.requests q join ledger.runs r on r.run_id = q.run_id
+  from ledger.own_requests q join ledger.issued_runs r on r.run_id = q.run_id
   where q.request_id = cancel.request_id and q.state = 'running' and r.state = 'running';
   return run.run_id is not null and ledger.is_running(run.runner_pid, run.runner_started) and pg_cancel_backend(run.runner_pid);
 end

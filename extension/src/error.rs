@@ -47,6 +47,8 @@ pub enum Error {
     AmbiguousModel { name: String, versions: Vec<String> },
     /// A name already taken by something else.
     NameTaken { kind: &'static str, name: String, by: String },
+    /// A version of a model that is registered already, and is not the same.
+    VersionTaken { version: String, by: &'static str },
     /// A model that others still refer to.
     ModelInUse { version: String, aliases: Vec<String> },
     /// A model that came with the extension.
@@ -71,6 +73,8 @@ pub enum Error {
     UndefinedCalendar { name: String, known: Vec<String> },
     /// An object of ours that is already there.
     DuplicateObject { kind: &'static str, name: String },
+    /// A name that an object of another role has.
+    DuplicateOfAnother { kind: &'static str, name: String },
     /// A role that does not exist.
     UndefinedRole { name: String },
     /// A feature this build or this configuration does not offer.
@@ -284,6 +288,12 @@ fn report(error: Error) -> Report {
         Error::NameTaken { kind, name, by } => {
             Report::new(Code::ERRCODE_DUPLICATE_OBJECT, format!("{kind} \"{name}\" is already the name of {by}"))
         }
+        Error::VersionTaken { version, by } => Report::new(
+            Code::ERRCODE_DUPLICATE_OBJECT,
+            format!("model version \"{version}\" is registered already, with {by}"),
+        )
+        .detail("A version is never replaced: forecasts and aliases refer to it.")
+        .hint("Register the model under another name, or drop the version with kronos.drop_model() first."),
         Error::ModelInUse { version, aliases } => Report::new(
             Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             format!("cannot drop model \"{version}\" because an alias refers to it"),
@@ -348,6 +358,10 @@ fn report(error: Error) -> Report {
             Report::new(Code::ERRCODE_DUPLICATE_OBJECT, format!("{kind} \"{name}\" already exists"))
                 .hint("Use if_not_exists => true.")
         }
+        Error::DuplicateOfAnother { kind, name } => {
+            Report::new(Code::ERRCODE_DUPLICATE_OBJECT, format!("{kind} \"{name}\" already exists"))
+                .hint("It belongs to another role: choose another name.")
+        }
         Error::UndefinedRole { name } => {
             Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("role \"{name}\" does not exist"))
         }
@@ -392,6 +406,7 @@ fn report(error: Error) -> Report {
         }
         Error::NotOwner { kind, name } => {
             Report::new(Code::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of {kind} \"{name}\""))
+                .hint("It reads as its owner, whatever other roles may do: see its owner, and SET ROLE.")
         }
         Error::EngineFailed { reason } => {
             Report::new(Code::ERRCODE_INTERNAL_ERROR, "the engine that runs models failed")

@@ -116,6 +116,71 @@ fn what_a_file_holds_is_what_was_registered() {
 }
 
 #[test]
+fn a_version_is_never_replaced_by_another_that_shares_its_digits() {
+    let db = Database::new("a_version_is_never_replaced");
+    let register =
+        |more: &str| format!("select kronos.register_model('m', 'kronos', 'kronos-fixture'{more})");
+    let version = db.value(&register(""));
+    let entry = || db.rows("select * from _kronos.model where name = 'm'");
+    let taken = |more: &str, by: &str| {
+        let before = entry();
+        db.error(&register(more))
+            .is("42710", &format!("model version \"{version}\" is registered already, with {by}"))
+            .hint("drop_model");
+        assert_eq!(entry(), before);
+    };
+    // What was not said is added, what was said stays.
+    assert_eq!(db.value(&register(", train_cutoff => '2024-06-30', license => 'MIT'")), version);
+    for more in ["", ", train_cutoff => '2024-06-30'", ", license => 'MIT'"] {
+        assert_eq!(db.value(&register(more)), version);
+        assert_eq!(
+            db.value("select train_cutoff || license from kronos.models where name = 'm'"),
+            "2024-06-30MIT"
+        );
+    }
+    taken(", train_cutoff => '2020-01-01'", "another train_cutoff");
+    taken(", license => 'GPL'", "another license");
+    // Twelve digits can be met on purpose: as if the trusted model were one of other files, of one more, of another window.
+    for other in [
+        "files = (select jsonb_object_agg(k, overlay(v placing 'f00' from 62)) from jsonb_each_text(files) e(k, v))",
+        "files = files || jsonb_build_object('x/extra.json', repeat('0', 64))",
+        "files = '{}'",
+        "settings = settings || '{\"max_context\": 64}'",
+        "settings = settings || '{\"temperature\": 0.5}'",
+        "family = 'chronos2'",
+    ] {
+        db.run(&format!(
+            "create table kept as table _kronos.model; update _kronos.model set {other} where name = 'm'"
+        ));
+        taken("", "other files");
+        db.run(
+            "update _kronos.model m set files = k.files, settings = k.settings, family = k.family from kept k where k.version = m.version;
+             drop table kept",
+        );
+    }
+    assert_eq!(db.value(&register("")), version);
+}
+
+#[test]
+fn a_model_of_the_installation_stays_where_it_is() {
+    let db = Database::new("a_model_of_the_installation");
+    let uri = db.value("select uri from kronos.models where name = 'kronos-nano'");
+    let share = db.value("select setting from pg_config where name = 'SHAREDIR'");
+    let copy = ModelCopy::new(&db, "nano");
+    std::fs::remove_dir_all(&copy.path).unwrap();
+    copy_folder(&Path::new(&share).join(uri.replace("$share", "kronos")), &copy.path);
+    let entry = || db.rows("select * from _kronos.model where name = 'kronos-nano'");
+    let before = entry();
+    let register = format!(
+        "select kronos.register_model('kronos-nano', 'kronos', '{}', options => settings - 'predictor' - 'tokenizer') = version
+         from kronos.models where built_in and name = 'kronos-nano'",
+        copy.name
+    );
+    assert_eq!(db.value(&register), "t");
+    assert_eq!(entry(), before, "a copy of its files is no other model, and no other place of it");
+}
+
+#[test]
 fn a_broken_artifact_is_refused_at_once() {
     let db = Database::new("a_broken_artifact");
     let copy = ModelCopy::new(&db, "broken");

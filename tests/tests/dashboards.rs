@@ -227,9 +227,11 @@ const DATA: &str = "
     select 'A', '1 hour', h, 'simulate', p, p + 1, p - 1, p, 10, h + interval '1 hour'
     from (select date_trunc('hour', now()) - g * interval '1 hour' as h, 100 + 5 * sin(g * 0.3) as p
           from generate_series(1, 72) g) b;
-    insert into ledger.runs (policy, relation, call, model_version, horizon, n_series, n_ok, n_failed, duration_ms, state, cutoff)
-    select 'hourly', 'market.bars_1h', 'kronos_predict', m, 12, 2, 1, 1, 40, 'done', date_trunc('hour', now())
-    from unnest(array['model@1', 'hist_vol']) m;
+    insert into ledger.policies (policy, relation, horizon, call, schedule_interval, initial_start)
+    values ('hourly', 'market.bars_1h', 12, 'kronos_predict', '1 hour', now());
+    insert into ledger.runs (policy_id, policy, relation, call, model_version, horizon, n_series, n_ok, n_failed, duration_ms, state, cutoff)
+    select p.policy_id, p.policy, p.relation, p.call, m, 12, 2, 1, 1, 40, 'done', date_trunc('hour', now())
+    from ledger.policies p, unnest(array['model@1', 'hist_vol']) m;
     insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, issued_at, cutoff, forecast, lower, upper, level,
         quantile_levels, quantiles, raw_forecast, raw_lower, raw_upper, prob_up, model_version, calibration)
     select r.run_id, 'live', r.relation, 'A', 'close', c.cutoff + (s - 1) * interval '1 hour', s, c.cutoff, c.cutoff, 100, 96, 104, 0.9,
@@ -237,8 +239,6 @@ const DATA: &str = "
     from ledger.runs r,
          (select date_trunc('hour', now()) - g * interval '6 hours' as cutoff from generate_series(0, 8) g) c, generate_series(1, 12) s;
     insert into ledger.failures (run_id, series, status, ts) values (1, 'B', 'gap', now());
-    insert into ledger.policies (policy, relation, horizon, call, schedule_interval, initial_start)
-    values ('hourly', 'market.bars_1h', 12, 'kronos_predict', '1 hour', now());
     insert into market.feed_cursors (feed, channel, symbol, sequence, event_time, updated_at)
     values ('kraken', 'trade', 'A', 9, now(), now() - interval '1 hour');
     insert into market.feed_gaps (feed, channel, symbol, cause, from_seq, to_seq, detected_at) values ('kraken', 'trade', 'A', 'seq', 1, 3, now());

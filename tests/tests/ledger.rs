@@ -327,37 +327,34 @@ fn nobody_writes_in_the_name_of_another() {
         &mut second,
         "insert into ledger.runs (relation, call, issued_by) values ('bars', 'x', 'postgres')",
     )
-    .is("42501", "row-level security");
+    .is("42501", "permission denied");
     db.error_in(&mut second, "select ledger.record(1, 'select 1')").is("55000", "run 1 is not running");
     db.error_in(&mut second, add).is("42710", "policy \"mine\" already exists");
     for sql in ["select kronos.submit('mine')", "select kronos.remove_forecast_policy('mine')"] {
         db.error_in(&mut second, sql).is("42501", "must be owner of policy \"mine\"");
     }
-    let changed = second.execute("update ledger.policies set args = '{\"seed\": 1}'", &[]).unwrap();
-    assert_eq!(changed, 0, "the policy runs as its owner, so nobody else may say what it runs");
+    // The policy runs as its owner, so nobody else may say what it runs.
+    db.error_in(&mut second, "update ledger.policies set args = '{\"seed\": 1}'")
+        .is("42501", "permission denied");
     // Past the functions, neither a new row nor one's own takes the name of another: it would run with that role's privileges.
     second
         .batch_execute(
             "select kronos.add_forecast_policy('bars', 3, policy => 'own'); select kronos.submit('own')",
         )
         .unwrap();
-    for sql in [
-        format!(
-            "insert into ledger.policies (policy, owner, relation, horizon, call, schedule_interval, initial_start)
-             values ('forged', '{one}', 'bars', 3, 'kronos_predict', '1 hour', now())"
-        ),
-        format!("update ledger.policies set owner = '{one}' where policy = 'own'"),
+    for (table, insert, update) in [
+        ("policies", "owner_id, relation, horizon, call) values (1, 'bars', 3, 'x')", "owner_id = 1"),
+        ("requests", "policy, requester) values ('mine', 1)", "requester = 1"),
+        ("requests", "policy, requested_by) values ('mine', 'x')", "requested_by = 'x'"),
     ] {
-        db.error_in(&mut second, &sql).is("42501", "row-level security policy for table \"policies\"");
-    }
-    for sql in [
-        format!("insert into ledger.requests (policy, requested_by) values ('mine', '{one}')"),
-        format!("update ledger.requests set requested_by = '{one}' where policy = 'own'"),
-    ] {
-        db.error_in(&mut second, &sql).is("42501", "row-level security policy for table \"requests\"");
+        db.error_in(&mut second, &format!("insert into ledger.{table} ({insert}"))
+            .is("42501", "permission denied");
+        db.error_in(&mut second, &format!("insert into ledger.new_{table} ({insert}")).is("42703", "column");
+        db.error_in(&mut second, &format!("update ledger.own_{table} set {update}"))
+            .is(if table == "policies" { "42501" } else { "42703" }, "");
     }
     assert_eq!(
-        db.value("select string_agg(policy || ' of ' || owner, ', ' order by policy) from ledger.policies"),
+        db.value("select string_agg(policy || ' of ' || owner, ', ' order by policy) from kronos.policies"),
         format!("mine of {one}, own of {two}")
     );
     assert_eq!(

@@ -111,36 +111,46 @@ pub fn create(new: New<'_>) -> Result<()> {
     };
     definition.require_readable()?;
     definition.sector_query()?;
-    let exists = Spi::get_one_with_args::<bool>(
-        "select exists (select from ledger.calibrations c where c.calibration operator(pg_catalog.=) $1)",
+    let taken = |mine: bool| match (mine, new.if_not_exists) {
+        (true, true) => {
+            pgrx::notice!("calibration \"{name}\" already exists, skipping");
+            Ok(())
+        }
+        (true, false) => Err(Error::DuplicateObject { kind: "calibration", name: name.to_owned() }),
+        (false, _) => Err(Error::DuplicateOfAnother { kind: "calibration", name: name.to_owned() }),
+    };
+    let mine = Spi::get_one_with_args::<bool>(
+        "select pg_catalog.bool_or(c.mine) from ledger.readable_calibrations c where c.calibration operator(pg_catalog.=) $1",
         &[name.into()],
     )?;
-    if exists == Some(true) {
-        if new.if_not_exists {
-            pgrx::notice!("calibration \"{name}\" already exists, skipping");
-            return Ok(());
-        }
-        return Err(Error::DuplicateObject { kind: "calibration", name: name.to_owned() });
+    if let Some(mine) = mine {
+        return taken(mine);
     }
-    Spi::run_with_args(
-        "insert into ledger.calibrations
-           (calibration, actuals, relation, target, series_col, time_col, model, level, method, per, options)
-         values ($1, $2::oid::regclass, $3::oid::regclass, $4, $5::text::name, $6::text::name, $7, $8, $9, $10, $11)",
-        &[
-            name.into(),
-            definition.actuals.into(),
-            definition.relation.into(),
-            target.into(),
-            new.series_col.into(),
-            new.time_col.into(),
-            model.into(),
-            level.into(),
-            method.name().into(),
-            new.per.into(),
-            JsonB(definition.options.stored()).into(),
-        ],
-    )?;
-    Ok(())
+    let made = Spi::connect_mut(|client| {
+        let rows = client.update(
+            "insert into ledger.new_calibrations
+               (calibration, actuals, relation, target, series_col, time_col, model, level, method, per, options)
+             values ($1, $2::oid::regclass, $3::oid::regclass, $4, $5::text::name, $6::text::name, $7, $8, $9, $10, $11)
+             on conflict do nothing returning true",
+            None,
+            &[
+                name.into(),
+                definition.actuals.into(),
+                definition.relation.into(),
+                target.into(),
+                new.series_col.into(),
+                new.time_col.into(),
+                model.into(),
+                level.into(),
+                method.name().into(),
+                new.per.into(),
+                JsonB(definition.options.stored()).into(),
+            ],
+        )?;
+        Ok::<_, Error>(!rows.is_empty())
+    })?;
+    // One that the caller cannot see has the name.
+    if made { Ok(()) } else { taken(false) }
 }
 
 /// The name or version that is stored: an alias means the name behind it now.
@@ -160,7 +170,7 @@ pub fn lock(name: &str) -> Result<Definition> {
     Definition::load(name)?;
     let owned = Spi::connect_mut(|client| {
         let rows = client.update(
-            "select 1 from ledger.calibrations c where c.calibration operator(pg_catalog.=) $1 for update",
+            "select 1 from ledger.own_calibrations c where c.calibration operator(pg_catalog.=) $1 for update",
             None,
             &[name.into()],
         )?;
@@ -185,13 +195,16 @@ impl Definition {
                 client,
                 "select c.actuals::oid, c.relation::oid, c.target, c.series_col::text, c.time_col::text, c.model, c.level, c.method,
                         c.per, c.options, c.bar_width, c.bar_zone
-                 from ledger.calibrations c where c.calibration operator(pg_catalog.=) $1",
+                 from ledger.readable_calibrations c where c.calibration operator(pg_catalog.=) $1",
                 Some(1),
                 &[name.into()],
             )?;
             let Some(row) = rows.next() else {
-                let known =
-                    client.select("select c.calibration from ledger.calibrations c order by 1", None, &[])?;
+                let known = client.select(
+                    "select c.calibration from ledger.readable_calibrations c order by 1",
+                    None,
+                    &[],
+                )?;
                 let known = known.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()));
                 return Err(Error::UndefinedCalibration {
                     name: name.to_owned(),
@@ -276,7 +289,7 @@ impl Definition {
         };
         let zone = label_zone(calendar.zone(), &starts).name().to_owned();
         Spi::run_with_args(
-            "update ledger.calibrations c set bar_width = $2, bar_zone = $3 where c.calibration operator(pg_catalog.=) $1",
+            "update ledger.own_calibrations c set bar_width = $2, bar_zone = $3 where c.calibration operator(pg_catalog.=) $1",
             &[self.name.as_str().into(), written.as_str().into(), zone.as_str().into()],
         )?;
         self.bar = Some((written, zone));

@@ -307,7 +307,7 @@ fn fresh_runs(definition: &Definition, anew: bool) -> Result<Vec<i64>> {
          where r.relation::oid operator(pg_catalog.=) $2 and r.state operator(pg_catalog.<>) 'running'
            and r.kind operator(pg_catalog.=) any ($3)
            and ($4 or not exists (
-             select from ledger.calibration_runs c
+             select from ledger.own_calibration_runs c
              where c.calibration operator(pg_catalog.=) $1 and c.run_id operator(pg_catalog.=) r.run_id))",
         &[definition.name.as_str().into(), definition.relation.into(), kinds.into(), anew.into()],
     )?;
@@ -317,7 +317,7 @@ fn fresh_runs(definition: &Definition, anew: bool) -> Result<Vec<i64>> {
 /// A series that has a forecast to learn; `None` where there is nothing at all.
 fn any_series(definition: &Definition, runs: &[i64]) -> Result<Option<String>> {
     Ok(Spi::get_one_with_args::<String>(
-        "(select q.series from ledger.calibration_queue q where q.calibration operator(pg_catalog.=) $1 limit 1)
+        "(select q.series from ledger.own_calibration_queue q where q.calibration operator(pg_catalog.=) $1 limit 1)
          union all
          (select f.series from kronos.forecasts f
           where f.run_id operator(pg_catalog.=) any ($2) and f.relation::oid operator(pg_catalog.=) $3
@@ -343,7 +343,7 @@ fn take_up(definition: &Definition, runs: &[i64], later: &[Candidate]) -> Result
         let texts = |of: fn(&Candidate) -> &String| chunk.iter().map(|c| of(c).clone()).collect::<Vec<_>>();
         let numbers = |place: usize| chunk.iter().map(|c| c.forecast[place]).collect::<Vec<f64>>();
         Spi::run_with_args(
-            "insert into ledger.calibration_queue
+            "insert into ledger.own_calibration_queue
                (calibration, series, step, ts, cutoff, model_version, forecast, lower, upper)
              select $1, q.* from unnest($2, $3, $4, $5, $6, $7, $8, $9) q",
             &[
@@ -361,7 +361,7 @@ fn take_up(definition: &Definition, runs: &[i64], later: &[Candidate]) -> Result
     }
     if !runs.is_empty() {
         Spi::run_with_args(
-            "insert into ledger.calibration_runs (calibration, run_id) select $1, r from pg_catalog.unnest($2) r
+            "insert into ledger.own_calibration_runs (calibration, run_id) select $1, r from pg_catalog.unnest($2) r
              on conflict do nothing",
             &[name.into(), runs.to_vec().into()],
         )?;
@@ -373,7 +373,7 @@ fn take_up(definition: &Definition, runs: &[i64], later: &[Candidate]) -> Result
 fn forget_done(definition: &Definition, done: &[i64]) -> Result<()> {
     for chunk in done.chunks(CHUNK) {
         Spi::run_with_args(
-            "delete from ledger.calibration_queue q
+            "delete from ledger.own_calibration_queue q
              where q.queue_id operator(pg_catalog.=) any ($2) and q.calibration operator(pg_catalog.=) $1",
             &[definition.name.as_str().into(), chunk.to_vec().into()],
         )?;
@@ -384,7 +384,7 @@ fn forget_done(definition: &Definition, done: &[i64]) -> Result<()> {
 /// Stops waiting for outcomes that have not come for too long.
 fn give_up(definition: &Definition) -> Result<()> {
     Spi::run_with_args(
-        "delete from ledger.calibration_queue q
+        "delete from ledger.own_calibration_queue q
          where q.calibration operator(pg_catalog.=) $1
            and q.queued_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) $2::pg_catalog.interval)",
         &[definition.name.as_str().into(), definition.options.patience.as_str().into()],

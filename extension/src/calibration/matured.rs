@@ -154,13 +154,13 @@ pub fn read(
                and f.kind operator(pg_catalog.=) any ($6)
              union all
              select q.queue_id, q.series, q.step, q.ts, q.cutoff, q.model_version, q.forecast, q.lower, q.upper
-             from ledger.calibration_queue q
+             from ledger.own_calibration_queue q
              where q.calibration operator(pg_catalog.=) $1 and q.ts operator(pg_catalog.<) $7 {waiting}
            ) c {join}
            where c.point is not null and c.lower is not null and c.upper is not null
          ) d
          order by case when d.known operator(pg_catalog.<=) $7 then d.known end nulls last, d.ts, d.series collate \"C\", d.step,
-                  d.model_version collate \"C\", d.cutoff, d.queue_id, d.value"
+                  d.model_version collate \"C\", d.cutoff, d.queue_id, d.value, d.point, d.lower, d.upper"
     );
     let kinds: Vec<String> = definition.options.kinds.iter().map(ToString::to_string).collect();
     let arguments: Vec<(Oid, Option<Datum>)> = vec![

@@ -1,7 +1,7 @@
 //! Calibrations: what they are, how they learn from the ledger, and how they serve a forecast.
 //!
-//! The rules are `kronos_models::calibration`; here they meet tables. Everything is read and written as the caller, under the
-//! row security of schema `ledger`.
+//! The rules are `kronos_models::calibration`; here they meet tables. Everything is read and written as the caller, through
+//! the views of schema `ledger` that compare owners.
 
 mod definition;
 mod learn;
@@ -22,11 +22,14 @@ use pgrx::spi::Spi;
 /// # Errors
 /// 55000.
 fn require_tables() -> Result<()> {
-    let there = Spi::get_one::<bool>("select pg_catalog.to_regclass('ledger.calibrations') is not null")?;
+    let there = Spi::get_one::<bool>("select pg_catalog.to_regclass('ledger.own_calibrations') is not null")?;
     if there == Some(true) {
         return Ok(());
     }
-    Err(Error::NotReady { what: "the ledger is not installed".into(), hint: "CALL kronos.install();".into() })
+    Err(Error::NotReady {
+        what: "the ledger is not installed, or of an older version".into(),
+        hint: "CALL kronos.install();".into(),
+    })
 }
 
 /// The part of a version that its states are kept under: the name, unless the calibration is of one version.

@@ -112,12 +112,14 @@ impl Slots {
             let rows = client.select(
                 "select k.place, g.group_id, g.sector, s.state
                  from unnest($2, $3, $4, $5) with ordinality k(scope, model, member, step, place)
-                 join ledger.calibration_groups g
-                   on g.calibration operator(pg_catalog.=) $1 and g.scope operator(pg_catalog.=) k.scope
-                  and g.model operator(pg_catalog.=) k.model and g.member operator(pg_catalog.=) k.member
-                  and g.step operator(pg_catalog.=) k.step
+                 cross join lateral (
+                   select g.group_id, g.sector from ledger.readable_calibration_groups g
+                   where g.calibration operator(pg_catalog.=) $1 and g.scope operator(pg_catalog.=) k.scope
+                     and g.model operator(pg_catalog.=) k.model and g.member operator(pg_catalog.=) k.member
+                     and g.step operator(pg_catalog.=) k.step
+                   limit 1) g
                  left join lateral (
-                   select s.state from ledger.calibration_state s
+                   select s.state from ledger.readable_calibration_state s
                    where s.group_id operator(pg_catalog.=) g.group_id and s.version operator(pg_catalog.<=) $6
                    order by s.version desc limit 1) s on true",
                 None,
@@ -158,7 +160,7 @@ pub fn newest_version(name: &str, as_of: Instant) -> Result<Option<(i64, Instant
     Spi::connect(|client| {
         let mut rows = statement::select(
             client,
-            "select v.version, v.updated_through from ledger.calibration_versions v
+            "select v.version, v.updated_through from ledger.readable_calibration_versions v
              where v.calibration operator(pg_catalog.=) $1 and v.updated_through operator(pg_catalog.<=) $2
              order by v.version desc limit 1",
             Some(1),
@@ -208,7 +210,7 @@ pub fn write_version(
 ) -> Result<()> {
     let name = definition.name.as_str();
     Spi::run_with_args(
-        "insert into ledger.calibration_versions (calibration, version, through, updated_through, n_new)
+        "insert into ledger.own_calibration_versions (calibration, version, through, updated_through, n_new)
          values ($1, $2, $3, $4, $5)",
         &[
             name.into(),
@@ -229,7 +231,7 @@ pub fn write_version(
         changed.iter().map(|(_, described)| described.status.map(str::to_owned)).collect();
     let states: Vec<Vec<u8>> = changed.iter().map(|(slot, _)| slot.group.to_bytes()).collect();
     Spi::run_with_args(
-        "insert into ledger.calibration_state (calibration, version, group_id, n, updated_through, coverage, recent_coverage,
+        "insert into ledger.own_calibration_state (calibration, version, group_id, n, updated_through, coverage, recent_coverage,
            raw_coverage, bias, scale, q_lower, q_upper, mean_width, drift, status, state)
          select $1, $2, s.* from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) s",
         &[
@@ -264,7 +266,7 @@ fn group_ids(name: &str, slots: Vec<&Slot>) -> Result<Vec<i64>> {
         let sectors: Vec<Option<String>> = fresh.iter().map(|slot| slot.sector.clone()).collect();
         Spi::connect_mut(|client| {
             let rows = client.update(
-                "insert into ledger.calibration_groups (calibration, scope, model, member, step, sector)
+                "insert into ledger.own_calibration_groups (calibration, scope, model, member, step, sector)
                  select $1, g.* from unnest($2, $3, $4, $5, $6) g
                  returning scope, model, member, step, group_id",
                 None,

@@ -286,8 +286,8 @@ fn a_process_that_was_given_the_number_of_a_dead_one_keeps_nobody_waiting() {
         assert_eq!(is_running("0", &began), "f");
         // A run of q whose process is gone, and whose number is now that of the process that runs p.
         db.run(&format!(
-            "insert into ledger.runs (policy, relation, call, runner_pid, runner_started)
-             values ('q', 'bars', 'kronos_predict', {pid}, {began} - interval '1 day')"
+            "insert into ledger.runs (policy_id, policy, relation, call, runner_pid, runner_started)
+             select policy_id, policy, relation, call, {pid}, {began} - interval '1 day' from ledger.policies where policy = 'q'"
         ));
         db.run(&call("q"));
     });
@@ -383,15 +383,13 @@ fn a_call_without_a_name_runs_the_callers_own_policies_only() {
     // Due since they were added, a time of theirs having come meanwhile.
     let due = "update ledger.policies set created_at = now() - interval '2 hours', initial_start = now() - interval '1 hour'";
     client
-        .batch_execute(&format!(
-            "select kronos.add_forecast_policy('bars', 3, '100 years', policy => 'theirs'); {due}"
-        ))
+        .batch_execute("select kronos.add_forecast_policy('bars', 3, '100 years', policy => 'theirs')")
         .unwrap();
     db.run(&format!(
-        "select kronos.add_forecast_policy('bars', 3, '100 years', policy => 'mine'); {due} where policy = 'mine';
+        "{due}; select kronos.add_forecast_policy('bars', 3, '100 years', policy => 'mine'); {due} where policy = 'mine';
          select kronos.add_forecast_policy('bars', 3, '100 years', policy => 'later')"
     ));
-    // A superuser sees all of them.
+    // A superuser runs no more than others.
     assert_eq!(db.value("select kronos.due_policies()"), "{mine}");
     assert_eq!(rows(&mut client, "select kronos.due_policies()")[0][0].as_deref(), Some("{theirs}"));
     db.run("call kronos.run_policy()");

@@ -140,10 +140,11 @@ fn what_was_missed_is_caught_up_by_rule() {
         db.run(&format!(
             "update ledger.policies set schedule_interval = '1 hour', initial_start = due - interval '240 hours',
                     created_at = due - interval '216 hours' from newest where policy = '{rule}';
-             insert into ledger.runs (policy, issued_at, relation, call, state, scheduled_for)
-             select '{rule}', due - i, 'bars', 'kronos_predict', state, due - i
+             insert into ledger.runs (policy_id, policy, issued_at, relation, call, state, scheduled_for)
+             select p.policy_id, p.policy, due - i, 'bars', 'kronos_predict', state, due - i
              -- What failed serves nothing.
-             from newest, (values (interval '5 hours', 'done'), ('2 hours', 'failed')) r (i, state)"
+             from newest, ledger.policies p, (values (interval '5 hours', 'done'), ('2 hours', 'failed')) r (i, state)
+             where p.policy = '{rule}'"
         ));
         db.run(&call(rule));
     }
