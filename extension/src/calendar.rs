@@ -1,7 +1,7 @@
 //! Calendars of the catalogue, and intervals as widths: what the arithmetic of time has from PostgreSQL.
 
 use crate::error::{Error, Result};
-use crate::statement;
+use crate::statement::{self, Sight};
 use chrono::{Days, NaiveDate};
 use chrono_tz::Tz;
 use kronos_time::Session;
@@ -43,6 +43,7 @@ pub fn load(name: &str) -> Result<Calendar> {
 fn zone(client: &SpiClient<'_>, name: &str) -> Result<Option<Tz>> {
     let found = statement::select(
         client,
+        Sight::Query,
         "select timezone from kronos.calendars where name = (select $1)",
         Some(1),
         &[name.into()],
@@ -56,7 +57,13 @@ fn zone(client: &SpiClient<'_>, name: &str) -> Result<Option<Tz>> {
 }
 
 fn names(client: &SpiClient<'_>) -> Result<Vec<String>> {
-    let rows = client.select("select name from kronos.calendars order by name", None, &[])?;
+    let rows = statement::select(
+        client,
+        Sight::Query,
+        "select name from kronos.calendars order by name",
+        None,
+        &[],
+    )?;
     Ok(rows
         .into_iter()
         .map(|row| row.get::<String>(1))
@@ -69,6 +76,7 @@ fn names(client: &SpiClient<'_>) -> Result<Vec<String>> {
 fn weekly(client: &SpiClient<'_>, name: &str) -> Result<[Vec<Session>; 7]> {
     let rows = statement::select(
         client,
+        Sight::Query,
         "select weekday::int4, extract(epoch from opens)::int4, extract(epoch from closes)::int4
          from kronos.calendar_sessions where calendar = (select $1)",
         None,
@@ -91,6 +99,7 @@ fn weekly(client: &SpiClient<'_>, name: &str) -> Result<[Vec<Session>; 7]> {
 fn exceptions(client: &SpiClient<'_>, name: &str) -> Result<BTreeMap<NaiveDate, Vec<Session>>> {
     let rows = statement::select(
         client,
+        Sight::Query,
         "select day - date '1970-01-01', extract(epoch from opens)::int4, extract(epoch from closes)::int4
          from kronos.calendar_exceptions where calendar = (select $1)",
         None,

@@ -10,6 +10,7 @@ use crate::forecast::quantile_levels as checked_levels;
 use crate::guc;
 use crate::options::{ColumnNames, Given};
 use crate::relation::{Named, Newest, Relation, ValueColumns, Wanted, resolve_values};
+use crate::statement::{self, Sight};
 use chrono_tz::Tz;
 use kronos_plot::{self as plot, Bounds, Picture, Slot, drawable};
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
@@ -176,7 +177,8 @@ fn zone(calendar: Option<&str>) -> Result<Tz> {
 
 /// The time zone that the session shows instants in.
 fn session_zone() -> Result<String> {
-    Ok(Spi::get_one("select pg_catalog.current_setting('TimeZone')")?.unwrap_or_default())
+    Ok(statement::value(Sight::Query, "select pg_catalog.current_setting('TimeZone')", &[])?
+        .unwrap_or_default())
 }
 
 /// An instant on the session's wall clock, in microseconds since 2000-01-01 00:00.
@@ -254,7 +256,7 @@ impl Source<'_> {
     fn has_ledger(&self) -> Result<bool> {
         let text =
             "select pg_catalog.has_table_privilege(pg_catalog.to_regclass('kronos.forecasts'), 'SELECT')";
-        Ok(Spi::get_one(text)?.unwrap_or(false))
+        Ok(statement::value(Sight::Query, text, &[])?.unwrap_or(false))
     }
 
     #[allow(unsafe_code)]
@@ -289,7 +291,7 @@ impl Source<'_> {
         Spi::connect(|client| {
             let mut head = None;
             let mut steps: Vec<Step> = Vec::new();
-            for row in client.select(&text, None, &arguments)? {
+            for row in statement::select_text(client, Sight::Query, &text, &arguments)? {
                 head.get_or_insert(Head {
                     cutoff: row.get(10)?,
                     model_version: row.get(11)?.unwrap_or_default(),

@@ -7,6 +7,7 @@ use crate::catalog::{self, ModelEntry};
 use crate::engine::{self, FilePath};
 use crate::error::Result;
 use crate::guc;
+use crate::statement::{self, Sight};
 use kronos_engine::message::Devices;
 use kronos_models::artifact::sha256_file;
 use kronos_models::device::OPENER;
@@ -40,7 +41,7 @@ pub fn run() -> Result<Vec<Check>> {
     let mut checks = vec![version()?, preload()];
     if may_read_catalogue()? {
         checks.push(model_dir(&guc::model_dir()));
-        let entries = catalog::entries()?;
+        let entries = catalog::entries(Sight::Query)?;
         checks.push(default_model(&entries));
         checks.push(weights(&entries));
     } else {
@@ -59,9 +60,12 @@ pub fn run() -> Result<Vec<Check>> {
 
 fn version() -> Result<Check> {
     let library = env!("CARGO_PKG_VERSION");
-    let installed =
-        Spi::get_one::<String>("select extversion from pg_catalog.pg_extension where extname = 'kronos'")?
-            .unwrap_or_default();
+    let installed = statement::value::<String>(
+        Sight::Query,
+        "select e.extversion from pg_catalog.pg_extension e where e.extname operator(pg_catalog.=) 'kronos'",
+        &[],
+    )?
+    .unwrap_or_default();
     Ok(if installed == library {
         Check::good("version", format!("library and SQL objects are version {library}"))
     } else {
@@ -86,7 +90,12 @@ fn preload() -> Check {
 
 /// Whether the caller may see models; asked first, because an error would end all checks.
 fn may_read_catalogue() -> Result<bool> {
-    Ok(Spi::get_one("select pg_catalog.has_table_privilege('kronos.models', 'SELECT')")?.unwrap_or(false))
+    Ok(statement::value(
+        Sight::Query,
+        "select pg_catalog.has_table_privilege('kronos.models', 'SELECT')",
+        &[],
+    )?
+    .unwrap_or(false))
 }
 
 fn model_dir(directory: &Path) -> Check {
@@ -156,13 +165,18 @@ fn weights(entries: &[ModelEntry]) -> Check {
 
 fn default_calendar() -> Result<Check> {
     let name = guc::default_calendar();
-    let visible =
-        Spi::get_one("select pg_catalog.has_table_privilege('kronos.calendars', 'SELECT')")?.unwrap_or(false);
+    let visible = statement::value(
+        Sight::Query,
+        "select pg_catalog.has_table_privilege('kronos.calendars', 'SELECT')",
+        &[],
+    )?
+    .unwrap_or(false);
     if !visible {
         return Ok(Check::good("calendar", format!("kronos.default_calendar is \"{name}\"")));
     }
-    let known = Spi::get_one_with_args::<bool>(
-        "select pg_catalog.count(*) > 0 from kronos.calendars where name = $1",
+    let known = statement::value::<bool>(
+        Sight::Query,
+        "select true from kronos.calendars c where c.name operator(pg_catalog.=) $1",
         &[name.as_str().into()],
     )?;
     Ok(if known == Some(true) {
@@ -215,7 +229,9 @@ fn service() -> Check {
 
 fn scheduler() -> Result<Check> {
     let found = Spi::connect(|client| {
-        let rows = client.select(
+        let rows = statement::select(
+            client,
+            Sight::Query,
             "select extname::text || ' ' || extversion from pg_catalog.pg_extension
              where extname in ('timescaledb', 'pg_cron') order by 1",
             None,

@@ -12,7 +12,7 @@ use crate::relation::{
     Fetched, Named, Relation, TimeKind, ValueColumns, Wanted, open_cursor, quote, resolve_values, sql,
     text_of,
 };
-use crate::statement;
+use crate::statement::{self, Sight};
 use kronos_job::limits::{self, machine};
 use kronos_job::{Job, JobError, Request};
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -76,7 +76,7 @@ pub fn queue(wish: &Wish) -> Result<i64> {
 fn require_queue() -> Result<()> {
     let there = Spi::connect(|client| {
         let sql = "select 1 where pg_catalog.to_regclass('training.series') is not null";
-        Ok::<_, Error>(!statement::select(client, sql, Some(1), &[])?.is_empty())
+        Ok::<_, Error>(statement::select(client, Sight::Query, sql, Some(1), &[])?.has_more())
     })?;
     if there {
         return Ok(());
@@ -108,6 +108,7 @@ fn require_model(model: &str, family: &str) -> Result<()> {
     let found = Spi::connect(|client| {
         let rows = statement::select(
             client,
+            Sight::Now,
             "select m.family from kronos.models m
              where m.version operator(pg_catalog.=) $1 or $1 operator(pg_catalog.=) any(m.aliases) or m.name operator(pg_catalog.=) $1
              order by m.version operator(pg_catalog.=) $1 desc, $1 operator(pg_catalog.=) any(m.aliases) desc, m.registered_at desc",
@@ -124,7 +125,7 @@ fn require_model(model: &str, family: &str) -> Result<()> {
             Err(Error::Job(JobError::Invalid(text)))
         }
         None => {
-            let known = catalog::entries()?.into_iter().map(|entry| entry.name).collect();
+            let known = catalog::entries(Sight::Now)?.into_iter().map(|entry| entry.name).collect();
             Err(Error::UndefinedModel { name: model.into(), known })
         }
     }
@@ -132,10 +133,10 @@ fn require_model(model: &str, family: &str) -> Result<()> {
 
 fn insert(wish: &Wish, relation: Oid) -> Result<i64> {
     let job_id = Spi::connect_mut(|client| {
-        let rows = client.update(
+        let rows = statement::write_returning(
+            client,
             "insert into training.jobs (name, family, relation, targets, options)
              values ($1, $2, $3::pg_catalog.regclass, $4, $5::pg_catalog.jsonb) returning job_id",
-            Some(1),
             &[
                 wish.name.as_str().into(),
                 wish.family.as_str().into(),
@@ -307,7 +308,7 @@ impl Copying {
         // SAFETY: the values live in this context, the server copies them, then it is emptied.
         let done = unsafe {
             self.context.switch_to(|_| {
-                Spi::run_with_args(
+                statement::write(
                     "insert into training.series (job_id, series, part, times, numbers) values ($1, $2, $3, $4, $5)",
                     &[job_id.into(), series.into(), part.into(), times.into(), values.into()],
                 )

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::options::width;
 use crate::query::{Kind, Query, Wanted as WantedColumn};
 use crate::relation::{Named, Relation, ValueColumns, Wanted, quote, resolve_values};
-use crate::statement;
+use crate::statement::{self, Sight};
 use kronos_models::baselines::Baseline;
 use kronos_models::calibration::Method;
 use pgrx::datum::JsonB;
@@ -93,7 +93,11 @@ pub fn create(new: New<'_>) -> Result<()> {
     options.bucket_width.as_deref().map(width).transpose()?;
     let relation = match &options.relation {
         None => None,
-        Some(name) => Spi::get_one_with_args::<Oid>("select $1::regclass::oid", &[name.as_str().into()])?,
+        Some(name) => statement::value::<Oid>(
+            Sight::Query,
+            "select $1::pg_catalog.regclass::pg_catalog.oid",
+            &[name.as_str().into()],
+        )?,
     };
     let model = new.model.map(model_of).transpose()?;
     let definition = Definition {
@@ -119,7 +123,8 @@ pub fn create(new: New<'_>) -> Result<()> {
         (true, false) => Err(Error::DuplicateObject { kind: "calibration", name: name.to_owned() }),
         (false, _) => Err(Error::DuplicateOfAnother { kind: "calibration", name: name.to_owned() }),
     };
-    let mine = Spi::get_one_with_args::<bool>(
+    let mine = statement::value::<bool>(
+        Sight::Now,
         "select pg_catalog.bool_or(c.mine) from ledger.readable_calibrations c where c.calibration operator(pg_catalog.=) $1",
         &[name.into()],
     )?;
@@ -127,12 +132,12 @@ pub fn create(new: New<'_>) -> Result<()> {
         return taken(mine);
     }
     let made = Spi::connect_mut(|client| {
-        let rows = client.update(
+        let rows = statement::write_returning(
+            client,
             "insert into ledger.new_calibrations
                (calibration, actuals, relation, target, series_col, time_col, model, level, method, per, options)
              values ($1, $2::oid::regclass, $3::oid::regclass, $4, $5::text::name, $6::text::name, $7, $8, $9, $10, $11)
              on conflict do nothing returning true",
-            None,
             &[
                 name.into(),
                 definition.actuals.into(),
@@ -155,7 +160,9 @@ pub fn create(new: New<'_>) -> Result<()> {
 
 /// The name or version that is stored: an alias means the name behind it now.
 fn model_of(name: &str) -> Result<String> {
-    if Baseline::from_name(name).is_some() || catalog::entries()?.iter().any(|entry| entry.name == name) {
+    if Baseline::from_name(name).is_some()
+        || catalog::entries(Sight::Query)?.iter().any(|entry| entry.name == name)
+    {
         return Ok(name.to_owned());
     }
     let entry = catalog::resolve(Some(name))?;
@@ -167,11 +174,11 @@ fn model_of(name: &str) -> Result<String> {
 /// # Errors
 /// 42704 where there is none, 42501 where it belongs to another role.
 pub fn lock(name: &str) -> Result<Definition> {
-    Definition::load(name)?;
+    Definition::load(name, Sight::Now)?;
     let owned = Spi::connect_mut(|client| {
-        let rows = client.update(
+        let rows = statement::write_returning(
+            client,
             "select 1 from ledger.own_calibrations c where c.calibration operator(pg_catalog.=) $1 for update",
-            None,
             &[name.into()],
         )?;
         Ok::<_, Error>(!rows.is_empty())
@@ -180,7 +187,7 @@ pub fn lock(name: &str) -> Result<Definition> {
         return Err(Error::NotOwner { kind: "calibration", name: name.to_owned() });
     }
     // Whoever held the lock may have found the width of a bar meanwhile.
-    Definition::load(name)
+    Definition::load(name, Sight::Now)
 }
 
 impl Definition {
@@ -188,11 +195,12 @@ impl Definition {
     ///
     /// # Errors
     /// 42704 where there is none that the caller may read.
-    pub fn load(name: &str) -> Result<Self> {
+    pub fn load(name: &str, sight: Sight) -> Result<Self> {
         require_tables()?;
         Spi::connect(|client| {
             let mut rows = statement::select(
                 client,
+                sight,
                 "select c.actuals::oid, c.relation::oid, c.target, c.series_col::text, c.time_col::text, c.model, c.level, c.method,
                         c.per, c.options, c.bar_width, c.bar_zone
                  from ledger.readable_calibrations c where c.calibration operator(pg_catalog.=) $1",
@@ -200,7 +208,9 @@ impl Definition {
                 &[name.into()],
             )?;
             let Some(row) = rows.next() else {
-                let known = client.select(
+                let known = statement::select(
+                    client,
+                    sight,
                     "select c.calibration from ledger.readable_calibrations c order by 1",
                     None,
                     &[],
@@ -266,7 +276,8 @@ impl Definition {
             [Some(&columns.time.0), columns.series.as_ref().map(|(name, _)| name), columns.known_at.as_ref()];
         let read = read.into_iter().flatten().chain(columns.values.iter().map(|column| &column.name));
         let read: Vec<String> = read.map(|name| format!("t.{}", quote(name))).collect();
-        Spi::run(&format!("select {} from {} t limit 0", read.join(", "), self.actuals()?.quoted()))?;
+        let text = format!("select {} from {} t limit 0", read.join(", "), self.actuals()?.quoted());
+        Spi::connect(|client| statement::select_text(client, Sight::Query, &text, &[]).map(drop))?;
         Ok(())
     }
 
@@ -288,7 +299,7 @@ impl Definition {
             Width::Months(months) => format!("{months} months"),
         };
         let zone = label_zone(calendar.zone(), &starts).name().to_owned();
-        Spi::run_with_args(
+        statement::write(
             "update ledger.own_calibrations c set bar_width = $2, bar_zone = $3 where c.calibration operator(pg_catalog.=) $1",
             &[self.name.as_str().into(), written.as_str().into(), zone.as_str().into()],
         )?;
@@ -303,12 +314,14 @@ impl Definition {
         let text = match &self.options.groups {
             Some(text) => text.as_str(),
             None => {
-                let readable = Spi::get_one::<bool>(
+                let readable = statement::value::<bool>(
+                    Sight::Query,
                     "select pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
                         and pg_catalog.has_table_privilege(c.oid, 'SELECT')
                      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
                      where n.nspname operator(pg_catalog.=) 'market' and c.relname operator(pg_catalog.=) 'instruments'
                      union all select false limit 1",
+                    &[],
                 )?;
                 if readable != Some(true) {
                     return Ok(None);

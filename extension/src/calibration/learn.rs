@@ -6,9 +6,9 @@ use super::{Definition, lock, model_key};
 use crate::calendar::Instant;
 use crate::error::Result;
 use crate::forecast::now;
+use crate::statement::{self, Sight};
 use kronos_models::calibration::{Groups, Settings, Source};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::spi::Spi;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
@@ -53,7 +53,7 @@ pub fn calibrate(
             bar
         }
     };
-    let before = newest_version(name, i64::MAX)?;
+    let before = newest_version(Sight::Now, name, i64::MAX)?;
     let fold = RefCell::new(Fold {
         definition: &definition,
         sectors: definition.sectors()?,
@@ -176,7 +176,7 @@ impl Fold<'_> {
             .into_iter()
             .filter(|key| self.slots.place(key).is_none() && asked.insert(key.clone()))
             .collect();
-        self.slots.load(self.definition, wanted, self.version, self.anew)
+        self.slots.load(Sight::Now, self.definition, wanted, self.version, self.anew)
     }
 
     fn take(&mut self, candidate: Candidate) {
@@ -302,7 +302,8 @@ fn describe(settings: &Settings, slots: &Slots, slot: &Slot) -> Described {
 /// Runs that the calibration has not taken up yet; every run where it learns anew. One that is still running waits.
 fn fresh_runs(definition: &Definition, anew: bool) -> Result<Vec<i64>> {
     let kinds: Vec<String> = definition.options.kinds.iter().map(ToString::to_string).collect();
-    let runs = Spi::get_one_with_args::<Vec<i64>>(
+    let runs = statement::value::<Vec<i64>>(
+        Sight::Now,
         "select pg_catalog.array_agg(r.run_id) from kronos.runs r
          where r.relation::oid operator(pg_catalog.=) $2 and r.state operator(pg_catalog.<>) 'running'
            and r.kind operator(pg_catalog.=) any ($3)
@@ -316,7 +317,8 @@ fn fresh_runs(definition: &Definition, anew: bool) -> Result<Vec<i64>> {
 
 /// A series that has a forecast to learn; `None` where there is nothing at all.
 fn any_series(definition: &Definition, runs: &[i64]) -> Result<Option<String>> {
-    Ok(Spi::get_one_with_args::<String>(
+    Ok(statement::value::<String>(
+        Sight::Now,
         "(select q.series from ledger.own_calibration_queue q where q.calibration operator(pg_catalog.=) $1 limit 1)
          union all
          (select f.series from kronos.forecasts f
@@ -342,7 +344,7 @@ fn take_up(definition: &Definition, runs: &[i64], later: &[Candidate]) -> Result
         };
         let texts = |of: fn(&Candidate) -> &String| chunk.iter().map(|c| of(c).clone()).collect::<Vec<_>>();
         let numbers = |place: usize| chunk.iter().map(|c| c.forecast[place]).collect::<Vec<f64>>();
-        Spi::run_with_args(
+        statement::write(
             "insert into ledger.own_calibration_queue
                (calibration, series, step, ts, cutoff, model_version, forecast, lower, upper)
              select $1, q.* from unnest($2, $3, $4, $5, $6, $7, $8, $9) q",
@@ -360,7 +362,7 @@ fn take_up(definition: &Definition, runs: &[i64], later: &[Candidate]) -> Result
         )?;
     }
     if !runs.is_empty() {
-        Spi::run_with_args(
+        statement::write(
             "insert into ledger.own_calibration_runs (calibration, run_id) select $1, r from pg_catalog.unnest($2) r
              on conflict do nothing",
             &[name.into(), runs.to_vec().into()],
@@ -372,7 +374,7 @@ fn take_up(definition: &Definition, runs: &[i64], later: &[Candidate]) -> Result
 /// Takes forecasts that were learnt off the queue.
 fn forget_done(definition: &Definition, done: &[i64]) -> Result<()> {
     for chunk in done.chunks(CHUNK) {
-        Spi::run_with_args(
+        statement::write(
             "delete from ledger.own_calibration_queue q
              where q.queue_id operator(pg_catalog.=) any ($2) and q.calibration operator(pg_catalog.=) $1",
             &[definition.name.as_str().into(), chunk.to_vec().into()],
@@ -383,7 +385,7 @@ fn forget_done(definition: &Definition, done: &[i64]) -> Result<()> {
 
 /// Stops waiting for outcomes that have not come for too long.
 fn give_up(definition: &Definition) -> Result<()> {
-    Spi::run_with_args(
+    statement::write(
         "delete from ledger.own_calibration_queue q
          where q.calibration operator(pg_catalog.=) $1
            and q.queued_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) $2::pg_catalog.interval)",

@@ -5,6 +5,7 @@ use super::Definition;
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
 use crate::relation::{Fetched, TimeKind, ValueColumns, open_current, quote, sql, text_of};
+use crate::statement::{self, Sight};
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::spi::Spi;
 use pgrx::{IntoDatum, check_for_interrupts};
@@ -52,7 +53,7 @@ pub fn newest_starts(definition: &Definition, series: &str, before: Instant) -> 
     );
     Spi::connect(|client| {
         let arguments = [instant(before)?.into(), series.into()];
-        let rows = client.select(text.as_str(), None, &arguments)?;
+        let rows = statement::select_text(client, Sight::Now, &text, &arguments)?;
         let mut starts = Vec::with_capacity(rows.len());
         for row in rows {
             if let Some(start) = row.get::<pgrx::datum::TimestampWithTimeZone>(1)? {

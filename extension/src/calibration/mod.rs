@@ -15,14 +15,18 @@ pub use learn::calibrate;
 pub use serve::{Calibrated, Serving};
 
 use crate::error::{Error, Result};
-use pgrx::spi::Spi;
+use crate::statement::{self, Sight};
 
 /// Fails where the set-up has not made the tables.
 ///
 /// # Errors
 /// 55000.
 fn require_tables() -> Result<()> {
-    let there = Spi::get_one::<bool>("select pg_catalog.to_regclass('ledger.own_calibrations') is not null")?;
+    let there = statement::value::<bool>(
+        Sight::Query,
+        "select pg_catalog.to_regclass('ledger.own_calibrations') is not null",
+        &[],
+    )?;
     if there == Some(true) {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use super::store::{Key, Scope, Slots, newest_version};
 use super::{Definition, model_key};
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
+use crate::statement::Sight;
 use kronos_models::calibration::{Groups, Interval, Source, Unit};
 
 /// A calibration that serves one call.
@@ -85,7 +86,7 @@ impl Serving {
     /// # Errors
     /// 42704 for a name that does not exist, 22023 where level or model are not those it is for.
     pub fn open(name: &str, level: f64, as_of: Option<Instant>, model_version: &str) -> Result<Self> {
-        let definition = Definition::load(name)?;
+        let definition = Definition::load(name, Sight::Query)?;
         let mismatch = |what, expected: String, got: String| {
             Err(Error::CalibrationMismatch { name: name.to_owned(), what, expected, got })
         };
@@ -98,7 +99,8 @@ impl Serving {
         {
             return mismatch("model", format!("'{model}'"), format!("'{model_version}'"));
         }
-        let version = newest_version(name, as_of.unwrap_or(i64::MAX))?.map(|(version, _)| version);
+        let version =
+            newest_version(Sight::Query, name, as_of.unwrap_or(i64::MAX))?.map(|(version, _)| version);
         let model = model_key(definition.model.as_deref(), model_version).to_owned();
         Ok(Self { definition, version, model, pooled: Slots::default() })
     }
@@ -150,7 +152,7 @@ impl Serving {
             step,
         };
         let own = steps.iter().map(|&step| key(Scope::Series, &member, step)).collect();
-        states.own.load(&self.definition, own, version, false)?;
+        states.own.load(Sight::Query, &self.definition, own, version, false)?;
         if !self.definition.per_series {
             return Ok(states);
         }
@@ -163,7 +165,7 @@ impl Serving {
             pooled.extend(steps.iter().map(|&step| key(Scope::Sector, sector, step)));
         }
         pooled.retain(|key| self.pooled.place(key).is_none());
-        self.pooled.load(&self.definition, pooled, version, false)?;
+        self.pooled.load(Sight::Query, &self.definition, pooled, version, false)?;
         Ok(states)
     }
 

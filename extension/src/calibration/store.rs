@@ -4,7 +4,7 @@ use super::Definition;
 use super::matured::instant;
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
-use crate::statement;
+use crate::statement::{self, Sight};
 use kronos_models::calibration::{Group, Interval};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::Spi;
@@ -86,7 +86,14 @@ impl Slots {
     /// Loads states as of a version; those that are not there begin empty.
     ///
     /// With `anew` what is stored is only noted, and every state begins empty.
-    pub fn load(&mut self, definition: &Definition, keys: Vec<Key>, version: i64, anew: bool) -> Result<()> {
+    pub fn load(
+        &mut self,
+        sight: Sight,
+        definition: &Definition,
+        keys: Vec<Key>,
+        version: i64,
+        anew: bool,
+    ) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
         }
@@ -109,7 +116,9 @@ impl Slots {
             });
         }
         Spi::connect(|client| {
-            let rows = client.select(
+            let rows = statement::select(
+                client,
+                sight,
                 "select k.place, g.group_id, g.sector, s.state
                  from unnest($2, $3, $4, $5) with ordinality k(scope, model, member, step, place)
                  cross join lateral (
@@ -156,10 +165,11 @@ fn damaged(name: &str, key: &Key) -> Error {
 }
 
 /// The newest version and when its newest outcome became known; with `as_of` the newest that was known then.
-pub fn newest_version(name: &str, as_of: Instant) -> Result<Option<(i64, Instant)>> {
+pub fn newest_version(sight: Sight, name: &str, as_of: Instant) -> Result<Option<(i64, Instant)>> {
     Spi::connect(|client| {
         let mut rows = statement::select(
             client,
+            sight,
             "select v.version, v.updated_through from ledger.readable_calibration_versions v
              where v.calibration operator(pg_catalog.=) $1 and v.updated_through operator(pg_catalog.<=) $2
              order by v.version desc limit 1",
@@ -209,7 +219,7 @@ pub fn write_version(
     changed: &[(&Slot, Described)],
 ) -> Result<()> {
     let name = definition.name.as_str();
-    Spi::run_with_args(
+    statement::write(
         "insert into ledger.own_calibration_versions (calibration, version, through, updated_through, n_new)
          values ($1, $2, $3, $4, $5)",
         &[
@@ -230,7 +240,7 @@ pub fn write_version(
     let status: Vec<Option<String>> =
         changed.iter().map(|(_, described)| described.status.map(str::to_owned)).collect();
     let states: Vec<Vec<u8>> = changed.iter().map(|(slot, _)| slot.group.to_bytes()).collect();
-    Spi::run_with_args(
+    statement::write(
         "insert into ledger.own_calibration_state (calibration, version, group_id, n, updated_through, coverage, recent_coverage,
            raw_coverage, bias, scale, q_lower, q_upper, mean_width, drift, status, state)
          select $1, $2, s.* from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) s",
@@ -265,11 +275,11 @@ fn group_ids(name: &str, slots: Vec<&Slot>) -> Result<Vec<i64>> {
         let steps: Vec<i32> = fresh.iter().map(|slot| slot.key.step).collect();
         let sectors: Vec<Option<String>> = fresh.iter().map(|slot| slot.sector.clone()).collect();
         Spi::connect_mut(|client| {
-            let rows = client.update(
+            let rows = statement::write_returning(
+                client,
                 "insert into ledger.own_calibration_groups (calibration, scope, model, member, step, sector)
                  select $1, g.* from unnest($2, $3, $4, $5, $6) g
                  returning scope, model, member, step, group_id",
-                None,
                 &[
                     name.into(),
                     column(|slot| slot.key.scope.name().to_owned()).into(),

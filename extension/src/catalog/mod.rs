@@ -14,7 +14,7 @@ pub use register::{Registration, drop_model, register, set_alias};
 use crate::engine::{FilePath, ModelFiles, ModelSource};
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::statement;
+use crate::statement::{self, Sight};
 use kronos_models::ModelError;
 use kronos_models::kronos::KronosFiles;
 use pgrx::prelude::*;
@@ -140,7 +140,7 @@ impl ModelEntry {
 /// # Errors
 /// [`Error::UndefinedModel`], [`Error::AmbiguousModel`]; SQLSTATE 42501 for a caller without access.
 pub fn resolve(model: Option<&str>) -> Result<ModelEntry> {
-    let known = entries()?;
+    let known = entries(Sight::Query)?;
     let Some(name) = model else { return default_model(known) };
     choose(name, known, true)
 }
@@ -163,10 +163,11 @@ pub fn built_in(known: &[ModelEntry], name: &str) -> Option<ModelEntry> {
 }
 
 /// Every registered version.
-pub fn entries() -> Result<Vec<ModelEntry>> {
+pub fn entries(sight: Sight) -> Result<Vec<ModelEntry>> {
     Spi::connect(|client| {
         let rows = statement::select(
             client,
+            sight,
             "select version, name, family, train_cutoff, aliases, settings, files, built_in
              from kronos.models order by registered_at",
             None,

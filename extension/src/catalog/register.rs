@@ -6,6 +6,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::options::Given;
+use crate::statement::{self, Sight};
 use kronos_models::ModelError;
 use kronos_models::artifact::sha256_file;
 use pgrx::prelude::*;
@@ -40,7 +41,7 @@ const VERSION_DIGITS: usize = 12;
 /// The model is loaded once, so that a broken file is refused now and not by the first forecast.
 pub fn register(mut registration: Registration) -> Result<String> {
     check_name("model name", &registration.name)?;
-    let known = entries()?;
+    let known = entries(Sight::Now)?;
     if let Some(owner) = known.iter().find(|entry| entry.aliases.contains(&registration.name)) {
         return Err(Error::NameTaken {
             kind: "model name",
@@ -135,10 +136,10 @@ impl Described {
         let Self { entry, weights } = self;
         Spi::connect_mut(|client| {
             let license = license.as_deref();
-            let new = client.update(
+            let new = statement::write_returning(
+                client,
                 "insert into _kronos.model (version, name, family, uri, sha256, settings, files, train_cutoff, license, built_in)
                  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (version) do nothing returning true",
-                None,
                 &[
                     entry.version.as_str().into(),
                     entry.name.as_str().into(),
@@ -155,10 +156,10 @@ impl Described {
             if !new.is_empty() {
                 return Ok(());
             }
-            let mut known = client.update(
+            let mut known = statement::write_returning(
+                client,
                 "select m.family, m.settings, m.files, m.built_in, m.train_cutoff operator(pg_catalog.<>) $2, m.license operator(pg_catalog.<>) $3
                  from _kronos.model m where m.version operator(pg_catalog.=) $1 for update",
-                Some(1),
                 &[entry.version.as_str().into(), entry.train_cutoff.into(), license.into()],
             )?;
             let Some(row) = known.next() else {
@@ -189,12 +190,12 @@ impl Described {
             if row.get(4)? == Some(true) && !entry.built_in {
                 return Ok(());
             }
-            client.update(
+            statement::write_returning(
+                client,
                 "update _kronos.model m set uri = $2, settings = $3, files = $4,
                    train_cutoff = case when $7 then coalesce($5, m.train_cutoff) else coalesce(m.train_cutoff, $5) end,
                    license = case when $7 then coalesce($6, m.license) else coalesce(m.license, $6) end
                  where m.version operator(pg_catalog.=) $1",
-                None,
                 &[
                     entry.version.as_str().into(),
                     uri.to_string_lossy().as_ref().into(),
@@ -228,7 +229,7 @@ fn same_content(one: (&Value, &Value), other: (&Value, &Value)) -> bool {
 /// Points an alias to a version and returns it; `None` removes the alias.
 pub fn set_alias(alias: &str, model_version: Option<&str>) -> Result<Option<String>> {
     check_name("alias", alias)?;
-    let known = entries()?;
+    let known = entries(Sight::Now)?;
     let Some(wanted) = model_version else {
         if !known.iter().any(|entry| entry.aliases.iter().any(|other| other == alias)) {
             return Err(Error::UndefinedAlias {
@@ -236,14 +237,14 @@ pub fn set_alias(alias: &str, model_version: Option<&str>) -> Result<Option<Stri
                 known: known.into_iter().flat_map(|entry| entry.aliases).collect(),
             });
         }
-        Spi::run_with_args("delete from _kronos.model_alias where alias = $1", &[alias.into()])?;
+        statement::write("delete from _kronos.model_alias where alias = $1", &[alias.into()])?;
         return Ok(None);
     };
     if known.iter().any(|entry| entry.name == alias) {
         return Err(Error::NameTaken { kind: "alias", name: alias.to_owned(), by: "a model".into() });
     }
     let version = choose(wanted, known, true)?.version;
-    Spi::run_with_args(
+    statement::write(
         "insert into _kronos.model_alias (alias, version) values ($1, $2)
          on conflict (alias) do update set version = excluded.version, set_at = default, set_by = default",
         &[alias.into(), version.as_str().into()],
@@ -254,7 +255,7 @@ pub fn set_alias(alias: &str, model_version: Option<&str>) -> Result<Option<Stri
 /// Removes a version from the catalogue.
 pub fn drop_model(model_version: &str, if_exists: bool) -> Result<()> {
     // An alias does not count: dropping what an alias happens to mean today is never what was meant.
-    let entry = match choose(model_version, entries()?, false) {
+    let entry = match choose(model_version, entries(Sight::Now)?, false) {
         Err(Error::UndefinedModel { name, .. }) if if_exists => {
             pgrx::notice!("model \"{name}\" does not exist, skipping");
             return Ok(());
@@ -267,7 +268,7 @@ pub fn drop_model(model_version: &str, if_exists: bool) -> Result<()> {
     if !entry.aliases.is_empty() {
         return Err(Error::ModelInUse { version: entry.version, aliases: entry.aliases });
     }
-    Spi::run_with_args("delete from _kronos.model where version = $1", &[entry.version.as_str().into()])?;
+    statement::write("delete from _kronos.model where version = $1", &[entry.version.as_str().into()])?;
     engine::unload(&entry.version)?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::{Relation, owned};
 use crate::error::{Error, Result};
 use crate::options::ColumnNames;
-use crate::statement;
+use crate::statement::{self, Sight};
 use pgrx::pg_sys::{self, BuiltinOid, Oid};
 use pgrx::spi::{Spi, SpiClient};
 
@@ -188,6 +188,7 @@ pub fn names(relation: &Relation) -> Result<Vec<String>> {
 fn describe(client: &SpiClient<'_>, relation: &Relation) -> Result<Vec<Column>> {
     let rows = statement::select(
         client,
+        Sight::Query,
         "select attname::text, atttypid, pg_catalog.format_type(atttypid, atttypmod) from pg_catalog.pg_attribute
          where attrelid operator(pg_catalog.=) $1 and attnum operator(pg_catalog.>) 0 and not attisdropped
          order by attnum",
@@ -392,17 +393,19 @@ impl Resolver<'_> {
 fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<Option<String>> {
     let views = statement::select(
         client,
+        Sight::Query,
         "select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
          where n.nspname operator(pg_catalog.=) 'timescaledb_information' and c.relname operator(pg_catalog.=) 'dimensions'
            and pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_table_privilege(c.oid, 'select')",
         Some(1),
         &[],
     )?;
-    if views.is_empty() {
+    if !views.has_more() {
         return Ok(None);
     }
     let found = statement::select(
         client,
+        Sight::Query,
         "select column_name::text from timescaledb_information.dimensions
          where hypertable_schema operator(pg_catalog.=) $1::name and hypertable_name operator(pg_catalog.=) $2::name
            and dimension_type operator(pg_catalog.=) 'Time' order by dimension_number",
@@ -419,6 +422,7 @@ fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<Option<Strin
 fn unique_keys(client: &SpiClient<'_>, relation: &Relation) -> Result<Vec<Vec<String>>> {
     let rows = statement::select(
         client,
+        Sight::Query,
         "select pg_catalog.array_agg(a.attname::text)
          from pg_catalog.pg_index i
          cross join lateral pg_catalog.unnest(i.indkey::int2[]) with ordinality k(attnum, n)

@@ -2,7 +2,7 @@
 
 use super::{Relation, quote};
 use crate::error::Result;
-use crate::statement;
+use crate::statement::{self, Sight};
 use pgrx::spi::{Spi, SpiClient};
 
 /// The distinct keys in the column `key`, as text; NULL is none.
@@ -29,7 +29,7 @@ pub fn keys(relation: &Relation, key: &str) -> Result<Vec<String>> {
                 "select distinct t.{column}::pg_catalog.text from {from} t where t.{column} is not null order by 1"
             )
         };
-        let rows = client.select(&text, None, &[])?;
+        let rows = statement::select_text(client, Sight::Query, &text, &[])?;
         let found = rows.into_iter().map(|row| row.get::<String>(1)).collect::<Result<Vec<_>, _>>()?;
         Ok(found.into_iter().flatten().collect())
     })
@@ -39,6 +39,7 @@ pub fn keys(relation: &Relation, key: &str) -> Result<Vec<String>> {
 fn is_indexed(client: &SpiClient<'_>, relation: &Relation, key: &str) -> Result<bool> {
     let found = statement::select(
         client,
+        Sight::Query,
         "select 1 from pg_catalog.pg_index i
          join pg_catalog.pg_attribute a
            on a.attrelid operator(pg_catalog.=) i.indrelid and a.attnum operator(pg_catalog.=) i.indkey[0]
@@ -51,5 +52,5 @@ fn is_indexed(client: &SpiClient<'_>, relation: &Relation, key: &str) -> Result<
         Some(1),
         &[relation.oid.into(), key.into()],
     )?;
-    Ok(!found.is_empty())
+    Ok(found.has_more())
 }

@@ -22,8 +22,8 @@ pub use scan::{Fetched, Group, Row, Scan, ScanLimits, open as open_cursor, open_
 pub use values::{Cell, ValueGroup, ValueLimits, ValueRow, ValueScan};
 
 use crate::error::{Error, Result};
+use crate::statement::{self, Sight};
 use pgrx::pg_sys;
-use pgrx::spi::Spi;
 use std::ffi::{CStr, CString, c_char};
 
 /// A relation by OID and by the names it is called by.
@@ -61,11 +61,11 @@ impl Relation {
     /// # Errors
     /// 42P01 where there is none, raised by the server.
     pub fn named(name: &str) -> Result<Self> {
-        let oid = Spi::connect(|client| {
-            let rows =
-                client.select("select $1::pg_catalog.regclass::pg_catalog.oid", Some(1), &[name.into()])?;
-            rows.first().get_one::<pg_sys::Oid>()
-        })?;
+        let oid = statement::value::<pg_sys::Oid>(
+            Sight::Query,
+            "select $1::pg_catalog.regclass::pg_catalog.oid",
+            &[name.into()],
+        )?;
         Self::open(oid)
     }
 

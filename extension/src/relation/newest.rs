@@ -5,6 +5,7 @@ use super::scan::start_of;
 use super::{Relation, quote};
 use crate::calendar::Instant;
 use crate::error::Result;
+use crate::statement::{self, Sight};
 use chrono_tz::Tz;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::Spi;
@@ -62,9 +63,10 @@ impl Newest<'_> {
             self.keep
         );
         Spi::connect(|client| {
-            let rows = client.select(
+            let rows = statement::select_text(
+                client,
+                Sight::Query,
                 &text,
-                None,
                 &[self.before.into(), self.from.into(), self.series.map(str::to_owned).into()],
             )?;
             let mut newest = Vec::with_capacity(rows.len());

@@ -6,6 +6,7 @@ use crate::catalog::family::{CHRONOS_BOLT, CHRONOS2, NBEATS};
 use crate::catalog::{self, ModelEntry, Takes};
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::statement::Sight;
 use kronos_engine::message::Reading;
 use kronos_models::baselines::Baseline;
 use kronos_models::error::ModelError;
@@ -182,7 +183,7 @@ impl SeriesModel {
 
 /// The only model of a kind that was registered, or the built-in one where none was.
 fn unnamed(door: Door) -> Result<Option<ModelEntry>> {
-    let known = catalog::entries()?;
+    let known = catalog::entries(Sight::Query)?;
     let admitted = known.iter().filter(|entry| !entry.built_in && door.admits(entry));
     let mut found: Vec<ModelEntry> = admitted.cloned().collect();
     Ok(match (found.len(), door) {
