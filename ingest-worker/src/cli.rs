@@ -18,6 +18,7 @@ use kronos_ingest::{
     postgres::Database,
     record::Timestamp,
     report, simulate,
+    sink::Written,
     spill::Spill,
     stream::stopped,
     table::{self, parse_width},
@@ -194,8 +195,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
                 seed: arguments.seed,
             };
             let work = async |sink: Sink| simulate::simulate(&simulation, &sink).await;
-            let rows = with_writer(&config, database()?, work).await?;
-            println!("{rows} bars of {} symbols stored as source simulate", simulation.symbols);
+            let (done, written) = with_writer(&config, database()?, work).await?;
+            done?;
+            println!("{} bars of {} symbols stored as source simulate", written.stored, simulation.symbols);
             Ok(())
         }
         Command::Check => report::print_checks(&report::check(&config, database(), &Network::new()?).await),
@@ -203,12 +205,13 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     }
 }
 
-/// Runs `work` with a sink, then drains the writer; the writer's error wins, because it is the cause.
+/// Runs `work` with a sink, then drains the writer: how the work ended, and what was written all the same. The writer's error
+/// wins, because it is the cause.
 async fn with_writer<T>(
     config: &Config,
     database: Database,
     work: impl AsyncFnOnce(Sink) -> Result<T>,
-) -> Result<T> {
+) -> Result<(Result<T>, Written)> {
     let (sink, receiver) = Sink::channel(config.limits());
     let mut writer = Writer::new(database, config.limits());
     if let Some(folder) = &config.sink.spill_dir {
@@ -216,8 +219,13 @@ async fn with_writer<T>(
     }
     let writing = tokio::spawn(writer.run(receiver));
     let done = work(sink).await;
-    writing.await.map_err(|e| Error::Usage(format!("the writer failed: {e}")))??;
-    done
+    let written = writing.await.map_err(|e| Error::Usage(format!("the writer failed: {e}")))??;
+    Ok((done, written))
+}
+
+/// What became of rows, for people.
+fn tell(written: &Written) -> String {
+    format!("{} rows stored, {} known before, {} rejected", written.stored, written.known, written.rejected)
 }
 
 async fn run_feeds(config: &Config, database: Database) -> Result<()> {
@@ -247,7 +255,8 @@ async fn run_feeds(config: &Config, database: Database) -> Result<()> {
     with_writer(config, database, async |sink: Sink| {
         live::run(config, &reader, network, sink, shutdown).await
     })
-    .await
+    .await?
+    .0
 }
 
 async fn wait_for_signal() {
@@ -310,9 +319,9 @@ async fn backfill(config: &Config, database: Database, arguments: Backfill) -> R
     let work = live::Backfill { symbols, from, to, width_seconds: arguments.width };
     let network = Network::new()?;
     let fetch = async |sink: Sink| live::backfill(&*feed, &mapping, &work, &network, &sink).await;
-    let (rows, rejected) = with_writer(config, database, fetch).await?;
-    println!("{rows} rows of {} symbols from {}, {rejected} rejected", work.symbols.len(), entry.name);
-    Ok(())
+    let (done, written) = with_writer(config, database, fetch).await?;
+    println!("{} symbols from {}: {}", work.symbols.len(), entry.name, tell(&written));
+    done.map(drop)
 }
 
 /// Brings continuous aggregates up to date after old trades came in; only their owner may, others leave it to the policy.
@@ -333,38 +342,35 @@ async fn load_files(config: &Config, database: Database, load: Load) -> Result<(
     let columns: BTreeMap<_, _> = load.columns.into_iter().collect();
     let (symbol, width_seconds, zone) = (load.symbol, load.width, load.timezone);
     let options = table::Options { columns, symbol, width_seconds, zone };
-    with_writer(config, database.clone(), async |sink: Sink| {
-        for file in &load.files {
-            let loaded = load::load_table(file, &load.source, options.clone(), &sink).await?;
-            println!("{}: {} rows, {} rejected", file.display(), loaded.rows, loaded.rejected);
-        }
-        Ok(())
-    })
-    .await?;
+    for file in &load.files {
+        let reading =
+            async |sink: Sink| load::load_table(file, &load.source, options.clone(), &sink).await.map(drop);
+        let (done, written) = with_writer(config, database.clone(), reading).await?;
+        println!("{}: {}", file.display(), tell(&written));
+        done?;
+    }
     refresh_trade_bars(&database).await;
     Ok(())
 }
 
 async fn replay_files(config: &Config, database: Database, replay: Replay) -> Result<()> {
     let reader = database.connect().await?;
-    with_writer(config, database.clone(), async |sink: Sink| {
-        for file in &replay.files {
-            let loaded = if is_csv(file) {
-                load::load_table(file, "file", table::Options::default(), &sink).await?
-            } else {
-                let key = load::recording_key(file)?;
-                let statement =
-                    "select coalesce(max(sequence), 0) from market.feed_cursors where channel = $1 and symbol = $2";
-                let done: i64 = reader.query_one(statement, &[&REPLAY_CHANNEL, &key]).await?.get(0);
-                let skip_lines = if replay.from_start { 0 } else { done.unsigned_abs() };
-                let options = ReplayOptions { feed: replay.feed.clone(), speed: replay.speed, skip_lines };
-                load::replay_recording(file, &options, &sink).await?
-            };
-            println!("{}: {} rows, {} rejected", file.display(), loaded.rows, loaded.rejected);
-        }
-        Ok(())
-    })
-    .await?;
+    for file in &replay.files {
+        let reading = async |sink: Sink| {
+            if is_csv(file) {
+                return load::load_table(file, "file", table::Options::default(), &sink).await.map(drop);
+            }
+            let key = load::recording_key(file)?;
+            let statement = "select coalesce(max(sequence), 0) from market.feed_cursors where channel = $1 and symbol = $2";
+            let done: i64 = reader.query_one(statement, &[&REPLAY_CHANNEL, &key]).await?.get(0);
+            let skip_lines = if replay.from_start { 0 } else { done.unsigned_abs() };
+            let options = ReplayOptions { feed: replay.feed.clone(), speed: replay.speed, skip_lines };
+            load::replay_recording(file, &options, &sink).await.map(drop)
+        };
+        let (done, written) = with_writer(config, database.clone(), reading).await?;
+        println!("{}: {}", file.display(), tell(&written));
+        done?;
+    }
     refresh_trade_bars(&database).await;
     Ok(())
 }

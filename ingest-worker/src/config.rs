@@ -141,6 +141,20 @@ pub fn canonical(native: &str) -> String {
     }
 }
 
+/// What TOML says is wrong, and on which line. Not the line itself, nor a value: it may be a password.
+fn told(text: &str, error: &toml::de::Error) -> String {
+    let mut message = error.message().to_owned();
+    if let Some((start, end)) = message.find('"').zip(message.rfind('"'))
+        && message.contains("string \"")
+    {
+        message.replace_range(start..=end, "that is not shown");
+    }
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
+}
+
 impl Config {
     /// Reads and checks a file.
     ///
@@ -157,7 +171,7 @@ impl Config {
     /// # Errors
     /// What is wrong, with its place where TOML has one.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let config: Config = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        let config: Config = toml::from_str(text).map_err(|error| told(text, &error))?;
         if config.sink.max_rows == 0 || config.sink.queued_rows == 0 {
             return Err("sink.max_rows and sink.queued_rows must be at least 1".to_owned());
         }
@@ -270,6 +284,8 @@ mod tests {
             ("[feeds.coinbase]\nsymbols = [\"BTC-USD\"]\nbars = [\"1x\"]", "feeds.coinbase.bars"),
             ("[sink]\nmax_rows = 0", "at least 1"),
             ("[database]\nurl = \"postgresql://u:secret@h/d\"", "must not hold a password"),
+            ("[database]\nurl = \"postgresql://u:secret@h/d", "line 2"),
+            ("[sink]\nmax_rows = \"u:secret\"", "line 2: invalid type: string that is not shown"),
         ] {
             let message = Config::parse(text).unwrap_err();
             assert!(message.contains(part), "{text}: {message}");

@@ -19,7 +19,7 @@ use crate::{
 /// Records handed over at once.
 const BATCH_ROWS: usize = 1_000;
 
-/// What a file brought.
+/// What was read of a file; what of it was new, the writer knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     pub rows: u64,
@@ -55,7 +55,12 @@ pub async fn load_table(path: &Path, source: &str, options: Options, sink: &Sink
     let bar = progress(path);
     let mut loaded = Loaded::default();
     let mut batch = Batch::new(source);
-    while let Some((_, record)) = table.next_record() {
+    let ended = loop {
+        let record = match table.next_record() {
+            Ok(Some((_, record))) => record,
+            Ok(None) => break Ok(loaded),
+            Err(error) => break Err(error),
+        };
         loaded.count(&record);
         batch.records.push(record);
         if batch.records.len() >= BATCH_ROWS {
@@ -63,10 +68,11 @@ pub async fn load_table(path: &Path, source: &str, options: Options, sink: &Sink
             bar.set_position(table.bytes_read());
             sink.send(std::mem::replace(&mut batch, Batch::new(source))).await?;
         }
-    }
+    };
+    // What was read before the file broke is stored.
     sink.send(batch).await?;
     bar.finish_and_clear();
-    Ok(loaded)
+    ended
 }
 
 /// How a recording is replayed.
@@ -109,9 +115,12 @@ pub async fn replay_recording(path: &Path, options: &ReplayOptions, sink: &Sink)
     let mut first_frame: Option<Timestamp> = None;
     let (mut loaded, mut line_number) = (Loaded::default(), 0u64);
     let mut batch = Batch::new(decoder.feed_name);
-    while let Some(line) =
-        recording.next_line().map_err(|source| Error::Read { path: path.to_owned(), source })?
-    {
+    let ended = loop {
+        let line = match recording.next_line() {
+            Ok(Some(line)) => line,
+            Ok(None) => break Ok(()),
+            Err(source) => break Err(Error::Read { path: path.to_owned(), source }),
+        };
         line_number += 1;
         // Connect lines are read again after a restart: they say which feed decodes what follows.
         if line_number <= options.skip_lines && !matches!(line, Line::Connected { .. }) {
@@ -142,10 +151,10 @@ pub async fn replay_recording(path: &Path, options: &ReplayOptions, sink: &Sink)
             batch.cursors = vec![place(&key, line_number)];
             sink.send(std::mem::replace(&mut batch, Batch::new(decoder.feed_name))).await?;
         }
-    }
+    };
     batch.cursors = vec![place(&key, line_number)];
     sink.send(batch).await?;
-    Ok(loaded)
+    ended.map(|()| loaded)
 }
 
 fn place(key: &str, line: u64) -> CursorMove {

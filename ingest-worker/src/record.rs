@@ -3,6 +3,8 @@
 //! Records keep the spelling of prices and sizes exactly (`Decimal` with its scale), because `market.trades` stores
 //! them as `numeric`; only bars, which are derived by their publisher, are `f64`.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -154,12 +156,22 @@ impl Rejected {
     /// Bytes of a payload that are kept; the digest covers all of it.
     pub const MAX_PAYLOAD: usize = 8192;
 
-    /// Quarantines `payload`: invalid UTF-8 is replaced, NUL (which `text` cannot hold) too, the rest is cut.
+    /// Quarantines `payload`: invalid UTF-8 and what [`clean`] replaces are replaced, the rest is cut.
     pub fn new(payload: &[u8], reason: impl Into<String>, received_at: Timestamp) -> Self {
         let head = &payload[..payload.len().min(Self::MAX_PAYLOAD)];
-        let payload_text = String::from_utf8_lossy(head).replace('\0', "\u{fffd}");
-        let reason = reason.into().replace('\0', "\u{fffd}");
+        let payload_text = clean(&String::from_utf8_lossy(head)).into_owned();
+        let reason = clean(&reason.into()).into_owned();
         Rejected { received_at, reason, payload: payload_text, digest: digest(payload) }
+    }
+}
+
+/// A text of a venue as it is stored: NUL, which `text` cannot hold, and other control characters, which would command the
+/// terminals of those who read it, are replaced by U+FFFD; tabs and ends of lines stay.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    let commands = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+    match text.contains(commands) {
+        true => Cow::Owned(text.replace(commands, "\u{fffd}")),
+        false => Cow::Borrowed(text),
     }
 }
 

@@ -39,7 +39,7 @@ pub enum Line {
 
 /// Reads the lines of a recording, gzipped or not.
 pub struct Recording {
-    reader: Box<dyn BufRead + Send>,
+    reader: Text,
     /// A line that was read while looking for the end of the message before it.
     ahead: Option<Line>,
     is_finished: bool,
@@ -51,14 +51,15 @@ impl Recording {
     /// # Errors
     /// [`Error::Read`].
     pub fn open(path: &Path) -> Result<Self> {
-        Ok(Recording { reader: open_text(path)?, ahead: None, is_finished: false })
+        Ok(Recording { reader: Text::open(path)?, ahead: None, is_finished: false })
     }
 
     /// Next line; `None` at the end. Bytes before the first well-formed line come as a frame received at 1970.
     ///
     /// # Errors
-    /// What reading the file gives, a broken gzip stream included.
+    /// What reading the file gives, a broken gzip stream and a message of more than [`MAX_ROW`] bytes included.
     pub fn next_line(&mut self) -> std::io::Result<Option<Line>> {
+        self.reader.renew();
         let mut current = self.ahead.take();
         while !self.is_finished {
             let mut bytes = Vec::new();
@@ -90,17 +91,64 @@ impl Recording {
     }
 }
 
-/// Opens a text file, gzipped or not.
-pub(crate) fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?);
-    let is_gzip = file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
-    Ok(if is_gzip {
-        let decoder: Box<dyn Read + Send> = Box::new(flate2::bufread::MultiGzDecoder::new(file));
-        Box::new(BufReader::with_capacity(1 << 16, decoder))
-    } else {
-        Box::new(file)
-    })
+/// Bytes that a row of a table, or a message with the lines that continue it, has at most: a small file may unpack to a line
+/// that no memory holds.
+pub const MAX_ROW: u64 = 16 << 20;
+
+/// A text file, gzipped or not, that is read row by row.
+pub(crate) struct Text {
+    reader: Box<dyn BufRead + Send>,
+    /// Bytes read since the row began.
+    spent: u64,
+}
+
+impl Text {
+    /// Opens `path`; a gzip header decides how it is read.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let failed = |source| Error::Read { path: path.to_owned(), source };
+        let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?);
+        let is_gzip = file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
+        let reader: Box<dyn BufRead + Send> = if is_gzip {
+            let decoder = flate2::bufread::MultiGzDecoder::new(file);
+            Box::new(BufReader::with_capacity(1 << 16, decoder))
+        } else {
+            Box::new(file)
+        };
+        Ok(Text { reader, spent: 0 })
+    }
+
+    /// Begins a row.
+    pub(crate) fn renew(&mut self) {
+        self.spent = 0;
+    }
+}
+
+impl Read for Text {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Text {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        if self.spent > MAX_ROW {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                format!("a row is longer than {} MB", MAX_ROW >> 20),
+            ));
+        }
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.spent += count as u64;
+        self.reader.consume(count);
+    }
 }
 
 fn parse_line(bytes: &[u8]) -> Option<Line> {

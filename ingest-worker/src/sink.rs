@@ -17,7 +17,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use crate::record::{Bar, Cancel, Quote, Record, Rejected, Timestamp, Trade};
+use crate::record::{Bar, Cancel, Quote, Record, Rejected, Timestamp, Trade, clean};
 
 /// Where a stream of a feed stands, a row of `market.feed_cursors`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,9 +92,43 @@ impl Batch {
         Batch { feed: feed.into(), ..Batch::default() }
     }
 
+    /// Cursors, gaps and sessions.
+    pub fn bookkeeping(&self) -> usize {
+        self.cursors.len() + self.gaps.len() + self.sessions.len()
+    }
+
+    /// Each piece of the bookkeeping as a batch of its own.
+    pub fn apart(&self) -> Vec<Self> {
+        let cursors =
+            self.cursors.iter().map(|one| Self { cursors: vec![one.clone()], ..Self::new(&self.feed) });
+        let gaps = self.gaps.iter().map(|one| Self { gaps: vec![one.clone()], ..Self::new(&self.feed) });
+        let sessions =
+            self.sessions.iter().map(|one| Self { sessions: vec![one.clone()], ..Self::new(&self.feed) });
+        cursors.chain(gaps).chain(sessions).collect()
+    }
+
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.cursors.is_empty() && self.gaps.is_empty() && self.sessions.is_empty()
+        self.records.is_empty() && self.bookkeeping() == 0
+    }
+}
+
+/// What became of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Stored, or changed by a newer version of theirs.
+    pub stored: u64,
+    /// Stored before.
+    pub known: u64,
+    /// Quarantined, those that were quarantined before included.
+    pub rejected: u64,
+}
+
+impl std::ops::AddAssign for Written {
+    fn add_assign(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.known += other.known;
+        self.rejected += other.rejected;
     }
 }
 
@@ -272,7 +306,7 @@ impl Store {
     ///
     /// # Errors
     /// The server's error; the transaction is rolled back.
-    pub async fn write(&mut self, batches: &[Batch]) -> Result<(), tokio_postgres::Error> {
+    pub async fn write(&mut self, batches: &[Batch]) -> Result<Written, tokio_postgres::Error> {
         let rows = Rows::of(batches);
         let new_symbols: HashSet<&str> = rows.symbols().filter(|s| !self.known.contains(*s)).collect();
         let new_sources: HashSet<&str> = rows
@@ -304,14 +338,16 @@ impl Store {
                 self.detour = DETOUR;
             }
         }
-        rows.store(&transaction, is_stored).await?;
+        let stored = rows.store(&transaction, is_stored).await?;
         store_bookkeeping(&transaction, batches).await?;
         transaction.commit().await?;
         let learned =
             new_symbols.iter().map(|s| (*s).to_owned()).chain(new_sources.iter().map(|s| source_key(s)));
         let learned: Vec<String> = learned.collect();
         self.known.extend(learned);
-        Ok(())
+        let given = rows.trades.len() + rows.quotes.len() + rows.bars.len() + rows.cancels.len();
+        let known = (given as u64).saturating_sub(stored);
+        Ok(Written { stored, known, rejected: rows.rejected.len() as u64 })
     }
 }
 
@@ -342,19 +378,20 @@ impl Rows<'_> {
         }
     }
 
-    /// Stores all rows but the trades that are stored already.
+    /// Stores all rows but the trades that are stored already, and counts all that are new.
     async fn store(
         &self,
         transaction: &Transaction<'_>,
         trades_are_stored: bool,
-    ) -> Result<(), tokio_postgres::Error> {
+    ) -> Result<u64, tokio_postgres::Error> {
+        let mut stored = self.trades.len() as u64;
         if !trades_are_stored {
             self.copy_trades(transaction, "staging_trades").await?;
-            transaction.execute_raw(TRADES, NONE).await?;
+            stored = transaction.execute_raw(TRADES, NONE).await?;
         }
         if !self.cancels.is_empty() {
             self.copy_cancels(transaction).await?;
-            transaction.execute_raw(CANCELS, NONE).await?;
+            stored += transaction.execute_raw(CANCELS, NONE).await?;
             transaction.execute_raw(APPLY_CANCELS, NONE).await?;
         }
         // Only the feed that takes trades back pays for looking.
@@ -363,11 +400,11 @@ impl Rows<'_> {
         }
         if !self.quotes.is_empty() {
             self.copy_quotes(transaction).await?;
-            transaction.execute_raw(QUOTES, NONE).await?;
+            stored += transaction.execute_raw(QUOTES, NONE).await?;
         }
         if !self.bars.is_empty() {
             self.copy_bars(transaction).await?;
-            transaction.execute_raw(BARS, NONE).await?;
+            stored += transaction.execute_raw(BARS, NONE).await?;
         }
         for (feed, rejected) in &self.rejected {
             let row: [&(dyn ToSql + Sync); 5] = [
@@ -379,7 +416,7 @@ impl Rows<'_> {
             ];
             transaction.execute(REJECTED, &row).await?;
         }
-        Ok(())
+        Ok(stored)
     }
 
     async fn copy_trades(
@@ -558,14 +595,16 @@ async fn store_bookkeeping(
         }
     }
     for ((feed, channel, symbol), (sequence, event_time)) in last {
+        let (channel, symbol) = (clean(channel), clean(symbol));
         transaction.execute(CURSOR, &[&feed, &channel, &symbol, &sequence, &event_time]).await?;
     }
     for batch in batches {
         for g in &batch.gaps {
+            let (channel, symbol, note) = (clean(&g.channel), clean(&g.symbol), g.note.as_deref().map(clean));
             let row: [&(dyn ToSql + Sync); 13] = [
                 &batch.feed,
-                &g.channel,
-                &g.symbol,
+                &channel,
+                &symbol,
                 &g.cause,
                 &g.from_seq,
                 &g.to_seq,
@@ -575,18 +614,19 @@ async fn store_bookkeeping(
                 &g.status.as_str(),
                 &g.filled_at,
                 &g.filled_rows,
-                &g.note,
+                &note,
             ];
             transaction.execute(GAP, &row).await?;
         }
         for s in &batch.sessions {
+            let (url, reason) = (clean(&s.url), s.close_reason.as_deref().map(clean));
             let row: [&(dyn ToSql + Sync); 9] = [
                 &batch.feed,
-                &s.url,
+                &url,
                 &s.opened_at,
                 &s.closed_at,
                 &s.close_code,
-                &s.close_reason,
+                &reason,
                 &s.frames,
                 &s.bytes,
                 &s.last_frame_at,

@@ -1,12 +1,14 @@
 //! Batches on disk while the database is away.
 //!
 //! One file of JSON lines, appended in order and read back in order. A line torn by a crash is cut off: its cursor was
-//! never committed, so the feed delivers it again. The file is bounded; a full one makes the writer wait, which fills
-//! the channel and stops the sockets. Nothing is dropped silently.
+//! never committed, so the feed delivers it again. The file is bounded; a full one, or a full disk, makes the writer wait, which
+//! fills the channel and stops the sockets. Nothing is dropped silently. It is a file of the worker's own: nobody else reads
+//! it, and no link leads to it.
 
 use std::{
     fs::{File, OpenOptions},
-    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -34,7 +36,21 @@ impl Spill {
         let path = folder.join("kronos-ingest.spill");
         let failed = |source| Error::Write { path: path.clone(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed())
+            .open(&path)
+            .map_err(failed)?;
+        let found = file.metadata().map_err(failed)?;
+        if !found.is_file() {
+            return Err(failed(std::io::Error::other("it is no file")));
+        }
+        if found.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        }
         file.try_lock().map_err(|e| {
             failed(std::io::Error::other(format!(
                 "another worker uses it ({e}); give each its own sink.spill_dir"
@@ -56,7 +72,7 @@ impl Spill {
         self.written - self.drained
     }
 
-    /// Appends `batches`; `false`, and nothing written, when the bound would be passed.
+    /// Appends `batches`; `false`, and nothing written, when the bound would be passed or the disk is full.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -69,9 +85,22 @@ impl Spill {
         if self.written + lines.len() as u64 > self.max_bytes {
             return Ok(false);
         }
-        self.file.write_all(&lines).and_then(|()| self.file.sync_data()).map_err(|e| self.failed(e))?;
-        self.written += lines.len() as u64;
-        Ok(true)
+        match self.file.write_all(&lines).and_then(|()| self.file.sync_data()) {
+            Ok(()) => {
+                self.written += lines.len() as u64;
+                Ok(true)
+            }
+            Err(error) => {
+                // What was written of it must not stand before what comes next.
+                self.file.set_len(self.written).map_err(|e| self.failed(e))?;
+                let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
+                if !full.contains(&error.kind()) {
+                    return Err(self.failed(error));
+                }
+                tracing::warn!(%error, path = %self.path.display(), "no room for rows that wait for the database");
+                Ok(false)
+            }
+        }
     }
 
     /// Reads up to `max_rows` rows of the oldest batches, and where the file stands after them.

@@ -1,6 +1,9 @@
 //! Tidy CSV files of bars, trades or quotes: which column is which, and one row to one record.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
 use chrono_tz::Tz;
@@ -9,7 +12,7 @@ use crate::{
     error::{Error, Result},
     exact::{decimal, unix_seconds},
     record::{Bar, Quote, Record, Rejected, Timestamp, Trade},
-    recording::open_text,
+    recording::Text,
 };
 
 /// What the user says about a file; everything left open is read off the header and the first rows.
@@ -59,7 +62,8 @@ pub enum Kind {
 
 /// Reads a CSV file, gzipped or not, as records.
 pub struct Table {
-    reader: csv::Reader<Box<dyn std::io::BufRead + Send>>,
+    path: PathBuf,
+    reader: csv::Reader<Text>,
     positions: BTreeMap<&'static str, usize>,
     kind: Kind,
     options: Options,
@@ -74,7 +78,7 @@ impl Table {
     /// # Errors
     /// [`Error::Read`], and [`Error::Row`] when columns are missing or the width of the bars cannot be told.
     pub fn open(path: &Path, options: Options, received_at: Timestamp) -> Result<Self> {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open_text(path)?);
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(Text::open(path)?);
         let fail = |message: String| Error::Row { path: path.to_owned(), line: 1, message };
         let header = reader.headers().map_err(|e| fail(e.to_string()))?.clone();
         let positions = find_columns(&header, &options).map_err(fail)?;
@@ -105,7 +109,7 @@ impl Table {
             (_, given) => given.unwrap_or(0),
         };
         let row = csv::StringRecord::new();
-        Ok(Table { reader, positions, kind, options, width_seconds, row, received_at })
+        Ok(Table { path: path.to_owned(), reader, positions, kind, options, width_seconds, row, received_at })
     }
 
     /// What the rows are.
@@ -124,20 +128,26 @@ impl Table {
     }
 
     /// Next row and its line; a row that cannot be read comes as [`Record::Rejected`]. `None` at the end.
-    pub fn next_record(&mut self) -> Option<(u64, Record)> {
+    ///
+    /// # Errors
+    /// [`Error::Row`] where the file cannot be read on: a broken gzip stream, a row of more than
+    /// [`MAX_ROW`](crate::recording::MAX_ROW) bytes.
+    pub fn next_record(&mut self) -> Result<Option<(u64, Record)>> {
+        self.reader.get_mut().renew();
+        let begins = self.reader.position().line();
         match self.reader.read_record(&mut self.row) {
-            Ok(false) => None,
+            Ok(false) => Ok(None),
             Ok(true) => {
                 let line = self.row.position().map_or(0, |p| p.line());
                 let record = self.record(line).unwrap_or_else(|reason| self.rejected(line, reason));
-                Some((line, record))
+                Ok(Some((line, record)))
+            }
+            Err(error) if error.is_io_error() => {
+                Err(Error::Row { path: self.path.clone(), line: begins, message: error.to_string() })
             }
             Err(error) => {
                 let line = error.position().map_or(0, |p| p.line());
-                // An unreadable source stays unreadable: the row is noted and the file ends here.
-                let is_io = error.is_io_error();
-                let record = self.rejected(line, error.to_string());
-                if is_io && self.row.is_empty() { None } else { Some((line, record)) }
+                Ok(Some((line, self.rejected(line, error.to_string()))))
             }
         }
     }
@@ -273,7 +283,7 @@ fn infer_width(
     options: &Options,
 ) -> Result<i64, String> {
     const ROWS: usize = 2_000;
-    let text = open_text(path).map_err(|e| e.to_string())?;
+    let text = Text::open(path).map_err(|e| e.to_string())?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
     let mut previous: Option<(String, Timestamp)> = None;
     let mut counts = BTreeMap::<i64, usize>::new();
@@ -367,7 +377,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let mut table = Table::open(file.path(), options, Timestamp::UNIX_EPOCH)?;
-        Ok(std::iter::from_fn(|| table.next_record().map(|(_, record)| record)).collect())
+        Ok(std::iter::from_fn(|| table.next_record().unwrap().map(|(_, record)| record)).collect())
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result, database_message},
     postgres::Database,
     record::{Record, Rejected},
-    sink::{Batch, Store},
+    sink::{Batch, Store, Written},
     spill::Spill,
 };
 
@@ -96,6 +96,7 @@ pub struct Writer {
     store: Option<Store>,
     backoff: Backoff,
     next_attempt: Instant,
+    written: Written,
 }
 
 /// What a failed write means.
@@ -135,6 +136,7 @@ impl Writer {
             store: None,
             backoff: Backoff::default(),
             next_attempt: Instant::now(),
+            written: Written::default(),
         }
     }
 
@@ -144,11 +146,12 @@ impl Writer {
         self
     }
 
-    /// Runs until every [`Sink`] is dropped and everything is stored, or nothing can be stored any more.
+    /// Runs until every [`Sink`] is dropped and everything is stored, or nothing can be stored any more; what became of all rows,
+    /// those that an earlier worker left on disk included.
     ///
     /// # Errors
     /// What makes storing impossible; a database that is only away is waited for.
-    pub async fn run(mut self, mut receiver: Queue) -> Result<()> {
+    pub async fn run(mut self, mut receiver: Queue) -> Result<Written> {
         loop {
             let waiting = self.spill.as_ref().is_some_and(|spill| !spill.is_empty());
             let (batches, is_open) = if waiting {
@@ -158,12 +161,12 @@ impl Writer {
                 self.gather(&mut receiver, None).await
             };
             if batches.is_empty() && !is_open && !waiting {
-                return Ok(());
+                return Ok(self.written);
             }
             self.take(batches).await?;
             if !is_open {
                 self.drain_all().await?;
-                return Ok(());
+                return Ok(self.written);
             }
         }
     }
@@ -246,7 +249,8 @@ impl Writer {
         let Some(store) = self.connected().await? else { return Ok(false) };
         let started = Instant::now();
         match store.write(batches).await {
-            Ok(()) => {
+            Ok(written) => {
+                self.written += written;
                 self.backoff.reset();
                 let rows: usize = batches.iter().map(|batch| batch.records.len()).sum();
                 metrics::counter!("kronos_ingest_rows_total").increment(rows as u64);
@@ -264,27 +268,35 @@ impl Writer {
         }
     }
 
-    /// One bad row must not keep the others out: halves the rows until it is alone, then quarantines it.
+    /// One bad row must not keep the others out: halves them until it is alone, then quarantines it. Bookkeeping is no better
+    /// than rows.
     async fn write_apart(&mut self, batches: &[Batch], reason: &str) -> Result<bool> {
-        let (mut front, mut back) = (Vec::new(), Vec::new());
         let total: usize = batches.iter().map(|batch| batch.records.len()).sum();
-        if total == 0 {
-            return Err(Error::Usage(format!("bookkeeping of the feeds cannot be stored: {reason}")));
-        }
-        let mut seen = 0;
-        for batch in batches {
-            let mut early = Batch::new(&batch.feed);
-            // Cursors and gaps are proven by all rows of their batch, so they go with its last one.
-            let mut late = Batch { records: Vec::new(), ..batch.clone() };
-            for record in &batch.records {
-                seen += 1;
-                let record = if total == 1 { quarantined(record, reason) } else { record.clone() };
-                if seen <= total / 2 { early.records.push(record) } else { late.records.push(record) }
+        let bookkeeping: usize = batches.iter().map(Batch::bookkeeping).sum();
+        let parts = match (total, bookkeeping) {
+            (1, 0) | (0, 1) => {
+                let Some(row) = batches.iter().find_map(|batch| quarantined(batch, reason)) else {
+                    // What is in quarantine already and cannot be stored there either: the log has it, and the others go on.
+                    tracing::error!(reason, row = ?batches, "a quarantined row cannot be stored");
+                    return Ok(true);
+                };
+                vec![vec![row]]
             }
-            front.push(early);
-            back.push(late);
+            (0, _) => batches.iter().flat_map(Batch::apart).map(|one| vec![one]).collect(),
+            (1, _) => {
+                let rows =
+                    |batch: &Batch| Batch { records: batch.records.clone(), ..Batch::new(&batch.feed) };
+                let rest = |batch: &Batch| Batch { records: Vec::new(), ..batch.clone() };
+                vec![batches.iter().map(rows).collect(), batches.iter().map(rest).collect()]
+            }
+            _ => halves(batches, total),
+        };
+        for part in parts {
+            if !Box::pin(self.try_write(&part)).await? {
+                return Ok(false);
+            }
         }
-        Ok(Box::pin(self.try_write(&front)).await? && Box::pin(self.try_write(&back)).await?)
+        Ok(true)
     }
 
     async fn connected(&mut self) -> Result<Option<&mut Store>> {
@@ -315,17 +327,56 @@ impl Writer {
     }
 }
 
-fn quarantined(record: &Record, reason: &str) -> Record {
-    let text = serde_json::to_string(record).unwrap_or_else(|e| format!("(unprintable row: {e})"));
-    let received_at = match record {
+/// The rows in two parts of a size.
+fn halves(batches: &[Batch], total: usize) -> Vec<Vec<Batch>> {
+    let (mut front, mut back) = (Vec::new(), Vec::new());
+    let mut seen = 0;
+    for batch in batches {
+        let mut early = Batch::new(&batch.feed);
+        // Cursors and gaps are proven by all rows of their batch, so they go with its last one.
+        let mut late = Batch { records: Vec::new(), ..batch.clone() };
+        for record in &batch.records {
+            seen += 1;
+            if seen <= total / 2 {
+                early.records.push(record.clone())
+            } else {
+                late.records.push(record.clone())
+            }
+        }
+        front.push(early);
+        back.push(late);
+    }
+    vec![front, back]
+}
+
+/// A batch of one row, or of one piece of bookkeeping, as a row of the quarantine; `None` where it is one already, or empty.
+fn quarantined(batch: &Batch, reason: &str) -> Option<Batch> {
+    let text =
+        |printed: serde_json::Result<String>| printed.unwrap_or_else(|e| format!("(unprintable row: {e})"));
+    let (text, received_at) = match (batch.records.first(), batch.sessions.first(), batch.gaps.first()) {
+        (Some(Record::Rejected(_)), ..) => return None,
+        (Some(record), ..) => (text(serde_json::to_string(record)), received_at(record)),
+        (_, Some(session), _) => (text(serde_json::to_string(session)), session.opened_at),
+        (_, _, Some(gap)) => (text(serde_json::to_string(gap)), gap.detected_at),
+        _ => {
+            let cursor = batch.cursors.first()?;
+            let epoch = crate::record::Timestamp::UNIX_EPOCH;
+            (text(serde_json::to_string(cursor)), cursor.event_time.unwrap_or(epoch))
+        }
+    };
+    let row = Record::Rejected(Rejected::new(text.as_bytes(), reason, received_at));
+    Some(Batch { records: vec![row], ..Batch::new(&batch.feed) })
+}
+
+fn received_at(record: &Record) -> crate::record::Timestamp {
+    match record {
         Record::Trade(trade) => trade.received_at,
         Record::Quote(quote) => quote.received_at,
         Record::Bar(bar) | Record::OpenBar(bar) => bar.received_at,
         Record::Cancel(cancel) => cancel.received_at,
         Record::Rejected(rejected) => rejected.received_at,
         Record::Signal(_) => crate::record::Timestamp::UNIX_EPOCH,
-    };
-    Record::Rejected(Rejected::new(text.as_bytes(), reason, received_at))
+    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 mod worker;
 
-use kronos_tests::{Database, Running, rows, shared_folder, until};
-use std::io::Write as _;
+use kronos_tests::{Cluster, Database, NoTls, Running, rows, shared_folder, until};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use worker::{migrated, succeed};
 
 #[test]
@@ -13,7 +14,7 @@ fn a_quickstart_from_a_csv_file_ends_in_a_forecast() {
     let Some(folder) = shared_folder("data/daily") else { return };
     let db = migrated("ingest_quickstart");
     let text = succeed(worker::of(&db).arg("load").arg(folder.join("leaders_daily.csv.gz")));
-    assert!(text.contains("58449 rows, 0 rejected"), "{text}");
+    assert!(text.contains("58449 rows stored, 0 known before, 0 rejected"), "{text}");
     let forecast = |options: &str, symbol: &str| -> Vec<String> {
         let rows = db.rows(&format!(
             "select (ts at time zone 'UTC')::date || coalesce(' ' || status, '')
@@ -24,8 +25,9 @@ fn a_quickstart_from_a_csv_file_ends_in_a_forecast() {
     assert_eq!(forecast("{}", "BTCUSD"), ["2023-03-02", "2023-03-03", "2023-03-04"]);
     // 2 April 2021 was Good Friday.
     assert_eq!(forecast(r#"{"calendar": "XNYS"}"#, "SPY"), ["2021-04-01", "2021-04-05", "2021-04-06"]);
-    // Loading again changes nothing.
-    succeed(worker::of(&db).arg("load").arg(folder.join("leaders_daily.csv.gz")));
+    // Loading again changes nothing, and says so.
+    let text = succeed(worker::of(&db).arg("load").arg(folder.join("leaders_daily.csv.gz")));
+    assert!(text.contains("0 rows stored, 58449 known before, 0 rejected"), "{text}");
     assert_eq!(db.value("select count(*) from market.bars"), "58449");
 }
 
@@ -160,4 +162,104 @@ fn a_replay_killed_twenty_times_leaves_the_source_row_for_row() {
     succeed(worker::of(&db).arg("replay").arg(&frames));
     assert_eq!(difference(&db, &source), "0 missing, 0 surplus");
     assert_eq!(db.value("select count(*) from market.feed_gaps where status = 'open'"), "0");
+}
+
+/// A CSV file of trades of one symbol.
+fn trades_file(folder: &Path, count: usize) -> PathBuf {
+    let path = folder.join("trades.csv");
+    let mut text = String::from("time,symbol,price,size,trade_id\n");
+    for id in 0..count {
+        text.push_str(&format!("{},AAA,{}.5,1,{id}\n", 1_700_000_000 + id, 100 + id % 7));
+    }
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_full_disk_makes_the_worker_wait_and_costs_no_row() {
+    const ROWS: usize = 20_000;
+    let scratch = tempfile::tempdir().unwrap();
+    let db = migrated("ingest_full_disk");
+    let file = trades_file(scratch.path(), ROWS);
+    let (config, log) = (scratch.path().join("worker.toml"), scratch.path().join("log"));
+    std::fs::write(
+        &config,
+        format!("sink.spill_dir = {:?}\nsink.max_rows = 500\n", scratch.path().join("spill")),
+    )
+    .unwrap();
+    let admit = |admitted: bool| {
+        let mut server = Cluster::get().config("postgres").connect(NoTls).unwrap();
+        server.batch_execute(&format!("alter database {} allow_connections {admitted}", db.name())).unwrap();
+    };
+    admit(false);
+    // A limit on the size of files refuses like a full disk: a part of what is written fits.
+    let worker = worker::of(&db);
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 256; exec \"$@\"", "limited"]).arg(worker.get_program());
+    for (name, value) in worker.get_envs() {
+        limited.env(name, value.unwrap_or_default());
+    }
+    let child = limited
+        .arg("--config")
+        .arg(&config)
+        .args(["load", "--source", "file"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut child = Running(child);
+    until("the disk is full", || std::fs::read_to_string(&log).unwrap().contains("no room for rows"));
+    let spill = scratch.path().join("spill/kronos-ingest.spill").metadata().unwrap();
+    assert_eq!(spill.permissions().mode() & 0o777, 0o600, "rows of a venue are nobody else's");
+    admit(true);
+    let mut printed = String::new();
+    child.0.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert!(child.0.wait().unwrap().success(), "{}", std::fs::read_to_string(&log).unwrap());
+    assert!(printed.contains(&format!("{ROWS} rows stored, 0 known before, 0 rejected")), "{printed}");
+    assert_eq!(
+        db.value("select count(distinct trade_id) || ' of ' || count(*) from market.trades"),
+        format!("{ROWS} of {ROWS}")
+    );
+}
+
+#[test]
+fn a_file_that_unpacks_to_one_endless_row_ends_with_a_line() {
+    let scratch = tempfile::tempdir().unwrap();
+    let db = migrated("ingest_endless");
+    let gzipped = |name: &str, head: &str, filler: &[u8]| {
+        let path = scratch.path().join(name);
+        let mut file =
+            flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
+        file.write_all(head.as_bytes()).unwrap();
+        for _ in 0..40 {
+            file.write_all(&filler.repeat((1 << 20) / filler.len())).unwrap();
+        }
+        file.finish().unwrap();
+        path
+    };
+    let rows = "time,symbol,price,size,trade_id\n1700000000,AAA,1,1,a\n";
+    // Without an end of line; within quotes; and a message that never ends.
+    for (command, path, line) in [
+        ("load", gzipped("line.csv.gz", rows, b"x"), Some(3)),
+        ("load", gzipped("quoted.csv.gz", &format!("{rows}\"\n"), b"x\n"), Some(3)),
+        (
+            "replay",
+            gzipped(
+                "frames.gz",
+                "wss://ws-feed.exchange.coinbase.com <-> 1700000000.0\n1700000001.0: {\n",
+                b"{\n",
+            ),
+            None,
+        ),
+    ] {
+        let output = worker::of(&db).arg(command).arg(&path).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{path:?}: {told}");
+        assert!(told.contains("longer than 16 MB"), "{path:?}: {told}");
+        if let Some(line) = line {
+            assert!(told.contains(&format!("line {line}")), "{told}");
+        }
+    }
+    assert_eq!(db.value("select count(*) from market.trades"), "1", "what stands before it is stored");
 }

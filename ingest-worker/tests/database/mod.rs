@@ -43,7 +43,7 @@ impl Tables {
 
     /// Stores `batches`, or says why the server does not.
     pub fn try_store(&mut self, batches: &[Batch]) -> Result<(), tokio_postgres::Error> {
-        self.runtime.block_on(self.store.write(batches))
+        self.runtime.block_on(self.store.write(batches)).map(drop)
     }
 
     /// Where a worker that starts now finds its feed.

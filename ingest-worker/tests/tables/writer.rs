@@ -5,7 +5,7 @@ use std::path::Path;
 use kronos_ingest::{
     error::Result,
     record::Trade,
-    sink::{Batch, CursorMove},
+    sink::{Batch, CursorMove, SessionRow, Written},
     spill::Spill,
     writer::{Limits, Sink, Writer},
 };
@@ -18,7 +18,7 @@ fn write(
     database: kronos_ingest::postgres::Database,
     spill: Option<Spill>,
     batches: Vec<Batch>,
-) -> Result<()> {
+) -> Result<Written> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let limits = Limits::default();
@@ -168,4 +168,65 @@ fn a_writer_ends_only_when_all_that_came_is_stored() {
     writing.join().unwrap().unwrap();
     assert_eq!(stored(&tables), ["1", "2", "3"]);
     assert!(!waiting());
+}
+
+#[test]
+fn a_spill_cut_anywhere_loses_nothing_that_the_feed_brings_again() {
+    let tables = Tables::new("writer_cut");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kronos-ingest.spill");
+    let mut state = 7u64;
+    for round in 0..100 {
+        let ids = |range: std::ops::Range<i64>| range.map(move |id| trade(round * 10 + id));
+        let mut killed = spill(folder.path());
+        assert!(killed.push(&[trades("coinbase", ids(1..3)), trades("coinbase", ids(3..6))]).unwrap());
+        drop(killed);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let length = path.metadata().unwrap().len();
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len((state >> 33) % (length + 1))
+            .unwrap();
+        // The next worker finds what is left, its feed begins again where the last transaction ended, and goes on.
+        let batches = vec![trades("coinbase", ids(1..6)), trades("coinbase", ids(6..9))];
+        let mut next = spill(folder.path());
+        assert!(next.push(&batches).unwrap());
+        write(tables.database(), Some(next), Vec::new()).unwrap();
+    }
+    let source: Vec<String> =
+        (0..100).flat_map(|round| (1..9).map(move |id| (round * 10 + id).to_string())).collect();
+    assert_eq!(stored(&tables), source);
+}
+
+#[test]
+fn bookkeeping_that_cannot_be_stored_is_quarantined_and_stops_nobody() {
+    let tables = Tables::new("writer_bookkeeping");
+    let session = |reason: &str| SessionRow {
+        url: "wss://venue\0".to_owned(),
+        opened_at: at(1),
+        closed_at: Some(at(2)),
+        close_code: Some(1011),
+        close_reason: Some(reason.to_owned()),
+        frames: 1,
+        bytes: 1,
+        last_frame_at: None,
+    };
+    // What a venue says when it closes is cleaned; a row that the table refuses all the same is put aside.
+    let closed = Batch { sessions: vec![session("bye\0\u{1b}[2J")], ..trades("coinbase", [trade(1)]) };
+    write(tables.database(), None, vec![closed]).unwrap();
+    assert_eq!(
+        tables.rows("select url || close_reason from market.feed_sessions"),
+        ["wss://venue\u{fffd}bye\u{fffd}\u{fffd}[2J"]
+    );
+    tables.rows("alter table market.feed_sessions add check (frames < 100)");
+    let refused = SessionRow { frames: 100, opened_at: at(3), ..session("") };
+    let cursor =
+        CursorMove { channel: "trades".to_owned(), symbol: "AAA".to_owned(), sequence: 2, event_time: None };
+    let batch = Batch { sessions: vec![refused], cursors: vec![cursor], ..trades("coinbase", [trade(2)]) };
+    write(tables.database(), None, vec![batch, trades("coinbase", [trade(3)])]).unwrap();
+    assert_eq!(stored(&tables), ["1", "2", "3"]);
+    assert_eq!(tables.rows("select sequence from market.feed_cursors"), ["2"]);
+    assert_eq!(tables.rows(r#"select payload like '%"frames":100%', reason like '%(SQLSTATE 23514)%' from market.rejected_rows"#), ["t t"]);
 }
