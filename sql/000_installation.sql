@@ -1,6 +1,16 @@
 -- Whether it is safe to go on, the schema, the record of what was installed, and the one place that knows which
 -- TimescaleDB there is.
 
+do $$
+begin
+  if pg_catalog.getdatabaseencoding() operator(pg_catalog.<>) 'UTF8' then
+    raise exception 'database "%" has encoding %, kronos needs UTF8', pg_catalog.current_database(), pg_catalog.getdatabaseencoding()
+      using errcode = 'feature_not_supported',
+            hint = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0 makes one.';
+  end if;
+end
+$$;
+
 -- What lies ready in these schemas is replaced, called and fired by whoever sets up, so it must be their own or a
 -- superuser's, who could do worse without it. There is no exception for the owner of the database: what they left
 -- would run with the rights of a superuser who comes later. Every name in full, since nothing is known yet of the
@@ -123,4 +133,4 @@ $$;
 comment on procedure market.require_not_newer(text, integer) is
   'Raises 55000 when a newer version of the file is installed; the first statement of each file.';
 
-call market.record_file('000_installation.sql', 2);
+call market.record_file('000_installation.sql', 3);

@@ -1,5 +1,5 @@
 -- On what terms names can be traded, and what the strategist thinks of them: the inputs of a book beside the forecasts.
-call market.require_not_newer('350_trading_terms.sql', 1);
+call market.require_not_newer('350_trading_terms.sql', 2);
 
 create table if not exists trading.terms (
   symbol           text not null,
@@ -7,9 +7,9 @@ create table if not exists trading.terms (
   sector           text,
   shortable        boolean not null default false,
   veto             boolean not null default false,
-  cost_bps         double precision not null default 5 check (cost_bps >= 0),
-  borrow_bps_year  double precision not null default 0 check (borrow_bps_year >= 0),
-  adv_usd          double precision check (adv_usd >= 0),
+  cost_bps         double precision not null default 5 check (cost_bps >= 0 and cost_bps < 'infinity'),
+  borrow_bps_year  double precision not null default 0 check (borrow_bps_year >= 0 and borrow_bps_year < 'infinity'),
+  adv_usd          double precision check (adv_usd >= 0 and adv_usd < 'infinity'),
   primary key (symbol, known_at)
 );
 comment on table trading.terms is 'Append-only: on what terms a name can be traded. The newest row known counts.';
@@ -33,6 +33,25 @@ comment on column trading.scores.symbol is 'Name, as in the forecasts.';
 comment on column trading.scores.known_at is 'From when the score is known.';
 comment on column trading.scores.score is 'In standard deviations across names; positive: better than the others.';
 
+-- Tables of an older version took NaN and infinity, which no comparison with zero keeps out.
+do $$
+declare
+  item record;
+begin
+  for item in
+    select v.name, v.col, v.least, format('%s_%s_check', v.name, v.col) as rule
+    from (values ('terms', 'cost_bps', '>= 0'), ('terms', 'borrow_bps_year', '>= 0'), ('terms', 'adv_usd', '>= 0')) v (name, col, least)
+  loop
+    if not exists (select from pg_constraint c
+                   where c.conrelid = format('trading.%I', item.name)::regclass and c.conname = item.rule
+                     and pg_get_constraintdef(c.oid) ~ 'Infinity') then
+      execute format('alter table trading.%1$I drop constraint if exists %4$I, '
+                     'add constraint %4$I check (%2$I %3$s and %2$I < ''infinity'')', item.name, item.col, item.least, item.rule);
+    end if;
+  end loop;
+end
+$$;
+
 create or replace trigger append_only before update or delete or truncate on trading.terms
   for each statement execute function trading.refuse_change();
 create or replace trigger append_only before update or delete or truncate on trading.scores
@@ -52,4 +71,4 @@ as $$
 $$;
 comment on function trading.scores_at(timestamptz) is 'The score of every name as it was known at an instant.';
 
-call market.record_file('350_trading_terms.sql', 1);
+call market.record_file('350_trading_terms.sql', 2);

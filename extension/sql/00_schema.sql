@@ -1,6 +1,17 @@
 -- Run by CREATE EXTENSION only; tables change afterwards through upgrade scripts.
 \echo Use "CREATE EXTENSION kronos" to load this file. \quit
 
+-- Names and texts pass through libraries that know UTF-8 alone; in another encoding they would be stored as something else.
+do $$
+begin
+  if pg_catalog.getdatabaseencoding() operator(pg_catalog.<>) 'UTF8' then
+    raise exception 'database "%" has encoding %, kronos needs UTF8', pg_catalog.current_database(), pg_catalog.getdatabaseencoding()
+      using errcode = 'feature_not_supported',
+            hint = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0 makes one.';
+  end if;
+end
+$$;
+
 -- CREATE EXTENSION uses an existing schema whoever owns it. An owner who is no superuser could replace what is put
 -- into the schema, and with it what superusers run.
 do $$

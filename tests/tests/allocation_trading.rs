@@ -32,6 +32,39 @@ fn positions_are_weights_of_the_equity() {
 }
 
 #[test]
+fn what_is_no_number_is_no_position_and_no_term() {
+    let db = installed("no_number");
+    let refused = |when: &str| {
+        for number in ["NaN", "Infinity"] {
+            for statement in [
+                "update trading.accounts set equity_usd = '@'",
+                "update trading.positions set price_usd = '@'",
+                "update trading.positions set quantity = '@'",
+                "insert into trading.terms (symbol, cost_bps) values ('N1', '@')",
+                "insert into trading.terms (symbol, borrow_bps_year) values ('N1', '@')",
+                "insert into trading.terms (symbol, adv_usd) values ('N1', '@')",
+                "insert into trading.scores (symbol, score) values ('N1', '@')",
+            ] {
+                let failure = db.error(&statement.replace('@', number));
+                assert_eq!(failure.code, "23514", "{when}: {statement} {number}: {failure:?}");
+            }
+        }
+    };
+    refused("new tables");
+    // As the tables were made before.
+    db.run(
+        "do $$ declare item record; begin
+           for item in select c.conrelid::regclass as relation, c.conname from pg_constraint c
+                       where c.contype = 'c' and c.conrelid::regclass::text in ('trading.accounts', 'trading.positions', 'trading.terms') loop
+             execute format('alter table %s drop constraint %I', item.relation, item.conname);
+           end loop;
+         end $$;
+         call kronos.install()",
+    );
+    refused("tables of an older version");
+}
+
+#[test]
 fn knobs_follow_regime_and_date() {
     let db = installed("knobs");
     assert_eq!(db.value("select trading.knob('gross')"), "1.5");

@@ -2,7 +2,8 @@
 
 mod privileges;
 
-use kronos_tests::{Database, bars, rows};
+use kronos_tests::{Cluster, Database, NoTls, SqlFailure, administer, bars, project_root, rows};
+use std::time::Duration;
 
 #[test]
 fn each_level_allows_its_own_and_those_before() {
@@ -173,6 +174,27 @@ fn a_schema_prepared_by_somebody_else_is_refused() {
     db.run(&format!("create schema kronos authorization {role}"));
     db.error("create extension kronos").is("42501", "belongs to a role that is not a superuser");
     db.run("alter schema kronos owner to current_user; create extension kronos; drop extension kronos; create extension kronos");
+}
+
+#[test]
+fn a_database_in_another_encoding_is_refused_from_every_door() {
+    let cluster = Cluster::get();
+    for encoding in ["SQL_ASCII", "LATIN1"] {
+        let name = format!("t_encoding_{}_{}", encoding.to_lowercase(), std::process::id());
+        let server = cluster.config("postgres");
+        let run = |sql: &str| administer(&server, sql, Duration::from_secs(120)).unwrap();
+        run(&format!("create database {name} encoding '{encoding}' locale 'C' template template0"));
+        let mut client = cluster.config(&name).connect(NoTls).unwrap();
+        let refused = |error: postgres::Error| SqlFailure::new(&error);
+        let expected = format!("database \"{name}\" has encoding {encoding}, kronos needs UTF8");
+        refused(client.batch_execute("create extension kronos").unwrap_err())
+            .is("0A000", &expected)
+            .hint("ENCODING 'UTF8'");
+        let first = std::fs::read_to_string(project_root().join("sql/000_installation.sql")).unwrap();
+        refused(client.batch_execute(&first).unwrap_err()).is("0A000", &expected);
+        drop(client);
+        run(&format!("drop database {name}"));
+    }
 }
 
 #[test]
