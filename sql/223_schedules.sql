@@ -18,6 +18,10 @@ begin
   if at < initial_start then
     return null;
   end if;
+  -- Clocks change by whole hours, so these come at the same minutes on every clock; an hour that comes twice has them twice.
+  if schedule_interval <= interval '1 hour' then
+    return initial_start + floor(extract(epoch from at - initial_start) / extract(epoch from schedule_interval)) * schedule_interval;
+  end if;
   if months > 0 then
     n := (extract(year from passed) * 12 + extract(month from passed))::integer / months;
   else
