@@ -149,6 +149,7 @@ unsafe fn become_engine(supervisor: libc::pid_t, keep: RawFd) {
             libc::_exit(0);
         }
         // Before IsUnderPostmaster is cleared: it does nothing afterwards.
+        pg_sys::init_ps_display(c"kronos engine".as_ptr());
         set_ps_display(c"inference");
         // A native library's exit() must not run the server's callbacks.
         pg_sys::on_exit_reset();

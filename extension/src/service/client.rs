@@ -29,6 +29,12 @@ const RETRY: Duration = Duration::from_millis(10);
 /// What the engine may be silent beyond `kronos.engine_timeout`: the supervisor replaces it before.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How often a request is sent again whose engine has ended before it answered.
+const RETRIES: u32 = 4;
+
+/// Half the pause before the first of these times; each next one is twice as long.
+const REST: Duration = Duration::from_millis(25);
+
 /// Bytes read at a time.
 const PIECE: usize = 64 << 10;
 
@@ -85,21 +91,34 @@ pub fn call(request: &Request) -> Result<Answer> {
         },
         other => Error::Internal { what: other.to_string() },
     })?;
-    let mut attempts = 0;
+    let since = Instant::now();
+    let mut lost = 0;
     loop {
-        attempts += 1;
         match attempt(&message, request.series_count(), patience) {
             Ok(answer) => return Ok(answer),
             Err(Failed::Final(error)) => return Err(error),
-            // Once only: a request that brings engines down must not do so for ever.
-            Err(Failed::Lost(_)) if attempts == 1 => {}
             Err(Failed::Lost(reason)) => {
-                return Err(Error::EngineFailed {
-                    reason: format!("The engine ended twice while answering: {reason}"),
-                });
+                lost += 1;
+                let pause = REST * (1 << lost);
+                // A request that brings engines down must not do so for ever.
+                if lost > RETRIES || since.elapsed() + pause > guc::engine_timeout() + GRACE {
+                    return Err(Error::EngineFailed {
+                        reason: format!("The engine ended {lost} times while answering: {reason}"),
+                    });
+                }
+                rest(pause, patience)?;
             }
         }
     }
+}
+
+/// Lets an engine that has just ended be replaced, serving interrupts.
+fn rest(pause: Duration, patience: Patience) -> Result<()> {
+    let since = Instant::now();
+    while let Some(left) = pause.checked_sub(since.elapsed()) {
+        wait(None, patience, Some(left.min(RETRY)))?;
+    }
+    Ok(())
 }
 
 fn attempt(message: &[u8], series: usize, patience: Patience) -> Result<Answer, Failed> {

@@ -98,6 +98,30 @@ fn a_stopped_engine_is_replaced_under_the_call_that_waits_for_it() {
 }
 
 #[test]
+fn a_request_outlives_several_engines() {
+    let cluster = Cluster::with(&[]);
+    let mut client = cluster.connect();
+    let expected = rows(&mut client, LONG);
+    let title = std::fs::read_to_string(format!("/proc/{}/cmdline", cluster.engine())).unwrap();
+    assert!(title.starts_with("postgres: kronos engine"), "{title}");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| rows(&mut client, LONG));
+        let mut watch = cluster.connect();
+        for _ in 0..3 {
+            let mut engine = None;
+            until("an engine has the request", || {
+                let at_work = "select pid from kronos.stat_engine where running + queued > 0";
+                engine = rows(&mut watch, at_work).first().and_then(|row| row[0].clone());
+                engine.is_some()
+            });
+            signal(engine.unwrap().parse().unwrap(), "KILL");
+        }
+        assert_eq!(asked.join().unwrap(), expected);
+    });
+    assert_eq!(cluster.value("select restarts from kronos.stat_engine"), "3");
+}
+
+#[test]
 fn an_engine_that_nobody_replaces_is_an_error_in_the_end() {
     let cluster = Cluster::with(&[]);
     let mut client = cluster.connect();
@@ -110,6 +134,10 @@ fn an_engine_that_nobody_replaces_is_an_error_in_the_end() {
     rows(&mut client, "alter system set kronos.engine_timeout = '100ms'");
     rows(&mut client, "select pg_reload_conf()");
     until("the session has the setting", || value(&mut client, "show kronos.engine_timeout") == "100ms");
+    // Whichever of the two times is over first ends the call.
+    rows(&mut client, "set kronos.request_timeout = '300ms'");
+    failure(&mut client, ONE).unwrap().is("57014", "canceling forecast after 300 ms");
+    rows(&mut client, "reset kronos.request_timeout");
     let given_up = failure(&mut client, ONE).unwrap();
     given_up.is("55000", "has not responded for").hint("server log");
     let silent: u64 = given_up.message.split_whitespace().rev().nth(1).unwrap().parse().unwrap();
