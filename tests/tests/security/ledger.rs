@@ -123,7 +123,6 @@ fn nobody_writes_under_the_run_of_another_nor_what_the_system_says() {
         ))
         .is("44000", "check option");
     }
-    drop(refused);
     let forged = format!("select ledger.close_run({theirs}, 'XX000', 'forged')");
     assert_eq!(value(&mut forger, &forged), "", "a run of another is not there to close");
     let ended = forger.execute("update ledger.issued_runs set state = 'failed'", &[]).unwrap();
