@@ -3,6 +3,7 @@
 
 mod calibration;
 mod definer;
+mod hostile;
 mod ledger;
 mod market;
 mod policies;
