@@ -8,8 +8,8 @@ use kronos_tests::{Database, bars};
 /// | cutoff | foretold A, B, C | came A, B, C | book | earned | traded |
 /// |---|---|---|---|---|---|
 /// | 1 | +3, 0, −2 % | +2, +5, +1 % | ½ A, −½ C | ½ · 2 − ½ · 1 = 0.5 % | ½ + ½ = 1 |
-/// | 2 | +1, +4, −3 % | 0, −2, −4 % | ½ B, −½ C | −½ · 2 + ½ · 4 = 1 % | A and B ½ each = 1 |
-/// | 3 | −1, −5, +2 % | −3, +1, −3 % | −½ B, ½ C | −½ · 1 − ½ · 3 = −2 % | both are turned = 2 |
+/// | 2 | +4, +1, −3 % | −2, 0, −4 % | ½ A, −½ C | −½ · 2 + ½ · 4 = 1 % | 0 |
+/// | 3 | −1, −5, +2 % | −3, +1, −3 % | −½ B, ½ C | −½ · 1 − ½ · 3 = −2 % | A and B ½ each, C is turned = 2 |
 /// | 4 | 0, −4, +1 % | +9, −1, +2 % | −½ B, ½ C | ½ · 1 + ½ · 2 = 1.5 % | 0 |
 #[test]
 fn the_long_short_book_earns_and_costs_what_hand_arithmetic_says() {
@@ -19,7 +19,7 @@ fn the_long_short_book_earns_and_costs_what_hand_arithmetic_says() {
          select 'm@1' as model_version, s as series, timestamptz '2024-01-01 00:00+00' + day * interval '1 day' as cutoff,
                 timestamptz '2024-01-01 00:00+00' + (day + step) * interval '1 day' as ts, step, 100.0 as last_value,
                 100.0 + case step when 2 then foretold else -foretold end as forecast, 100.0 + case step when 2 then came else 9 end as actual
-         from (values (1, 'A', 3, 2), (1, 'B', 0, 5), (1, 'C', -2, 1), (2, 'A', 1, 0), (2, 'B', 4, -2), (2, 'C', -3, -4),
+         from (values (1, 'A', 3, 2), (1, 'B', 0, 5), (1, 'C', -2, 1), (2, 'A', 4, -2), (2, 'B', 1, 0), (2, 'C', -3, -4),
                       (3, 'A', -1, -3), (3, 'B', -5, 1), (3, 'C', 2, -3), (4, 'A', 0, 9), (4, 'B', -4, -1), (4, 'C', 1, 2))
               v (day, s, foretold, came), generate_series(1, 2) step",
     );
@@ -31,9 +31,9 @@ fn the_long_short_book_earns_and_costs_what_hand_arithmetic_says() {
                     lateral (select extra -> 'long_short' as told) x"#
         )))
     };
-    // Gross (0.5 + 1 − 2 + 1.5) / 4 %; the capital changes hands once per period, which costs 30 basis points.
-    assert_eq!(told(30), ["0.002500000 -0.000500000 1.000000000 4 30"]);
-    assert_eq!(told(0), ["0.002500000 0.002500000 1.000000000 4 0"]);
+    // Gross (0.5 + 1 − 2 + 1.5) / 4 %; of the capital (1 + 0 + 2 + 0) / 4 change hands per period, at 30 basis points.
+    assert_eq!(told(30), ["0.002500000 0.000250000 0.750000000 4 30"]);
+    assert_eq!(told(0), ["0.002500000 0.002500000 0.750000000 4 0"]);
     assert_eq!(db.value("select extra ? 'long_short' from kronos.evaluate('b')"), "f");
 }
 
