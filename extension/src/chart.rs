@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::forecast::level as checked_level;
 use crate::forecast::quantile_levels as checked_levels;
 use crate::guc;
+use crate::json::JsonB;
 use crate::options::{ColumnNames, Given};
 use crate::relation::{Named, Newest, Relation, ValueColumns, Wanted, resolve_values};
 use crate::statement::{self, Sight};
@@ -15,7 +16,7 @@ use chrono_tz::Tz;
 use kronos_plot::{self as plot, Bounds, Picture, Slot, drawable};
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::spi::Spi;
-use pgrx::{AnyArray, JsonB, direct_function_call, pg_sys};
+use pgrx::{AnyArray, direct_function_call, pg_sys};
 use std::collections::BTreeMap;
 
 /// Keys of `options`.

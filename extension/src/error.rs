@@ -21,6 +21,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// A required argument is NULL.
     NullArgument { name: &'static str },
+    /// JSON that the server can hold and this library cannot read.
+    Json { reason: String },
     /// An argument is outside its domain.
     InvalidArgument { name: String, expected: String, got: String, hint: Option<String> },
     /// Neither or both of `horizon` and `until`.
@@ -199,6 +201,10 @@ fn report(error: Error) -> Report {
     match error {
         Error::NullArgument { name } => {
             Report::new(Code::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{name} must not be null"))
+        }
+        Error::Json { reason } => {
+            Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, format!("JSON cannot be read: {reason}"))
+                .hint("Numbers are double precision, up to 1.8e308, and 127 levels may lie in each other.")
         }
         Error::InvalidArgument { name, expected, got, hint } => Report::new(
             Code::ERRCODE_INVALID_PARAMETER_VALUE,

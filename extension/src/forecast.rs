@@ -5,13 +5,14 @@ use crate::catalog::{self, ModelEntry};
 use crate::engine::{self, ModelSource};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::json::JsonB;
 use crate::options::{OnError, Options, Source};
 use crate::relation::{Fault, Group, Prepared, Reach, Rules, Scan, prepare};
 use kronos_models::bars::{Bar, BarOptions, BarPaths, BarRequest, Sampling, Window};
 use kronos_models::error::ModelError;
 use kronos_models::quantile::QuantileLevels;
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::{JsonB, pg_sys};
+use pgrx::pg_sys;
 use std::collections::HashSet;
 use std::time::Instant as Clock;
 

@@ -17,6 +17,7 @@ mod error;
 mod evaluate;
 mod forecast;
 mod guc;
+mod json;
 mod options;
 mod query;
 mod relation;

@@ -2,10 +2,11 @@
 
 use crate::calendar::{self, Instant, Width};
 use crate::error::{Error, Result};
+use crate::json::JsonB;
 use crate::relation::MIN_CONTEXT;
 use kronos_models::bars::Sampling;
 use pgrx::datum::Interval;
-use pgrx::{IntoDatum, JsonB, direct_function_call, pg_sys};
+use pgrx::{IntoDatum, direct_function_call, pg_sys};
 use serde_json::{Map, Value};
 use std::ffi::CString;
 

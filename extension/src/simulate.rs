@@ -2,10 +2,10 @@
 
 use crate::calendar::{self, Calendar, Grid, Instant, Width};
 use crate::error::{Error, Result};
+use crate::json::JsonB;
 use crate::options::Given;
 use chrono::{DateTime, NaiveTime, TimeZone};
 use kronos_models::simulate::{Market, Slot};
-use pgrx::JsonB;
 use pgrx::datum::Interval;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.

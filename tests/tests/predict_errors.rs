@@ -311,3 +311,34 @@ fn bars_that_overlap_are_irregular() {
         ["irregular 2024-01-03 05:30:00+00"]
     );
 }
+
+/// Every function of the library that takes JSON, found in the catalogue.
+#[test]
+fn json_that_no_double_holds_or_that_lies_too_deep_is_one_clear_error() {
+    let db = Database::new("json_beyond");
+    let functions = db.rows(
+        "select p.oid::regproc::text, string_agg(format('%s => %s', quote_ident(n), case when t = 'jsonb'::regtype then '@' else 'null::' || format_type(t, null) end), ', ')
+         from pg_proc p cross join lateral unnest(p.proargtypes::oid[], p.proargnames[1:p.pronargs]) a (t, n)
+         where p.pronamespace = 'kronos'::regnamespace and p.prolang = (select oid from pg_language where lanname = 'c')
+           and 'jsonb'::regtype = any (p.proargtypes) and not 'anyarray'::regtype = any (p.proargtypes)
+         group by p.oid order by 1",
+    );
+    assert!(functions.len() >= 12, "{functions:?}");
+    let deep = format!("'{}{}'", "[".repeat(200), "]".repeat(200));
+    for row in functions {
+        let (name, arguments) = (row[0].clone().unwrap(), row[1].clone().unwrap());
+        for (json, reason) in
+            [("'{\"samples\": 1e400}'", "number out of range"), (deep.as_str(), "recursion limit")]
+        {
+            let failure = db.error(&format!("select * from {name}({})", arguments.replace('@', json)));
+            let null = failure.code == "22004";
+            assert!(
+                null || failure.code == "22023" && failure.message.contains(reason),
+                "{name}: {failure:?}"
+            );
+            assert!(!null || name == "train_model", "{name}: {failure:?}");
+        }
+    }
+    // Numbers within the range stay what they are.
+    db.error("select * from simulate_bars(options => '{\"annual_vol\": 1e308}')").is("22023", "");
+}

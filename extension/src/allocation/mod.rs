@@ -8,12 +8,13 @@ pub use options::AllocationOptions;
 
 use crate::error::{Error, Result, did_you_mean, list};
 use crate::guc;
+use crate::json::JsonB;
 use crate::query::Query;
 use kronos_allocation::{
     Allocation, AllocationError, CancelCheck, CashFloor, FactorModel, HistoryStatus, Interval, Limits,
     Method, OnInfeasible, OrderRules, Problem, allocate,
 };
-use pgrx::{AnyNumeric, JsonB, Range, pg_sys};
+use pgrx::{AnyNumeric, Range, pg_sys};
 use serde::de::DeserializeOwned;
 use signals::Signals;
 use std::sync::Arc;

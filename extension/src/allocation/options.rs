@@ -1,9 +1,9 @@
 //! The argument `options` of the allocator.
 
 use crate::error::{Error, Result};
+use crate::json::JsonB;
 use crate::options::Given;
 use kronos_allocation::{Estimator, RelaxationPrices};
-use pgrx::JsonB;
 use serde_json::Value;
 
 const KEYS: [&str; 14] = [

@@ -4,12 +4,13 @@
 
 use crate::allocation::{Arguments, Proposal, propose};
 use crate::error::clauses;
+use crate::json::JsonB;
 use crate::result_set::ResultSet;
 use kronos_allocation::{Allocation, HistoryStatus, NameResult, Side, Status};
+use pgrx::AnyNumeric;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{AnyNumeric, JsonB};
 
 #[pg_extern(sql = false)]
 fn propose_weights(

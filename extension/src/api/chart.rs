@@ -4,11 +4,12 @@
 
 use super::forecast::utf8;
 use crate::chart::{self, Arguments};
+use crate::json::JsonB;
+use pgrx::AnyArray;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{AnyArray, JsonB};
 use std::ffi::CStr;
 
 #[pg_extern(sql = false)]

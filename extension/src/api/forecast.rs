@@ -5,17 +5,18 @@
 use crate::calibration::{Calibrated, Serving};
 use crate::error::{Error, Result};
 use crate::forecast::{Arguments, Call, Forecast, Outcome, level, quantile_levels};
+use crate::json::JsonB;
 use crate::options::Source;
 use crate::relation::{Columns, Fault, Relation, Scan, ScanLimits, Wanted, resolve};
 use crate::result_set::{ResultSet, RowValues};
 use kronos_models::bars::Bar;
 use kronos_models::forecast::summarise;
 use kronos_models::quantile::QuantileLevels;
+use pgrx::AnyElement;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB};
 use std::ffi::CStr;
 
 #[pg_extern(sql = false)]

@@ -4,7 +4,7 @@
 use crate::catalog::{self, Registration};
 use crate::engine;
 use crate::error::Error;
-use pgrx::JsonB;
+use crate::json::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 

@@ -7,6 +7,7 @@ use crate::calibration::Serving;
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::forecast::{self, Outcome as BarOutcome, level, quantile_levels};
+use crate::json::JsonB;
 use crate::options::Source;
 use crate::relation::{Fault, Relation};
 use crate::result_set::{ResultSet, RowValues};
@@ -14,7 +15,6 @@ use crate::series::{Arguments, Call, Door, Forecast, Input, Outcome, SeriesModel
 use kronos_models::baselines::Baseline;
 use kronos_models::forecast::summarise;
 use kronos_models::quantile::QuantileLevels;
-use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};

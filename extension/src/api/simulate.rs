@@ -5,10 +5,10 @@
 use crate::calendar;
 use crate::error::Error;
 use crate::guc;
+use crate::json::JsonB;
 use crate::result_set::ResultSet;
 use crate::simulate::{self, Schedule};
 use kronos_models::simulate::Simulation;
-use pgrx::JsonB;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;

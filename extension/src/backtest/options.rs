@@ -2,10 +2,10 @@
 
 use crate::error::Result;
 use crate::forecast::quantile_levels;
+use crate::json::JsonB;
 use crate::options::{Given, OnError, on_error};
 use crate::series::SeriesOptions;
 use kronos_models::quantile::QuantileLevels;
-use pgrx::JsonB;
 use serde_json::{Map, Value};
 
 /// Keys every model is asked with.

@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::json::JsonB;
 use crate::options::Given;
 use kronos_models::calibration::{Method, Score, Settings, Unit};
-use pgrx::JsonB;
 use serde_json::{Map, Value, json};
 
 /// Every key.

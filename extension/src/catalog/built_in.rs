@@ -6,8 +6,8 @@
 use super::register::{Described, Registration, describe};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::json::JsonB;
 use crate::options::Given;
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;

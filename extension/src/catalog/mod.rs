@@ -14,11 +14,12 @@ pub use register::{Registration, drop_model, register, set_alias};
 use crate::engine::{FilePath, ModelFiles, ModelSource};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::json::JsonB;
 use crate::statement::{self, Sight};
 use kronos_models::ModelError;
 use kronos_models::kronos::KronosFiles;
+use pgrx::Spi;
 use pgrx::prelude::*;
-use pgrx::{JsonB, Spi};
 use serde_json::{Map, Value};
 use std::path::Path;
 

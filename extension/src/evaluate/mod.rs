@@ -13,12 +13,13 @@ mod rows;
 pub use report::Score;
 
 use crate::error::{Error, Result};
+use crate::json::JsonB;
 use crate::relation::Relation;
 use actuals::Actuals;
 use group::Group;
 use options::EvaluateOptions;
+use pgrx::check_for_interrupts;
 use pgrx::pg_sys::Oid;
-use pgrx::{JsonB, check_for_interrupts};
 use rows::{Columns, Forecast, read};
 use std::collections::BTreeMap;
 

@@ -3,8 +3,8 @@
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
 use crate::forecast::{level, quantile_levels};
+use crate::json::JsonB;
 use crate::options::{Given, timestamp};
-use pgrx::JsonB;
 
 const KEYS: &[&str] = &[
     "calendar",

@@ -2,8 +2,8 @@
 
 use crate::calendar::Width;
 use crate::error::Result;
+use crate::json::JsonB;
 use crate::options::{Given, OnError, on_error, width};
-use pgrx::JsonB;
 
 /// Longest context that may be asked for, in rows.
 const LONGEST_CONTEXT: usize = 65_536;
