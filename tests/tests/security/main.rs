@@ -6,6 +6,7 @@ mod definer;
 mod hostile;
 mod ledger;
 mod market;
+mod owner;
 mod policies;
 mod sight;
 mod trading;
