@@ -26,25 +26,6 @@ comment on column trading.positions.quantity is 'Shares, negative for a short.';
 comment on column trading.positions.price_usd is 'Price that values the position.';
 comment on column trading.positions.updated_at is 'When the broker was last asked.';
 
--- Tables of an older version took NaN and infinity, which no comparison with zero keeps out.
-do $$
-declare
-  item record;
-begin
-  for item in
-    select v.name, v.col, v.least, format('%s_%s_check', v.name, v.col) as rule
-    from (values ('accounts', 'equity_usd', '> 0'), ('positions', 'price_usd', '> 0'), ('positions', 'quantity', '> ''-infinity''')) v (name, col, least)
-  loop
-    if not exists (select from pg_constraint c
-                   where c.conrelid = format('trading.%I', item.name)::regclass and c.conname = item.rule
-                     and pg_get_constraintdef(c.oid) ~ 'Infinity') then
-      execute format('alter table trading.%1$I drop constraint if exists %4$I, '
-                     'add constraint %4$I check (%2$I %3$s and %2$I < ''infinity'')', item.name, item.col, item.least, item.rule);
-    end if;
-  end loop;
-end
-$$;
-
 create or replace view trading.position_weights with (security_invoker = true) as
 select p.account, p.symbol, (p.quantity * p.price_usd / a.equity_usd)::double precision as weight,
        p.quantity, p.price_usd, a.equity_usd, least(p.updated_at, a.updated_at) as updated_at

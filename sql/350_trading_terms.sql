@@ -33,14 +33,15 @@ comment on column trading.scores.symbol is 'Name, as in the forecasts.';
 comment on column trading.scores.known_at is 'From when the score is known.';
 comment on column trading.scores.score is 'In standard deviations across names; positive: better than the others.';
 
--- Tables of an older version took NaN and infinity, which no comparison with zero keeps out.
+-- Tables of an older version, those of 320_trading_positions.sql too, took NaN and infinity, which no comparison with zero keeps out.
 do $$
 declare
   item record;
 begin
   for item in
     select v.name, v.col, v.least, format('%s_%s_check', v.name, v.col) as rule
-    from (values ('terms', 'cost_bps', '>= 0'), ('terms', 'borrow_bps_year', '>= 0'), ('terms', 'adv_usd', '>= 0')) v (name, col, least)
+    from (values ('accounts', 'equity_usd', '> 0'), ('positions', 'price_usd', '> 0'), ('positions', 'quantity', '> ''-infinity'''),
+                 ('terms', 'cost_bps', '>= 0'), ('terms', 'borrow_bps_year', '>= 0'), ('terms', 'adv_usd', '>= 0')) v (name, col, least)
   loop
     if not exists (select from pg_constraint c
                    where c.conrelid = format('trading.%I', item.name)::regclass and c.conname = item.rule

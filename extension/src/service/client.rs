@@ -91,22 +91,21 @@ pub fn call(request: &Request) -> Result<Answer> {
         },
         other => Error::Internal { what: other.to_string() },
     })?;
-    let since = Instant::now();
-    let mut lost = 0;
+    let (mut lost, mut first) = (0, None);
     loop {
         match attempt(&message, request.series_count(), patience) {
             Ok(answer) => return Ok(answer),
             Err(Failed::Final(error)) => return Err(error),
             Err(Failed::Lost(reason)) => {
                 lost += 1;
-                let pause = REST * (1 << lost);
-                // A request that brings engines down must not do so for ever.
-                if lost > RETRIES || since.elapsed() + pause > guc::engine_timeout() + GRACE {
+                let since = first.get_or_insert_with(Instant::now);
+                // A request that brings engines down must not do so for ever; how long it took until the first did is no fault of it.
+                if lost > RETRIES || since.elapsed() > guc::engine_timeout() + GRACE {
                     return Err(Error::EngineFailed {
                         reason: format!("The engine ended {lost} times while answering: {reason}"),
                     });
                 }
-                rest(pause, patience)?;
+                rest(REST * (1 << lost), patience)?;
             }
         }
     }

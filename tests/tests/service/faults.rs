@@ -121,6 +121,31 @@ fn a_request_outlives_several_engines() {
     assert_eq!(cluster.value("select restarts from kronos.stat_engine"), "3");
 }
 
+/// The engine of a request that has been at work for longer than `kronos.engine_timeout` and the grace of the session.
+#[test]
+fn a_request_that_took_long_is_sent_again_all_the_same() {
+    let cluster = Cluster::with(&[("kronos.engine_timeout", "'500ms'")]);
+    cluster.run("drop table bars");
+    let names: Vec<String> = (0..200).map(|number| format!("S{number}")).collect();
+    cluster.run(&kronos_tests::bars("bars", &names.iter().map(String::as_str).collect::<Vec<_>>(), 120));
+    let mut client = cluster.connect();
+    let session = value(&mut client, "select pg_backend_pid()");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| failure(&mut client, LONG).unwrap());
+        let mut watch = cluster.connect();
+        let old =
+            "select 1 from kronos.stat_activity where started_at < clock_timestamp() - interval '5.6 s'";
+        until("the request has run for long", || !rows(&mut watch, old).is_empty());
+        let engine = cluster.engine();
+        signal(engine, "KILL");
+        let again =
+            format!("select 1 from kronos.stat_engine where pid <> {engine} and running + queued > 0");
+        until("the next engine has the request", || !rows(&mut watch, &again).is_empty());
+        rows(&mut watch, &format!("select pg_cancel_backend({session})"));
+        asked.join().unwrap().is("57014", "canceling statement due to user request");
+    });
+}
+
 #[test]
 fn an_engine_that_nobody_replaces_is_an_error_in_the_end() {
     let cluster = Cluster::with(&[]);
