@@ -139,9 +139,13 @@ begin
 
   if chosen = 'timescaledb' then
     execute format(
-      'select %I.add_job(''kronos.run_policy''::regproc, $1, config => $2, initial_start => $3, fixed_schedule => true, timezone => $4)',
-      kronos.timescale_schema())
-    into job using schedule_interval, jsonb_build_object('policy', name), start, zone;
+      'select %I.add_job(''kronos.run_policy''::regproc, $1, config => $2, initial_start => $3, fixed_schedule => true, timezone => $4%s)',
+      kronos.timescale_schema(),
+      -- Releases before 2.20 know no names of jobs.
+      case when exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+                        where p.proname = 'add_job' and n.nspname = kronos.timescale_schema() and 'job_name' = any (p.proargnames))
+           then ', job_name => $5' else '' end)
+    into job using schedule_interval, jsonb_build_object('policy', name), start, zone, 'kronos policy ' || name;
   elsif chosen = 'pg_cron' then
     cron_zone := kronos.cron_timezone();
     if zone <> cron_zone and not (zone in ('UTC', 'GMT') and cron_zone in ('UTC', 'GMT')) then

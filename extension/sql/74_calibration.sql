@@ -30,6 +30,40 @@ comment on function kronos.calibrate is
   'Learns every forecast in the ledger that has matured and was not learnt yet, once, in the order in which outcomes became known up to '
   'through (now). Returns the states that changed; none when there was nothing new.';
 
+create procedure kronos.run_calibration(job_id int default null, config jsonb default null)
+language plpgsql
+as $$
+declare
+  -- The procedure commits on its way and so has no settings of its own: names are spelt out.
+  names   pg_catalog.text[];
+  name    pg_catalog.text := config operator(pg_catalog.->>) 'calibration';
+  failed  pg_catalog.int4 := 0;
+begin
+  if name is not null then
+    perform pg_catalog.count(*) from kronos.calibrate(name);
+    return;
+  end if;
+  perform kronos.require_ledger();
+  names := array(select c.calibration from ledger.own_calibrations c order by c.calibration);
+  foreach name in array names loop
+    begin
+      perform pg_catalog.count(*) from kronos.calibrate(name);
+    exception when others then
+      failed := failed operator(pg_catalog.+) 1;
+      raise warning 'calibration "%" has learnt nothing: %', name, sqlerrm using errcode = sqlstate;
+    end;
+    commit;
+  end loop;
+  if failed operator(pg_catalog.>) 0 then
+    raise exception '% of % calibrations have learnt nothing', failed, pg_catalog.cardinality(names)
+      using errcode = 'triggered_action_exception', hint = 'The warnings before this say why; the others have learnt.';
+  end if;
+end
+$$;
+comment on procedure kronos.run_calibration is
+  'Lets the calibration that config names learn what has matured; without one, every calibration of the current role. For TimescaleDB '
+  'jobs, pg_cron, or any other clock. config: {"calibration": "name"}.';
+
 create function kronos.reset_calibration(name text, series text default null) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
@@ -148,6 +182,7 @@ comment on function kronos.crps is
 insert into _kronos.access (level, kind, object) values
   ('operate', 'routine', 'create_calibration'),
   ('operate', 'routine', 'calibrate'),
+  ('operate', 'routine', 'run_calibration'),
   ('operate', 'routine', 'reset_calibration'),
   ('operate', 'routine', 'drop_calibration'),
   ('operate', 'routine', 'require_calibration'),

@@ -93,6 +93,10 @@ fn run_page(page: &Path) -> (String, Vec<String>) {
 #[test]
 fn sql_of_the_documentation_runs_and_prints_what_it_says() {
     let update = std::env::var_os("KRONOS_DOCS_UPDATE").is_some();
+    if Database::new("docs_scheduler").value("select kronos.scheduler()") != "none" {
+        kronos_skip::skipped("policies have a scheduler here, which the pages do without", "make test");
+        return;
+    }
     let mut problems = Vec::new();
     for page in pages() {
         let (updated, found) = run_page(&page);

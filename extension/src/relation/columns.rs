@@ -323,7 +323,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// The column named, else the hypertable's time dimension, else the only `timestamptz`, else the only `timestamp`
+    /// The column named, else the hypertable's time dimension or the continuous aggregate's, else the only `timestamptz`, else the only `timestamp`
     /// or `date`.
     fn time(&self, client: &SpiClient<'_>, wanted: &Wanted<'_>) -> Result<&Column> {
         let expected = "timestamp with time zone, timestamp or date";
@@ -389,7 +389,7 @@ impl Resolver<'_> {
     }
 }
 
-/// The time dimension of a hypertable, where TimescaleDB is installed.
+/// The time dimension of a hypertable, or the bucket of a continuous aggregate, where TimescaleDB is installed.
 fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<Option<String>> {
     let views = statement::select(
         client,
@@ -406,9 +406,15 @@ fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<Option<Strin
     let found = statement::select(
         client,
         Sight::Query,
-        "select column_name::text from timescaledb_information.dimensions
-         where hypertable_schema operator(pg_catalog.=) $1::name and hypertable_name operator(pg_catalog.=) $2::name
-           and dimension_type operator(pg_catalog.=) 'Time' order by dimension_number",
+        "select d.column_name::text
+         from timescaledb_information.dimensions d
+         left join timescaledb_information.continuous_aggregates a
+           on a.materialization_hypertable_schema operator(pg_catalog.=) d.hypertable_schema
+           and a.materialization_hypertable_name operator(pg_catalog.=) d.hypertable_name
+         where coalesce(a.view_schema, d.hypertable_schema) operator(pg_catalog.=) $1::name
+           and coalesce(a.view_name, d.hypertable_name) operator(pg_catalog.=) $2::name
+           and d.dimension_type operator(pg_catalog.=) 'Time'
+         order by d.dimension_number",
         Some(1),
         &[relation.schema.as_str().into(), relation.name.as_str().into()],
     )?;

@@ -73,6 +73,36 @@ fn at(hour: usize) -> String {
     format!("timestamptz '2024-01-01 00:00+00' + {hour} * interval '1 hour'")
 }
 
+/// What schedulers call: one that fails costs the others nothing, and is told.
+#[test]
+fn a_job_lets_every_calibration_of_its_role_learn() {
+    let db = market("cal_job", &["AAA"], 100);
+    forecast_hours(&db, "naive", "live", 0, 100, "true");
+    db.run(
+        "create table gone as table prices;
+         select create_calibration('a', 'gone', options => '{\"relation\": \"prices\"}');
+         select create_calibration('b', 'prices');
+         drop table gone",
+    );
+    let learnt =
+        "select string_agg(name || ' ' || coalesce(version, 0), ', ' order by name) from kronos.calibrations";
+    let said = db.psql("call kronos.run_calibration();");
+    assert!(said.contains("WARNING:  calibration \"a\" has learnt nothing: "), "{said}");
+    assert!(said.contains("ERROR:  1 of 2 calibrations have learnt nothing"), "{said}");
+    assert_eq!(db.value(learnt), "a 0, b 1");
+    db.run("select drop_calibration('a'); select reset_calibration('b')");
+    db.run("call kronos.run_calibration(config => '{\"calibration\": \"b\"}')");
+    db.run("call kronos.run_calibration()");
+    db.error("call kronos.run_calibration(config => '{\"calibration\": \"c\"}')")
+        .is("42704", "calibration \"c\" does not exist");
+    if db.value("select market.timescale_edition()") == "community" {
+        assert_eq!(
+            db.value("select public.add_job('kronos.run_calibration', '1 hour', config => '{\"calibration\": \"b\"}') > 0"),
+            "t"
+        );
+    }
+}
+
 #[test]
 fn intervals_cover_after_learning_and_a_repeat_changes_nothing() {
     let db = market("cal_cover", &["AAA", "BBB"], 900);
