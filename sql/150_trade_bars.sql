@@ -1,13 +1,11 @@
 -- Bars built from trades, and the views that people and models read.
 --
--- market.trade_bars_* : per source, exact decimals, from trades alone.
---   community edition: a continuous aggregate (market_internal.trade_bars_*) with the newest trades added at read time;
---   otherwise: stored bars (145_stored_bars.sql), those of hours touched since the last refresh computed when read.
---   All are exact at every instant.
+-- market.trade_bars_* : per source, exact decimals, from trades alone: stored bars (145_stored_bars.sql), those of hours
+--   touched since the last refresh computed when read, which makes them exact at every instant.
 -- market.bars_*       : one row per symbol and time, columns as in kronos.bar; stored bars and trade bars together.
 --
--- The views stay the same objects in all three states (only what they read is replaced), so views of users on top survive.
-call market.require_not_newer('150_trade_bars.sql', 3);
+-- The views stay the same objects whatever TimescaleDB there is, so views of users on top survive.
+call market.require_not_newer('150_trade_bars.sql', 4);
 
 -- Conditions of the US tapes whose trades do not set open, high, low or close (odd lots, averages, late and
 -- out-of-sequence reports); their size still counts. Kept in one function so that the list can change without new trades.
@@ -22,8 +20,7 @@ comment on function market.sets_price(text[]) is
   'Whether a trade with these sale conditions sets open, high, low and close of its bar.';
 
 -- Open and close are the price with the smallest and largest (event_time, sequence): an ordered array instead of an
--- ordered aggregate, because it gives one answer in any order of arrival, continuous aggregates accept it, and arrays of
--- hours can be merged to those of days.
+-- ordered aggregate, because it gives one answer in any order of arrival, and arrays of hours can be merged to those of days.
 drop function if exists market_internal.trade_bars_query(text);
 create or replace function market_internal.trade_bars_query(
   bucket text, trades text default 'market.trades as t', pick text default '[3]') returns text
@@ -71,6 +68,41 @@ as $$
 $$;
 comment on function market_internal.bucket_of(interval) is 'SQL expression of the start of the bar of trade t.';
 
+-- TimescaleDB unpacks every compressed row that the constants of a deletion do not exclude: time is one in each, and the
+-- segment too where chunks may be compressed. What is left to unpack is bounded by the notes, so its own limit is lifted.
+create or replace procedure market_internal.delete_stored_bars(hours market_internal.touched_hours[])
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  part   record;
+  setting constant text := 'timescaledb.max_tuples_decompressed_per_dml_transaction';
+  before constant text := current_setting(setting, true);
+begin
+  if before is not null then
+    perform set_config(setting, '0', true);
+  end if;
+  for part in
+    select case when h.hour < now() - interval '1 month' then format('b.symbol = %L and b.source = %L and', h.symbol, h.feed)
+           end as segment,
+           min(h.hour) as first_hour, max(h.hour) as last_hour
+    from unnest(hours) as h
+    group by 1, date_trunc('month', h.hour, 'UTC')
+  loop
+    execute format(
+      'delete from market_internal.stored_trade_bars b using unnest($1) as h
+       where %s b.time >= %L::timestamptz and b.time < %L::timestamptz
+         and b.symbol = h.symbol and b.source = h.feed and b.time >= h.hour and b.time < h.hour + interval ''1 hour''',
+      part.segment, part.first_hour, part.last_hour + interval '1 hour')
+    using hours;
+  end loop;
+  if before is not null then
+    perform set_config(setting, before, true);
+  end if;
+end
+$$;
+revoke all on procedure market_internal.delete_stored_bars(market_internal.touched_hours[]) from public;
+comment on procedure market_internal.delete_stored_bars(market_internal.touched_hours[]) is 'Deletes the stored bars of some hours.';
+
 create or replace procedure market.refresh_trade_bars()
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -89,8 +121,19 @@ begin
       returning t.*)
     select array_agg(distinct gone::market_internal.touched_hours) into taken from gone;
     exit when taken is null;
-    delete from market_internal.stored_trade_bars b using unnest(taken) as h
-    where b.symbol = h.symbol and b.source = h.feed and b.time >= h.hour and b.time < h.hour + interval '1 hour';
+    insert into market_internal.reopened_hours
+    select h.symbol, h.feed, h.hour from unnest(taken) as h
+    where h.hour < (select since from market_internal.kept_trades)
+      and not exists (select from market_internal.stored_trade_bars b
+                      where b.symbol = h.symbol and b.source = h.feed and b.bar_width = interval '1 hour' and b.time = h.hour)
+    on conflict do nothing;
+    -- Those of closed hours go without effect.
+    taken := array(
+      select h::market_internal.touched_hours from unnest(taken) as h
+      where h.hour >= (select since from market_internal.kept_trades)
+         or exists (select from market_internal.reopened_hours r
+                    where r.symbol = h.symbol and r.feed = h.feed and r.hour = h.hour));
+    call market_internal.delete_stored_bars(taken);
     foreach width in array array[interval '1 minute', interval '5 minutes', interval '1 hour'] loop
       execute format(
         'insert into market_internal.stored_trade_bars
@@ -106,68 +149,29 @@ revoke execute on procedure market.refresh_trade_bars() from public;
 comment on procedure market.refresh_trade_bars() is
   'Stores the bars of hours in which trades were added, changed or deleted; reading is exact before and after.';
 
-create or replace procedure market_internal.add_refresh_policy(
-  suffix text, start_offset interval, end_offset interval, every interval)
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  ts  constant name := market.timescale_schema();
-begin
-  execute format(
-    'select %I.add_continuous_aggregate_policy(%L::regclass, start_offset => %L::interval, end_offset => %L::interval,
-                                               schedule_interval => %L::interval, if_not_exists => true %s)',
-    ts, 'market_internal.trade_bars_' || suffix, start_offset, end_offset, every,
-    -- Newest first would show the bars of the past as missing until the policy has caught up with them.
-    case when exists (select from pg_catalog.pg_proc
-                      where proname = 'add_continuous_aggregate_policy'
-                        and pronamespace = (select oid from pg_catalog.pg_namespace where nspname = ts)
-                        and 'refresh_newest_first' = any (proargnames))
-         then ', refresh_newest_first => false' else '' end);
-end
-$$;
-comment on procedure market_internal.add_refresh_policy(text, interval, interval, interval) is
-  'Schedules the refresh of one continuous aggregate from start_offset (NULL: the beginning) to end_offset before now.';
-
 do $$
 declare
-  ts       constant name := market.timescale_schema();
-  edition  constant text := market.timescale_edition();
-  width    record;
-  source   text;
+  width   record;
+  source  text;
 begin
   for width in
     select * from (values
-      ('1m', interval '1 minute',  interval '1 minute'),
-      ('5m', interval '5 minutes', interval '5 minutes'),
-      ('1h', interval '1 hour',    interval '30 minutes'),
-      ('1d', interval '1 day',     interval '1 hour')
-    ) as w (suffix, bar_width, every)
+      ('1m', interval '1 minute'), ('5m', interval '5 minutes'), ('1h', interval '1 hour'), ('1d', interval '1 day')
+    ) as w (suffix, bar_width)
   loop
-    if edition = 'community' then
-      source := format('market_internal.trade_bars_%s', width.suffix);
-      if to_regclass(source) is null then
-        execute format(
-          'create materialized view %s with (timescaledb.continuous, timescaledb.materialized_only = false) as %s with no data',
-          source,
-          market_internal.trade_bars_query(format('%I.time_bucket(%L::interval, t.event_time)', ts, width.bar_width)));
-      end if;
-      -- No lower bound: a trade that arrives years late still reaches its bar with the next refresh.
-      call market_internal.add_refresh_policy(width.suffix, null, width.bar_width, width.every);
-      source := format('select * from %s', source);
-    elsif market_internal.stores_trade_bars() and width.bar_width < interval '1 day' then
+    if market_internal.stores_trade_bars() and width.bar_width < interval '1 day' then
       execute format(
         'create or replace view market_internal.trade_parts_%1$s as
          select s.symbol, s.source, s.time, s.open, s.high, s.low, s.close, s.volume, s.amount, s.trade_count, s.known_at
          from market_internal.stored_trade_bars s
          where s.bar_width = %2$L::interval
-           and not exists (select from market_internal.touched_hours h
+           and not exists (select from market_internal.open_hours h
                            where h.symbol = s.symbol and h.feed = s.source and h.hour = date_trunc(''hour'', s.time, ''UTC''))
          union all
          %3$s',
         width.suffix, width.bar_width,
         market_internal.trade_bars_query(
-          market_internal.bucket_of(width.bar_width),
-          market_internal.trades_of('(select distinct symbol, feed, hour from market_internal.touched_hours)'), ''));
+          market_internal.bucket_of(width.bar_width), market_internal.trades_of('market_internal.open_hours'), ''));
       execute format('comment on view market_internal.trade_parts_%s is %L', width.suffix,
                      'Stored bars and those of touched hours; open and close with their place in time.');
       source := format(
@@ -220,22 +224,20 @@ begin
   if not market_internal.stores_trade_bars() then
     drop view if exists market_internal.trade_parts_1m, market_internal.trade_parts_5m, market_internal.trade_parts_1h;
   end if;
+  for width in select suffix from unnest(array['1m', '5m', '1h', '1d']) as suffix loop
+    if to_regclass('market_internal.trade_bars_' || width.suffix) is not null then
+      execute format('drop materialized view market_internal.trade_bars_%s', width.suffix);
+    end if;
+  end loop;
 end
 $$;
 
--- After a bulk load the jobs catch up by themselves; these statements do it now. They are handed out instead of executed
--- because TimescaleDB refreshes outside of functions only: in psql, end the query with \gexec.
 create or replace function market.refresh_trade_bars_statements(since timestamptz default null) returns setof text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select format('call %I.refresh_continuous_aggregate(%L, %L::timestamptz, null)',
-                market.timescale_schema(), 'market_internal.trade_bars_' || suffix, since)
-  from unnest(array['1m', '5m', '1h', '1d']) as suffix
-  where market.timescale_edition() = 'community'
-  union all
   select 'call market.refresh_trade_bars()' where market_internal.stores_trade_bars()
 $$;
 comment on function market.refresh_trade_bars_statements(timestamptz) is
   'Statements that bring the stored bars built from trades up to date; none where bars are computed when read.';
 
-call market.record_file('150_trade_bars.sql', 3);
+call market.record_file('150_trade_bars.sql', 4);

@@ -109,13 +109,6 @@ fn an_older_installation_loses_the_open_door() {
 #[test]
 fn no_setting_keeps_bars_of_trades_that_were_deleted() {
     let db = Database::installed("security_settings");
-    if db.value("select market_internal.stores_trade_bars()") != "t" {
-        kronos_skip::skipped(
-            "bars of trades are continuous aggregates here",
-            "make test, without TimescaleDB",
-        );
-        return;
-    }
     db.run(
         "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
          select 'T', 'file', '2024-01-02 03:00+00', i, i, 10 * i, 1, now(), '2024-01-02 03:00+00' from generate_series(1, 2) i;
