@@ -390,7 +390,7 @@ impl Resolver<'_> {
 }
 
 /// The time dimension of a hypertable, or the bucket of a continuous aggregate, where TimescaleDB is installed.
-fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<Option<String>> {
+pub(super) fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<Option<String>> {
     let views = statement::select(
         client,
         Sight::Query,

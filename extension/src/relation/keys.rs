@@ -1,5 +1,6 @@
 //! The keys of the series of a relation.
 
+use super::columns::dimension;
 use super::{Relation, quote};
 use crate::error::Result;
 use crate::statement::{self, Sight};
@@ -7,14 +8,15 @@ use pgrx::spi::{Spi, SpiClient};
 
 /// The distinct keys in the column `key`, as text; NULL is none.
 ///
-/// Where an index begins with the column, its steps are walked: a few pages per key. Else every row is read.
+/// Where an index begins with the column, its steps are walked: a few pages per key. Where TimescaleDB does that by itself,
+/// in each chunk once, it is left to it: a walk from here would look into every chunk for each key. Else every row is read.
 ///
 /// # Errors
 /// What the server raises.
 pub fn keys(relation: &Relation, key: &str) -> Result<Vec<String>> {
     let (column, from) = (quote(key), relation.quoted());
     Spi::connect(|client| {
-        let text = if is_indexed(client, relation, key)? {
+        let text = if is_indexed(client, relation, key)? && !skips(client, relation)? {
             format!(
                 "with recursive k(v) as (
                    (select t.{column} from {from} t where t.{column} is not null order by t.{column} limit 1)
@@ -26,13 +28,26 @@ pub fn keys(relation: &Relation, key: &str) -> Result<Vec<String>> {
             )
         } else {
             format!(
-                "select distinct t.{column}::pg_catalog.text from {from} t where t.{column} is not null order by 1"
+                "select k.v::pg_catalog.text
+                 from (select distinct t.{column} as v from {from} t where t.{column} is not null) k order by 1"
             )
         };
         let rows = statement::select_text(client, Sight::Query, &text, &[])?;
         let found = rows.into_iter().map(|row| row.get::<String>(1)).collect::<Result<Vec<_>, _>>()?;
         Ok(found.into_iter().flatten().collect())
     })
+}
+
+/// Whether the relation is a hypertable of the edition whose plans skip from one key to the next (SkipScan).
+fn skips(client: &SpiClient<'_>, relation: &Relation) -> Result<bool> {
+    let licence = statement::select(
+        client,
+        Sight::Query,
+        "select 1 where pg_catalog.current_setting('timescaledb.license', true) operator(pg_catalog.=) 'timescale'",
+        Some(1),
+        &[],
+    )?;
+    Ok(licence.has_more() && dimension(client, relation)?.is_some())
 }
 
 /// Whether a complete index leads with the column in the order that comparisons of it have.
