@@ -19,6 +19,17 @@ $$;
 comment on function market.sets_price(text[]) is
   'Whether a trade with these sale conditions sets open, high, low and close of its bar.';
 
+-- A cast raises an error, and one trade would keep everybody from reading the bars of all. Inlined like sets_price().
+create or replace function market_internal.as_float8(value numeric) returns float8
+language sql immutable parallel safe
+as $$
+  select case
+    when value operator(pg_catalog.=) 0
+      or pg_catalog.abs(value) operator(pg_catalog.>=) 1e-300 and pg_catalog.abs(value) operator(pg_catalog.<=) 1e300
+    then value::pg_catalog.float8 end
+$$;
+comment on function market_internal.as_float8(numeric) is 'The number as double precision; NULL where it has no such number near it.';
+
 -- Open and close are the price with the smallest and largest (event_time, sequence): an ordered array instead of an
 -- ordered aggregate, because it gives one answer in any order of arrival, and arrays of hours can be merged to those of days.
 drop function if exists market_internal.trade_bars_query(text);
@@ -198,8 +209,9 @@ begin
        select symbol, source, time, open, high, low, close, volume, amount, trade_count, known_at
        from market.bars where bar_width = %2$L::interval
        union all
-       select symbol, source, time, open::float8, high::float8, low::float8, close::float8,
-              volume::float8, amount::float8, trade_count, known_at
+       select symbol, source, time, market_internal.as_float8(open) as open, market_internal.as_float8(high) as high,
+              market_internal.as_float8(low) as low, market_internal.as_float8(close) as close,
+              market_internal.as_float8(volume) as volume, market_internal.as_float8(amount) as amount, trade_count, known_at
        from market.trade_bars_%1$s',
       width.suffix, width.bar_width);
     execute format(

@@ -212,8 +212,8 @@ unsafe fn decode(
     let given = |column: usize| (!nulls[column]).then(|| values[column]);
     let instant = |column: usize| given(column).map_or(0, |datum| datum.value() as i64);
     let number = |column: usize| given(column).map_or(f64::NAN, |datum| f64::from_bits(datum.value() as u64));
-    // SAFETY: text columns of a live tuple.
     let text = |column: usize| match given(column) {
+        // SAFETY: a text column of a live tuple.
         Some(datum) => unsafe { text_of(datum) }.map(str::to_owned),
         None => Ok(String::new()),
     };

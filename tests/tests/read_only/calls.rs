@@ -74,6 +74,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("market_internal.trade_bars_query", "select market_internal.trade_bars_query('a', 'b', 'c')"),
     ("market_internal.trades_of", "select market_internal.trades_of('1m')"),
     ("market_internal.bucket_of", "select market_internal.bucket_of('1 hour')"),
+    ("market_internal.as_float8", "select market_internal.as_float8(1e-400) as small, market_internal.as_float8(2.5) as plain"),
     ("market_internal.retained", "select * from market_internal.retained()"),
     ("trading.knob", "select trading.knob((select min(knob) from trading.knobs))"),
     ("trading.halt_of", "select trading.halt_of('AAA')"),

@@ -303,6 +303,22 @@ const KNOWN_OTHERWISE: &str = "
                union all select '1 day', * from market.trade_bars_1d) as b
       on (b.symbol, b.source, b.width, b.time) = (t.symbol, t.feed, t.width, t.time)";
 
+/// numeric holds what float8 does not: such a bar has no value there, and nobody else's is lost.
+#[test]
+fn a_price_beyond_double_precision_hides_no_other_bar() {
+    let db = Database::installed("storage_range");
+    db.run(
+        "insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+         select symbol, 'file', '2024-01-02 03:00+00', symbol, 0, price, size, now(), now()
+         from (values ('A', 5, 1), ('B', 1e-400, 1), ('C', 1e400, 1), ('D', 0, 1), ('E', 1e-299, 1e299), ('F', 1e200, 1e200)) v (symbol, price, size)",
+    );
+    assert_eq!(
+        db.value("select string_agg(format('%s %s %s', symbol, close, amount), ', ' order by symbol) from market.bars_1h"),
+        "A 5 5, B  , C  , D 0 0, E 1e-299 1, F 1e+200 "
+    );
+    assert_eq!(db.value("select close from market.trade_bars_1h where symbol = 'B'").len(), 402);
+}
+
 #[test]
 fn stored_bars_follow_every_change_of_a_trade() {
     let db = Database::installed("storage_stored");

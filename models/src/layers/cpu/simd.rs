@@ -170,7 +170,10 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub struct Avx512(__m512);
 
-    // SAFETY (all methods): callers run under `target_feature(enable = "avx512f")`, see the trait.
+    #[expect(
+        clippy::undocumented_unsafe_blocks,
+        reason = "one reason for all: callers run under `target_feature(enable = \"avx512f\")`, see the trait"
+    )]
     #[rustfmt::skip]
     impl Lanes for Avx512 {
         #[inline(always)] unsafe fn splat(x: f32) -> Self { unsafe { Self(_mm512_set1_ps(x)) } }
@@ -242,7 +245,10 @@ mod x86 {
         };
     }
 
-    // SAFETY (all methods): callers run under `target_feature(enable = "avx2,fma")`, see the trait.
+    #[expect(
+        clippy::undocumented_unsafe_blocks,
+        reason = "one reason for all: callers run under `target_feature(enable = \"avx2,fma\")`, see the trait"
+    )]
     #[rustfmt::skip]
     impl Lanes for Avx2 {
         #[inline(always)] unsafe fn splat(x: f32) -> Self { unsafe { Self(_mm256_set1_ps(x), _mm256_set1_ps(x)) } }
@@ -291,7 +297,10 @@ impl Portable {
     }
 }
 
-// SAFETY (all methods): plain arithmetic; `load` and `store` rely on the trait's pointer contract.
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one reason for all: plain arithmetic; `load` and `store` rely on the trait's pointer contract"
+)]
 #[rustfmt::skip]
 impl Lanes for Portable {
     #[inline(always)] unsafe fn splat(x: f32) -> Self { Self([x; WIDTH]) }
