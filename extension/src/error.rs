@@ -32,7 +32,9 @@ pub enum Error {
     /// A key of `options` (or of an object within it) nobody reads.
     UnknownOption { name: String, valid: Vec<String> },
     /// A column that is not there.
-    UndefinedColumn { relation: String, column: String, role: &'static str },
+    UndefinedColumn { relation: String, column: String, role: &'static str, known: Vec<String> },
+    /// A relation without a column of times, and its columns that may count seconds.
+    NoTimeColumn { relation: String, numbers: Vec<String> },
     /// A column of a type that does not serve.
     ColumnType { relation: String, column: String, actual: String, expected: String },
     /// A column that cannot be guessed, with what could be meant.
@@ -230,19 +232,36 @@ fn report(error: Error) -> Report {
             Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, format!("unrecognized option \"{name}\""))
                 .hint(format!("{near}Valid options: {}.", list(&valid)))
         }
-        Error::UndefinedColumn { relation, column, role } => Report::new(
+        Error::UndefinedColumn { relation, column, role, known } => Report::new(
             Code::ERRCODE_UNDEFINED_COLUMN,
             format!("column \"{column}\" of \"{relation}\" does not exist"),
         )
-        .hint(match role {
+        .hint(did_you_mean(&column, &known) + &match role {
             "time" => "Pass time_col => '...'.".to_owned(),
             "series" => "Pass series_col => '...'.".to_owned(),
             "target" => "Name columns of the relation in targets => '{...}'.".to_owned(),
             "covariate" => "Name columns of the relation in past_covariates, future_covariates and static.".to_owned(),
             "score" => "Give rows of kronos.backtest() or of the view kronos.forecasts; by names columns of theirs.".to_owned(),
             "known_at" => "Name a timestamptz column in options => '{\"known_at_col\":\"...\"}'.".to_owned(),
+            "open" | "high" | "low" if known.iter().any(|name| name.eq_ignore_ascii_case("close")) && !has_prices(&known) => {
+                "kronos.forecast() and kronos.chronos_predict() forecast single columns: targets => '{close}'.".to_owned()
+            }
             role => format!("Map names with options => '{{\"columns\":{{\"{role}\":\"px_last\"}}}}'."),
         }),
+        Error::NoTimeColumn { relation, numbers } => {
+            let report = Report::new(
+                Code::ERRCODE_INDETERMINATE_DATATYPE,
+                format!("cannot tell the time column of \"{relation}\""),
+            )
+            .detail("No column is a timestamp with time zone, timestamp or date.");
+            match numbers.first() {
+                Some(number) => report.hint(format!(
+                    "If \"{number}\" counts seconds since 1970, make a view of it: select *, to_timestamp(\"{number}\") as time \
+                     from ...; for milliseconds, to_timestamp(\"{number}\" / 1000.0)."
+                )),
+                None => report.hint("Forecasts need the start of each row."),
+            }
+        }
         Error::ColumnType { relation, column, actual, expected } => Report::new(
             Code::ERRCODE_DATATYPE_MISMATCH,
             format!("column \"{column}\" of \"{relation}\" has type {actual}, expected {expected}"),
@@ -251,6 +270,7 @@ fn report(error: Error) -> Report {
         Error::AmbiguousColumn { relation, role, argument, candidates } => {
             let detail = match candidates.as_slice() {
                 [] => "No column qualifies.".to_owned(),
+                [one] => format!("It may be {one}, which is no part of a unique key with the time."),
                 several => format!("Candidates are {}.", list(several)),
             };
             Report::new(
@@ -258,7 +278,10 @@ fn report(error: Error) -> Report {
                 format!("cannot tell the {role} column of \"{relation}\""),
             )
             .detail(detail)
-            .hint(format!("Pass {argument} => '...'."))
+            .hint(match role {
+                "series" => format!("Pass {argument} => '...'; for one single series, make the time a unique key or forecast a view without the column."),
+                _ => format!("Pass {argument} => '...'."),
+            })
         }
         Error::LimitExceeded { what, got, limit, guc } => Report::new(
             Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -605,6 +628,11 @@ pub fn did_you_mean(name: &str, known: &[String]) -> String {
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| format!("Did you mean \"{candidate}\"? "))
         .unwrap_or_default()
+}
+
+/// Whether a relation has bars, in whatever case their names are written.
+fn has_prices(known: &[String]) -> bool {
+    ["open", "high", "low"].iter().all(|price| known.iter().any(|name| name.eq_ignore_ascii_case(price)))
 }
 
 /// Insertions, deletions, substitutions and swaps of neighbours that turn one word into the other

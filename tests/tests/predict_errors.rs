@@ -106,7 +106,7 @@ fn wrong_columns() {
     );
     error("kronos_predict('no_time', 2)")
         .is("42P18", "cannot tell the time column of \"public.no_time\"")
-        .hint("Pass time_col => '...'.");
+        .detail("No column is a timestamp with time zone, timestamp or date.");
     error("kronos_predict('two_times', 2)")
         .is("42P18", "cannot tell the time column")
         .detail("\"ts\", \"other\"");

@@ -88,5 +88,10 @@ fn score(
 
 /// A column that a relation of forecasts must have.
 fn missing(relation: &Relation, column: &str) -> Error {
-    Error::UndefinedColumn { relation: relation.display(), column: column.to_owned(), role: "score" }
+    Error::UndefinedColumn {
+        relation: relation.display(),
+        column: column.to_owned(),
+        role: "score",
+        known: Vec::new(),
+    }
 }

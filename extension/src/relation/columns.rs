@@ -101,6 +101,8 @@ const NUMBERS: [BuiltinOid; 6] = [
 const TEXTS: [BuiltinOid; 4] =
     [BuiltinOid::TEXTOID, BuiltinOid::VARCHAROID, BuiltinOid::BPCHAROID, BuiltinOid::NAMEOID];
 const INTEGERS: [BuiltinOid; 3] = [BuiltinOid::INT2OID, BuiltinOid::INT4OID, BuiltinOid::INT8OID];
+/// What a column of seconds or milliseconds since 1970 is called.
+const EPOCHS: [&str; 6] = ["time", "ts", "timestamp", "epoch", "t", "open_time"];
 const LOCAL_TIMES: [BuiltinOid; 2] = [BuiltinOid::TIMESTAMPOID, BuiltinOid::DATEOID];
 
 impl Column {
@@ -215,6 +217,10 @@ fn base_type(type_of: Oid) -> Oid {
 
 #[allow(unsafe_code)]
 fn type_name(type_of: Oid) -> String {
+    // What SQL calls `character` is one of length 1.
+    if type_of == BuiltinOid::BPCHAROID.value() {
+        return "pg_catalog.bpchar".into();
+    }
     // SAFETY: any OID is allowed; the result is a string in the current context.
     unsafe { owned(pg_sys::format_type_be_qualified(type_of)) }.unwrap_or_default()
 }
@@ -293,6 +299,7 @@ impl Resolver<'_> {
             relation: self.relation.display(),
             column: name.to_owned(),
             role,
+            known: self.columns.iter().map(|column| column.name.clone()).collect(),
         })
     }
 
@@ -355,12 +362,23 @@ impl Resolver<'_> {
         }
         match found.as_slice() {
             [only] => Ok(only),
+            [] => Err(Error::NoTimeColumn {
+                relation: self.relation.display(),
+                numbers: self
+                    .columns
+                    .iter()
+                    .filter(|column| {
+                        column.is(&[BuiltinOid::INT8OID]) || EPOCHS.contains(&column.name.as_str())
+                    })
+                    .map(|column| column.name.clone())
+                    .collect(),
+            }),
             several => Err(self.ambiguous("time", "time_col", several)),
         }
     }
 
-    /// The rest of a unique key that has the time in it, else the only text column, else the only integer column that
-    /// holds no value; `None` for a single series.
+    /// The rest of a unique key that has the time in it, else the only text or uuid column; `None` for a single series.
+    /// An integer column is as likely a count as a key, so without a unique key that has it nothing is certain.
     fn series(&self, client: &SpiClient<'_>, time: &str, taken: &[&str]) -> Result<Option<&Column>> {
         for key in unique_keys(client, self.relation)? {
             if !key.iter().any(|name| name == time) {
@@ -379,10 +397,10 @@ impl Resolver<'_> {
             .iter()
             .filter(|column| column.is_key() && !taken.contains(&column.name.as_str()))
             .collect();
-        // Integers beside a text are counts of trades and the like far more often than keys.
-        let texts: Vec<&Column> = free.iter().copied().filter(|column| column.is(&TEXTS)).collect();
-        match (texts.as_slice(), free.as_slice()) {
-            ([only], _) | ([], [only]) => Ok(Some(only)),
+        // Integers beside a name are counts of trades and the like far more often than keys.
+        let names: Vec<&Column> = free.iter().copied().filter(|column| !column.is(&INTEGERS)).collect();
+        match (names.as_slice(), free.as_slice()) {
+            ([only], _) => Ok(Some(only)),
             ([], []) => Ok(None),
             _ => Err(self.ambiguous("series", "series_col", &free)),
         }

@@ -4,6 +4,7 @@
 //! one scan answers all of them from memory.
 #![allow(unsafe_code)] // datums
 
+use super::keys::readable;
 use super::scan::{Fetched, open, start_of, text_of};
 use super::{Cell, Columns, Group, Relation, Row, TimeKind, ValueColumns, ValueGroup, ValueRow, quote, sql};
 use crate::calendar::Instant;
@@ -97,7 +98,7 @@ impl HistoryScan {
         }
         let mut arguments = vec![(pg_sys::TIMESTAMPTZOID, Some(Datum::from(limits.as_of)))];
         if let (Some((_, type_of)), Some(key), Some(only)) = (&columns.series, &key, limits.only_series) {
-            arguments.push((pg_sys::TEXTARRAYOID, only.to_vec().into_datum()));
+            arguments.push((pg_sys::TEXTARRAYOID, readable(only, type_of).into_datum()));
             condition.push_str(&format!(
                 " and {key} operator(pg_catalog.=) any ($2::pg_catalog.text[]::{type_of}[])"
             ));

@@ -38,6 +38,24 @@ pub fn keys(relation: &Relation, key: &str) -> Result<Vec<String>> {
     })
 }
 
+/// The names that a key of the type `type_of`, as a cast names it, can have; the others name no series.
+pub fn readable(names: &[String], type_of: &str) -> Vec<String> {
+    let is_readable = |name: &str| match type_of {
+        "smallint" => name.parse::<i16>().is_ok(),
+        "integer" => name.parse::<i32>().is_ok(),
+        "bigint" => name.parse::<i64>().is_ok(),
+        "uuid" => {
+            name.len() == 36
+                && name.char_indices().all(|(place, digit)| match place {
+                    8 | 13 | 18 | 23 => digit == '-',
+                    _ => digit.is_ascii_hexdigit(),
+                })
+        }
+        _ => true,
+    };
+    names.iter().filter(|name| is_readable(name)).cloned().collect()
+}
+
 /// Whether the relation is a hypertable of the edition whose plans skip from one key to the next (SkipScan).
 fn skips(client: &SpiClient<'_>, relation: &Relation) -> Result<bool> {
     let licence = statement::select(

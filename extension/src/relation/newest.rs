@@ -1,6 +1,7 @@
 //! The newest values of one column of one series, as charts show them: NULLs kept, nothing carried forward.
 
 use super::columns::ValueColumns;
+use super::keys::readable;
 use super::scan::start_of;
 use super::{Relation, quote};
 use crate::calendar::Instant;
@@ -38,6 +39,11 @@ impl Newest<'_> {
     /// What the server raises.
     pub fn read(&self, relation: &Relation, columns: &ValueColumns) -> Result<Vec<(Instant, f64)>> {
         let Some(value) = columns.values.first() else { return Ok(Vec::new()) };
+        if let (Some((_, type_of)), Some(series)) = (&columns.series, self.series)
+            && readable(&[series.to_owned()], type_of).is_empty()
+        {
+            return Ok(Vec::new());
+        }
         let time = format!("t.{}", quote(&columns.time.0));
         let (start, before) = start_of(&columns.time, self.zone);
         let from = before.replace("$1", "$2");

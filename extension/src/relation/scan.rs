@@ -4,6 +4,7 @@
 //! session: a scan over years of bars would hold all of them.
 #![allow(unsafe_code)] // SPI cursors and datums
 
+use super::keys::readable;
 use super::{Columns, Relation, columns::TimeKind, quote, sql};
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
@@ -105,7 +106,7 @@ impl Scan {
         };
         let text = match (&columns.series, &key, limits.only_series) {
             (Some((_, type_of)), Some(key), Some(only)) => {
-                arguments.push((pg_sys::TEXTARRAYOID, only.to_vec().into_datum()));
+                arguments.push((pg_sys::TEXTARRAYOID, readable(only, type_of).into_datum()));
                 let names = format!("$2::pg_catalog.text[]::{type_of}[]");
                 if only.len() <= LOOKUPS && columns.known_at.is_none() {
                     format!(

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // datums
 
 use super::columns::ValueColumns;
+use super::keys::readable;
 use super::scan::{Fetched, open, start_of, text_of};
 use super::{Relation, quote, sql};
 use crate::calendar::Instant;
@@ -103,7 +104,7 @@ impl ValueScan {
         }
         let mut arguments = vec![(pg_sys::TIMESTAMPTZOID, Some(Datum::from(limits.as_of)))];
         if let (Some((_, type_of)), Some(key), Some(only)) = (&columns.series, &key, limits.only_series) {
-            arguments.push((pg_sys::TEXTARRAYOID, only.to_vec().into_datum()));
+            arguments.push((pg_sys::TEXTARRAYOID, readable(only, type_of).into_datum()));
             condition.push_str(&format!(
                 " and {key} operator(pg_catalog.=) any ($2::pg_catalog.text[]::{type_of}[])"
             ));

@@ -1,5 +1,7 @@
 //! `kronos_predict`, `kronos_predict_bars` and `kronos_paths`: what a user gets for good input.
 
+mod keys;
+
 use kronos_tests::{Database, Row, bars, rows};
 
 /// All columns of a forecast, as text that differs when one bit does.
