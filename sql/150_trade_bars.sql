@@ -72,10 +72,11 @@ as $$
 $$;
 comment on function market_internal.trades_of(text) is 'A FROM clause: market.trades as t within the given hours.';
 
+-- 3 January 2000 was a Monday: weeks begin there, and every shorter width divides a day.
 create or replace function market_internal.bucket_of(bar_width interval) returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-  select format('date_bin(%L::interval, t.event_time, timestamptz ''2000-01-01 00:00+00'')', bar_width)
+  select format('date_bin(%L::interval, t.event_time, timestamptz ''2000-01-03 00:00+00'')', bar_width)
 $$;
 comment on function market_internal.bucket_of(interval) is 'SQL expression of the start of the bar of trade t.';
 
@@ -162,15 +163,18 @@ comment on procedure market.refresh_trade_bars() is
 
 do $$
 declare
-  width   record;
-  source  text;
+  width      record;
+  described  record;
+  source     text;
 begin
   for width in
     select * from (values
-      ('1m', interval '1 minute'), ('5m', interval '5 minutes'), ('1h', interval '1 hour'), ('1d', interval '1 day')
-    ) as w (suffix, bar_width)
+      ('1m', interval '1 minute', '1m'), ('5m', interval '5 minutes', '5m'), ('15m', interval '15 minutes', '5m'),
+      ('30m', interval '30 minutes', '5m'), ('1h', interval '1 hour', '1h'), ('4h', interval '4 hours', '1h'),
+      ('1d', interval '1 day', '1h'), ('1w', interval '7 days', '1h')
+    ) as w (suffix, bar_width, made_of)
   loop
-    if market_internal.stores_trade_bars() and width.bar_width < interval '1 day' then
+    if market_internal.stores_trade_bars() and width.suffix = width.made_of then
       execute format(
         'create or replace view market_internal.trade_parts_%1$s as
          select s.symbol, s.source, s.time, s.open, s.high, s.low, s.close, s.volume, s.amount, s.trade_count, s.known_at
@@ -189,11 +193,12 @@ begin
         'select symbol, source, time, open[3] as open, high, low, close[3] as close, volume, amount, trade_count, known_at
          from market_internal.trade_parts_%s', width.suffix);
     elsif market_internal.stores_trade_bars() then
-      source := 'select symbol, source, date_bin(interval ''1 day'', time, timestamptz ''2000-01-01 00:00+00'') as time,
-                        (min(open))[3] as open, max(high) as high, min(low) as low, (max(close))[3] as close,
-                        sum(volume) as volume, sum(amount) as amount, sum(trade_count)::bigint as trade_count,
-                        max(known_at) as known_at
-                 from market_internal.trade_parts_1h group by 1, 2, 3';
+      source := format(
+        'select symbol, source, date_bin(%L::interval, time, timestamptz ''2000-01-03 00:00+00'') as time,
+                (min(open))[3] as open, max(high) as high, min(low) as low, (max(close))[3] as close,
+                sum(volume) as volume, sum(amount) as amount, sum(trade_count)::bigint as trade_count,
+                max(known_at) as known_at
+         from market_internal.trade_parts_%s group by 1, 2, 3', width.bar_width, width.made_of);
     else
       source := market_internal.trade_bars_query(market_internal.bucket_of(width.bar_width));
     end if;
@@ -225,13 +230,26 @@ begin
        order by b.symbol, b.time, s.rank, b.source',
       width.suffix);
     execute format('comment on view market.trade_bars_%s is %L', width.suffix,
-      format('Bars of %s built from market.trades, per source, exact decimals. The day is the UTC day.', width.bar_width));
+      format('Bars of %s built from market.trades, per source, exact decimals. Days are those of UTC, weeks begin on Monday.', width.bar_width));
     execute format('comment on view market.source_bars_%s is %L', width.suffix,
       format('Bars of %s per source: stored ones and those built from trades.', width.bar_width));
     execute format('comment on view market.bars_%s is %L', width.suffix,
       format('Bars of %s, one per symbol and time, best-ranked source first (market.sources.rank, instruments.bar_source).',
              width.bar_width));
-    execute format('comment on column market.bars_%s.time is %L', width.suffix, 'START of the bar; known at its end.');
+    for described in
+      select v.relation, c.attname as column_name, m.meaning
+      from unnest(array['trade_bars_', 'source_bars_', 'bars_']) as v (relation)
+      join pg_catalog.pg_attribute c on c.attrelid = ('market.' || v.relation || width.suffix)::regclass and c.attnum > 0
+      join (values
+        ('symbol', 'Canonical symbol.'), ('source', 'Who published the bar, or the feed of its trades.'),
+        ('time', 'START of the bar; known at its end.'), ('open', 'First price.'), ('high', 'Highest price.'),
+        ('low', 'Lowest price.'), ('close', 'Last price.'), ('volume', 'Units traded; NULL: unknown.'),
+        ('amount', 'Money traded, in the quote currency; NULL: unknown.'), ('trade_count', 'Number of trades; NULL: unknown.'),
+        ('known_at', 'First instant at which a participant could have known the whole bar; at the earliest its end.')
+      ) as m (column_name, meaning) on m.column_name = c.attname
+    loop
+      execute format('comment on column market.%I.%I is %L', described.relation || width.suffix, described.column_name, described.meaning);
+    end loop;
   end loop;
   if not market_internal.stores_trade_bars() then
     drop view if exists market_internal.trade_parts_1m, market_internal.trade_parts_5m, market_internal.trade_parts_1h;

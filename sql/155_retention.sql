@@ -3,7 +3,7 @@ call market.require_not_newer('155_retention.sql', 4);
 
 -- What may be dropped, the column that tells the age of a row, and what else must hold for it. They stand here and in no
 -- table: a row that somebody else may write must never become the text of a statement. Bars of hours are kept: they tell
--- which hours had trades, and days are made of them.
+-- which hours had trades, and days and weeks are made of them; those of 15 and 30 minutes are made of bars of five.
 drop function if exists market_internal.retainable();
 create or replace function market_internal.retained() returns table (relation text, stored_in text, time_column name, condition text)
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
 -- Validators: each finding names the row it is about. Run by people, by the maintenance job and by the worker.
-call market.require_not_newer('170_validate.sql', 2);
+call market.require_not_newer('170_validate.sql', 3);
 
 create table if not exists market.validation_findings (
   check_name     text        not null,
@@ -13,7 +13,7 @@ create table if not exists market.validation_findings (
   primary key (check_name, relation, symbol, source, time)
 );
 comment on table market.validation_findings is 'What market.run_validation found: one row per offending row, kept until it is gone.';
-comment on column market.validation_findings.check_name is 'Validator: monotone_time, missing_session, half_filled_day, price_jump, stale_feed, non_positive_price, inverted_bar, crossed_quote, open_gap.';
+comment on column market.validation_findings.check_name is 'Validator: monotone_time, missing_session, half_filled_day, price_jump, stale_feed, non_finite_value, non_positive_price, inverted_bar, crossed_quote, open_gap.';
 comment on column market.validation_findings.relation is 'Relation of the offending row.';
 comment on column market.validation_findings.symbol is 'Its symbol.';
 comment on column market.validation_findings.source is 'Its source or feed.';
@@ -99,9 +99,16 @@ as $$
   union all
   select 'price_jump', 'market.bars', symbol, source, time,
          format('close %s after %s, logarithmic return %s', close, previous_close,
-                round(ln(close / previous_close)::numeric, 4))
+                round((ln(close) - ln(previous_close))::numeric, 4))
   from previous
-  where close > 0 and previous_close > 0 and abs(ln(close / previous_close)) > price_jump
+  where close > 0 and close < 'Infinity' and previous_close > 0 and previous_close < 'Infinity'
+    -- A ratio beyond double precision is one as well.
+    and abs(ln(close) - ln(previous_close)) > price_jump
+  union all
+  select 'non_finite_value', 'market.bars', symbol, source, time,
+         format('open %s, high %s, low %s, close %s, volume %s', open, high, low, close, volume)
+  from b
+  where greatest(open, high, low, close, volume) in ('NaN', 'Infinity') or least(open, high, low, close, volume) = '-Infinity'
   union all
   select 'non_positive_price', 'market.bars', symbol, source, time,
          format('open %s, high %s, low %s, close %s', open, high, low, close)
@@ -130,6 +137,12 @@ as $$
          format('trade %s was received %s before it happened', trade_id, event_time - received_at)
   from market.trades
   where event_time >= since and event_time < until and received_at < event_time - interval '5 seconds'
+  union all
+  select 'non_finite_value', 'market.trades', symbol, feed, event_time,
+         format('trade %s: price %s, size %s', trade_id, price, size)
+  from market.trades
+  where event_time >= since and event_time < until
+    and (greatest(price, size) in ('NaN', 'Infinity') or least(price, size) = '-Infinity')
   union all
   select 'non_positive_price', 'market.trades', symbol, feed, event_time,
          format('trade %s: price %s, size %s', trade_id, price, size)
@@ -207,4 +220,4 @@ $$;
 comment on procedure market.run_validation(timestamptz) is
   'Stores the findings of market.validate since then in market.validation_findings and forgets repaired ones.';
 
-call market.record_file('170_validate.sql', 2);
+call market.record_file('170_validate.sql', 3);

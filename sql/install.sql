@@ -5,6 +5,9 @@
 -- Safe to run again at any time: each file is idempotent and records its version in market.installed_files.
 -- Run it again after `create extension timescaledb`: plain tables become hypertables in place, with their rows.
 -- `kronos-ingest migrate` and `call kronos.install()` apply the same files, by the list in sql/files.rs.
+-- psql's own settings are put back at the end.
+\set before_on_error_stop :ON_ERROR_STOP
+\set before_quiet :QUIET
 \set ON_ERROR_STOP on
 \set QUIET on
 begin;
@@ -48,3 +51,7 @@ set local client_min_messages = warning;
 \ir 365_trading_rebalance.sql
 \ir 380_trading_privileges.sql
 commit;
+\set ON_ERROR_STOP :before_on_error_stop
+\set QUIET :before_quiet
+\unset before_on_error_stop
+\unset before_quiet

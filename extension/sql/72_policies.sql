@@ -233,6 +233,11 @@ declare
   request pg_catalog.int8;
 begin
   perform kronos.require_ledger();
+  for name in select k.key from pg_catalog.jsonb_object_keys(config) as k(key)
+    where k.key operator(pg_catalog.<>) all (array['policy', 'on_schedule', 'request_id']) loop
+    raise exception 'unrecognized key "%" of config', name
+      using errcode = 'invalid_parameter_value', hint = 'Valid keys: policy, on_schedule.';
+  end loop;
   request := (config operator(pg_catalog.->>) 'request_id')::pg_catalog.int8;
   -- Its job fires every minute until one of these took the request up.
   if request is not null and kronos.end_request_job(request) then

@@ -36,9 +36,15 @@ as $$
 declare
   -- The procedure commits on its way and so has no settings of its own: names are spelt out.
   names   pg_catalog.text[];
-  name    pg_catalog.text := config operator(pg_catalog.->>) 'calibration';
+  name    pg_catalog.text;
   failed  pg_catalog.int4 := 0;
 begin
+  for name in select k.key from pg_catalog.jsonb_object_keys(config) as k(key)
+    where k.key operator(pg_catalog.<>) 'calibration' loop
+    raise exception 'unrecognized key "%" of config', name
+      using errcode = 'invalid_parameter_value', hint = 'The only key is calibration.';
+  end loop;
+  name := config operator(pg_catalog.->>) 'calibration';
   if name is not null then
     perform pg_catalog.count(*) from kronos.calibrate(name);
     return;

@@ -41,6 +41,25 @@ const TRAPS: &str = "
     end$$;
     create view trapped as select symbol, ts, open * public.trap(symbol) as open, high, low, close, volume, amount from bars";
 
+/// A misspelt key must not run everything that is due.
+#[test]
+fn a_key_that_nobody_knows_runs_nothing() {
+    let db = with_bars("policy_keys", &["A"]);
+    add(&db, "hourly", "");
+    db.run("select kronos.submit('hourly')");
+    for config in ["{\"polcy\": \"hourly\"}", "{\"policy\": \"hourly\", \"as_of\": \"2024-01-01\"}"] {
+        db.error(&format!("call kronos.run_policy(config => '{config}')"))
+            .is("22023", "unrecognized key")
+            .hint("policy");
+    }
+    db.error("call kronos.run_calibration(config => '{\"name\": \"c\"}')")
+        .is("22023", "unrecognized key \"name\" of config")
+        .hint("calibration");
+    assert!(runs(&db).is_empty());
+    db.run("call kronos.run_policy(config => '{}')");
+    assert_eq!(runs(&db).len(), 1);
+}
+
 #[test]
 fn a_policy_records_what_the_function_says() {
     let db = with_bars("policy_records", &["A", "B"]);

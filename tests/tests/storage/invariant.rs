@@ -19,9 +19,9 @@ const ORACLE: &str = "
 
 /// Bars of the shadow, in other words than those of sql/150_trade_bars.sql, that differ from the bars that are shown.
 const DIFFERENCES: &str = "
-    with widths (width) as (values (interval '1 minute'), ('5 minutes'), ('1 hour'), ('1 day')),
+    with widths (width) as (values (interval '1 minute'), ('5 minutes'), ('30 minutes'), ('1 hour'), ('1 day'), ('7 days')),
     counted as (
-      select s.*, w.width, date_bin(w.width, s.event_time, timestamptz '2000-01-01 00:00+00') as time,
+      select s.*, w.width, date_bin(w.width, s.event_time, timestamptz '2000-01-03 00:00+00') as time,
              s.conditions is null as prices
       from shadow s cross join widths w where s.cancelled_at is null
     ),
@@ -37,7 +37,9 @@ const DIFFERENCES: &str = "
       select interval '1 minute' as width, * from market.trade_bars_1m
       union all select '5 minutes', * from market.trade_bars_5m
       union all select '1 hour', * from market.trade_bars_1h
+      union all select '30 minutes', * from market.trade_bars_30m
       union all select '1 day', * from market.trade_bars_1d
+      union all select '7 days', * from market.trade_bars_1w
     )
     select format('%s of %s: %s', count(*) filter (where e is distinct from f), count(*),
                   min(format('expected %s, found %s', e, f)) filter (where e is distinct from f))

@@ -1,5 +1,6 @@
 //! Schema `market`: the set-up, bars built from trades, roles, validators, and forecasts from what is stored.
 
+mod derived;
 mod invariant;
 #[path = "../worker/mod.rs"]
 mod worker;
@@ -512,7 +513,10 @@ fn the_best_ranked_source_of_a_bar_is_shown_and_can_be_pinned() {
         "0.693147 true"
     );
     // An adjusted close counts where a source gives one, from when it is known.
-    db.run("update market.bars set close_adj = 4, known_at = '2024-01-05 00:00+00' where source = 'alpaca'");
+    db.run(
+        "update market.bars set close_adj = 1 where time = '2024-01-01 00:00+00';
+         update market.bars set close_adj = 4, known_at = '2024-01-05 00:00+00' where source = 'alpaca'",
+    );
     assert_eq!(
         db.value("select ret || ' ' || (known_at = '2024-01-05 00:00+00') from market.daily_returns where ret is not null"),
         "3 true"
