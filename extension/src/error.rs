@@ -580,6 +580,7 @@ fn model_report(error: ModelError) -> Report {
         ModelError::ArtifactCorrupt { .. } => Report::new(Code::ERRCODE_DATA_CORRUPTED, message)
             .hint("Fetch the model again; a model directory holds config.json and model.safetensors."),
         ModelError::ChecksumMismatch { path, expected, actual } => checksum(&path, &expected, &actual),
+        ModelError::UnknownFamily { family, known } => report(Error::UndefinedFamily { family, known }),
         ModelError::Unsupported { .. } => Report::new(Code::ERRCODE_FEATURE_NOT_SUPPORTED, message),
         ModelError::MemoryLimit { .. } => Report::new(Code::ERRCODE_OUT_OF_MEMORY, message)
             .hint("Ask for fewer samples or series, or raise kronos.max_cpu_memory."),

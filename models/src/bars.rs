@@ -1,46 +1,20 @@
 //! What a bar model is asked and what it answers: plain data, no tensors, no Postgres.
 
+use crate::answer::Paths;
+use crate::ask::{Ask, Channel, Drawing};
 use crate::error::{ModelError, Result};
 use crate::random::Stream;
-use chrono::{Datelike, NaiveDateTime, Timelike};
+
+pub use crate::ask::Stamp;
 
 /// Open, high, low, close, volume, amount: the fixed channel order of Kronos.
 pub const CHANNELS: usize = 6;
 
+/// Their names, in that order.
+pub const CHANNEL_NAMES: [&str; CHANNELS] = ["open", "high", "low", "close", "volume", "amount"];
+
 /// One bar in channel order: open, high, low, close, volume, amount.
 pub type Bar = [f64; CHANNELS];
-
-/// The calendar fields a bar model reads, in the local wall clock of the market.
-///
-/// # Units
-/// minute 0–59, hour 0–23, weekday Monday = 0 … Sunday = 6, day 1–31, month 1–12.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// 0–59.
-    pub minute: u8,
-    /// 0–23.
-    pub hour: u8,
-    /// Monday = 0 … Sunday = 6.
-    pub weekday: u8,
-    /// 1–31.
-    pub day: u8,
-    /// 1–12.
-    pub month: u8,
-}
-
-/// Reads the fields off a wall clock; seconds and the year are not among them.
-impl From<NaiveDateTime> for Stamp {
-    fn from(local: NaiveDateTime) -> Self {
-        // Each field is below 60, so the narrowing cannot lose anything.
-        Self {
-            minute: local.minute() as u8,
-            hour: local.hour() as u8,
-            weekday: local.weekday().num_days_from_monday() as u8,
-            day: local.day() as u8,
-            month: local.month() as u8,
-        }
-    }
-}
 
 /// One series to forecast.
 #[derive(Debug, Clone)]
@@ -53,6 +27,87 @@ pub struct BarRequest {
     pub horizon: usize,
     /// The random stream of this series.
     pub stream: Stream,
+}
+
+/// The bars as channels of one series.
+impl From<BarRequest> for Ask {
+    fn from(request: BarRequest) -> Self {
+        let BarRequest { bars, stamps, horizon, stream } = request;
+        let channel = |(place, name): (usize, &str)| Channel {
+            name: name.to_owned(),
+            values: bars.iter().map(|bar| bar[place]).collect(),
+        };
+        let targets = CHANNEL_NAMES.into_iter().enumerate().map(channel).collect();
+        Self { targets, stamps, horizon, stream, ..Self::default() }
+    }
+}
+
+impl BarRequest {
+    /// The newest `context` bars of a series whose channels are those of bars, in any order.
+    ///
+    /// # Errors
+    /// [`ModelError::InvalidParameter`] naming a channel that is missing, or one too many; [`ModelError::ShapeMismatch`] for
+    /// channels of different lengths.
+    pub fn of(ask: &Ask, context: usize) -> Result<Self> {
+        let place = |name: &str| CHANNEL_NAMES.iter().position(|own| *own == name);
+        let mut columns = [None; CHANNELS];
+        for target in &ask.targets {
+            match place(&target.name) {
+                Some(at) if columns[at].is_none() => columns[at] = Some(target.values.as_slice()),
+                _ => return Err(wrong_channels(&target.name)),
+            }
+        }
+        let length = ask.context_len();
+        let skipped = length.saturating_sub(context);
+        let mut bars = vec![[0.0; CHANNELS]; length - skipped];
+        for (at, column) in columns.into_iter().enumerate() {
+            let Some(column) = column else {
+                return Err(wrong_channels(&format!("no {}", CHANNEL_NAMES[at])));
+            };
+            if column.len() != length {
+                return Err(ModelError::ShapeMismatch {
+                    what: CHANNEL_NAMES[at],
+                    got: column.len(),
+                    expected: length,
+                });
+            }
+            bars.iter_mut().zip(&column[skipped..]).for_each(|(bar, value)| bar[at] = *value);
+        }
+        let stamps = ask.stamps.get(skipped..).unwrap_or_default().to_vec();
+        Ok(Self { bars, stamps, horizon: ask.horizon, stream: ask.stream })
+    }
+}
+
+fn wrong_channels(got: &str) -> ModelError {
+    let expected = format!("the channels {}, each once", CHANNEL_NAMES.join(", "));
+    ModelError::InvalidParameter { name: "targets", expected, got: got.to_owned() }
+}
+
+impl Drawing {
+    /// The drawing of these options.
+    pub fn of(options: &BarOptions) -> Self {
+        let bounded = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            samples: bounded(options.samples),
+            temperature: options.sampling.temperature(),
+            top_k: bounded(options.sampling.top_k()),
+            top_p: options.sampling.top_p(),
+            slide: options.window == Window::Slide,
+        }
+    }
+
+    /// These options with `memory_limit` bytes.
+    ///
+    /// # Errors
+    /// [`ModelError::InvalidParameter`] for a knob outside its domain.
+    pub fn options(&self, memory_limit: u64) -> Result<BarOptions> {
+        Ok(BarOptions {
+            samples: self.samples as usize,
+            sampling: Sampling::new(self.temperature, self.top_k as usize, self.top_p)?,
+            window: if self.slide { Window::Slide } else { Window::Shorten },
+            memory_limit,
+        })
+    }
 }
 
 /// How the next token is drawn; holds valid values only.
@@ -150,6 +205,26 @@ impl BarPaths {
     }
 }
 
+/// Without a copy of the numbers.
+impl From<BarPaths> for Paths {
+    fn from(paths: BarPaths) -> Self {
+        let BarPaths { horizon, bars, context_used } = paths;
+        Self { channels: CHANNELS, horizon, values: bars.into_flattened(), context_used }
+    }
+}
+
+impl BarPaths {
+    /// Paths whose channels are those of bars; `None` for a number of channels that bars do not have.
+    pub fn of(paths: &Paths) -> Option<Self> {
+        let (bars, rest) = paths.values.as_chunks::<CHANNELS>();
+        (paths.channels == CHANNELS && rest.is_empty()).then(|| Self {
+            horizon: paths.horizon,
+            bars: bars.to_vec(),
+            context_used: paths.context_used,
+        })
+    }
+}
+
 /// Applies the reference's rules for missing columns to one bar of prices.
 ///
 /// Volume missing: volume and amount are 0, even if an amount is given. Amount missing: volume times the mean of the
@@ -187,14 +262,6 @@ mod tests {
         let mut bar = [10.0, 9.0, 11.0, 12.0, -1.0, -2.0];
         cohere(&mut bar);
         assert_eq!(bar, [10.0, 12.0, 9.0, 12.0, 0.0, 0.0]);
-    }
-
-    #[test]
-    fn a_stamp_is_what_the_wall_clock_shows() {
-        let stamp = |text| Stamp::from(NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M").unwrap());
-        // A Thursday in July and a Friday in November; Monday is 0.
-        assert_eq!(stamp("2024-07-04 09:30"), Stamp { minute: 30, hour: 9, weekday: 3, day: 4, month: 7 });
-        assert_eq!(stamp("2024-11-29 00:00"), Stamp { minute: 0, hour: 0, weekday: 4, day: 29, month: 11 });
     }
 
     #[test]

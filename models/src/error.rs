@@ -86,6 +86,14 @@ pub enum ModelError {
         /// Digest of the file, hexadecimal.
         actual: String,
     },
+    /// No family of this library has that name.
+    #[error("model family \"{family}\" does not exist")]
+    UnknownFamily {
+        /// The name given.
+        family: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
     /// The model cannot do what was asked.
     #[error("model family \"{family}\" does not support {capability}")]
     Unsupported {

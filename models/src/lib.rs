@@ -4,7 +4,9 @@
 //! an argument, so that the same call gives the same numbers on another connection, in another batch, on another day.
 #![deny(missing_docs)]
 
+pub mod answer;
 pub mod artifact;
+pub mod ask;
 pub mod bars;
 pub mod baselines;
 pub mod calibration;
@@ -12,11 +14,13 @@ pub mod chronos2;
 pub mod chronos_bolt;
 pub mod device;
 pub mod error;
+pub mod family;
 pub mod forecast;
 pub mod interrupt;
 pub mod kronos;
 pub mod layers;
 pub mod metrics;
+pub mod model;
 pub mod nbeats;
 pub mod quantile;
 pub mod random;

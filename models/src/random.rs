@@ -4,10 +4,11 @@
 //! "Parallel random numbers: as easy as 1, 2, 3", SC 2011) hashes a counter instead, so a series gives the same
 //! paths alone, in a batch of 500, in another order, or resumed half-way.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Identifies the random stream of one series; see [`Stream::new`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Stream(u64);
 
 impl Stream {

@@ -1,5 +1,7 @@
 //! What a model of single numbers is asked and what it answers: series, covariates, quantiles.
 
+use crate::answer::Forecast;
+use crate::ask::{Ask, Values};
 use crate::error::{ModelError, Result};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,38 @@ impl SeriesRequest {
     /// A series of one target and no covariates.
     pub fn univariate(target: Vec<f64>, horizon: usize) -> Self {
         Self { targets: vec![target], horizon, ..Self::default() }
+    }
+
+    /// What is numeric of an ask, for models that know no categories: to them one is a missing number.
+    pub fn of_numbers(ask: &Ask) -> Self {
+        let numbers = |values: &Values| match values {
+            Values::Numbers(numbers) => numbers.clone(),
+            Values::Categories(categories) => categories.iter().map(|_| f64::NAN).collect(),
+        };
+        let known = |covariate: &crate::ask::KnownCovariate| KnownCovariate {
+            past: numbers(&covariate.past),
+            future: numbers(&covariate.future),
+        };
+        let past = ask.past.iter().chain(&ask.statics);
+        Self {
+            targets: ask.targets.iter().map(|target| target.values.clone()).collect(),
+            past_covariates: past.map(|covariate| numbers(&covariate.values)).collect(),
+            known_covariates: ask.known.iter().map(known).collect(),
+            horizon: ask.horizon,
+        }
+    }
+
+    /// The newest `context` values of the targets of an ask, for a family that reads nothing else.
+    ///
+    /// # Errors
+    /// [`ModelError::Unsupported`] for covariates.
+    pub(crate) fn of_targets(ask: &Ask, context: usize, family: &'static str) -> Result<Self> {
+        if ask.covariates() > 0 {
+            return Err(ModelError::Unsupported { family, capability: "covariates".into() });
+        }
+        let newest = |values: &[f64]| values[values.len().saturating_sub(context)..].to_vec();
+        let targets = ask.targets.iter().map(|target| newest(&target.values)).collect();
+        Ok(Self { targets, horizon: ask.horizon, ..Self::default() })
     }
 
     /// Points of history.
@@ -141,6 +175,20 @@ impl QuantileForecast {
             None => Ok(()),
         }
     }
+}
+
+/// Forecasts the requests that could be made; the others keep their reasons.
+pub(crate) fn of_each(
+    requests: impl IntoIterator<Item = Result<SeriesRequest>>,
+    forecast: impl FnOnce(&[SeriesRequest]) -> Result<Vec<Result<QuantileForecast>>>,
+) -> Result<Vec<Result<Forecast>>> {
+    let mut made = Vec::new();
+    let places: Vec<Result<()>> =
+        requests.into_iter().map(|request| request.map(|request| made.push(request))).collect();
+    let mut forecasts = forecast(&made)?.into_iter();
+    // One for each request that was made; its absence would be a defect and is reported as one.
+    let mut next = || forecasts.next().unwrap_or(Err(ModelError::Cancelled)).map(Forecast::Quantiles);
+    Ok(places.into_iter().map(|place| place.and_then(|()| next())).collect())
 }
 
 /// The value at `level` of the piecewise linear curve through (`levels`, `values`), constant beyond its ends.

@@ -58,6 +58,10 @@ pub enum Fault {
         expected: String,
         actual: String,
     },
+    UnknownFamily {
+        family: String,
+        known: Vec<String>,
+    },
     Unsupported {
         family: String,
         capability: String,
@@ -102,6 +106,7 @@ impl From<ModelError> for Fault {
             ModelError::ChecksumMismatch { path, expected, actual } => {
                 Self::ChecksumMismatch { path, expected, actual }
             }
+            ModelError::UnknownFamily { family, known } => Self::UnknownFamily { family, known },
             ModelError::Unsupported { family, capability } => {
                 Self::Unsupported { family: family.into(), capability }
             }
@@ -137,6 +142,7 @@ impl From<Fault> for ModelError {
             Fault::ChecksumMismatch { path, expected, actual } => {
                 Self::ChecksumMismatch { path, expected, actual }
             }
+            Fault::UnknownFamily { family, known } => Self::UnknownFamily { family, known },
             Fault::Unsupported { family, capability } => {
                 Self::Unsupported { family: lasting(family), capability }
             }

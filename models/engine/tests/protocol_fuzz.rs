@@ -188,6 +188,7 @@ fn every_error_of_a_model_is_the_same_after_the_journey() {
         E::ArtifactIo { path: "/a".into(), source: std::io::Error::from_raw_os_error(5) },
         E::ArtifactCorrupt { path: "/a".into(), reason: "x".into() },
         E::ChecksumMismatch { path: "/a".into(), expected: "1".into(), actual: "2".into() },
+        E::UnknownFamily { family: "oracle".into(), known: vec!["kronos".into()] },
         E::Unsupported { family: "kronos", capability: "x".into() },
         E::MemoryLimit { what: "the model", needed: 2, limit: 1 },
         E::OutOfMemory { what: "the model", needed: 2 },

@@ -11,6 +11,8 @@ mod accelerated;
 pub mod adapter;
 pub mod config;
 pub mod covariates;
+pub mod encode;
+pub mod family;
 mod layout;
 pub mod network;
 pub mod normalise;

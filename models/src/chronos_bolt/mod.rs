@@ -5,6 +5,7 @@
 //! no bit of its forecast.
 
 pub mod config;
+pub mod family;
 mod network;
 
 use crate::artifact::{Tensors, read_config, read_tensors};

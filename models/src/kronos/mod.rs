@@ -8,6 +8,7 @@
 mod accelerated;
 pub mod batch;
 pub mod config;
+pub mod family;
 mod network;
 pub mod normalise;
 pub mod predictor;

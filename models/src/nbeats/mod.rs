@@ -6,6 +6,7 @@
 
 pub mod basis;
 pub mod config;
+pub mod family;
 pub mod network;
 pub mod scaling;
 pub mod training;
