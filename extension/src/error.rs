@@ -59,12 +59,10 @@ pub enum Error {
     ModelBuiltIn { version: String },
     /// A file of the server's share directory that is not what it should be.
     DamagedManifest { path: PathBuf, reason: String },
-    /// A model family this library does not implement.
-    UndefinedFamily { family: String, known: Vec<String> },
     /// An alias nobody set.
     UndefinedAlias { name: String, known: Vec<String> },
-    /// A predictor without the tokenizer it was trained with.
-    TokenizerMissing { path: PathBuf },
+    /// A model without a part that is kept in another directory.
+    PartMissing { option: &'static str, path: PathBuf, why: &'static str, example: &'static str },
     /// A model directory outside `kronos.model_dir`, or otherwise not acceptable.
     InvalidUri { uri: String, reason: &'static str },
     /// A file that is not there.
@@ -340,25 +338,20 @@ fn report(error: Error) -> Report {
         )
         .detail(format!("{reason}."))
         .hint("Install the extension again."),
-        Error::UndefinedFamily { family, known } => {
-            let near = did_you_mean(&family, &known);
-            Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("model family \"{family}\" does not exist"))
-                .hint(format!("{near}Known families: {}.", list(&known)))
-        }
         Error::UndefinedAlias { name, known } => {
             let near = did_you_mean(&name, &known);
             Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("alias \"{name}\" does not exist"))
                 .hint(format!("{near}See the column aliases of kronos.models."))
         }
-        Error::TokenizerMissing { path } => Report::new(
+        Error::PartMissing { option, path, why, example } => Report::new(
             Code::ERRCODE_UNDEFINED_FILE,
             format!("could not open \"{}\": file does not exist", path.join("config.json").display()),
         )
-        .detail("A Kronos model needs the tokenizer it was trained with.")
-        .hint(
+        .detail(why)
+        .hint(format!(
             "Put it there, or name its directory under kronos.model_dir with \
-             options => '{\"tokenizer\":\"Kronos-Tokenizer-base\"}'.",
-        ),
+             options => '{{\"{option}\":\"{example}\"}}'."
+        )),
         Error::InvalidUri { uri, reason } => {
             Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, format!("model uri \"{uri}\" {reason}"))
                 .hint("Give a path relative to kronos.model_dir, such as 'Kronos-base'.")
@@ -580,7 +573,11 @@ fn model_report(error: ModelError) -> Report {
         ModelError::ArtifactCorrupt { .. } => Report::new(Code::ERRCODE_DATA_CORRUPTED, message)
             .hint("Fetch the model again; a model directory holds config.json and model.safetensors."),
         ModelError::ChecksumMismatch { path, expected, actual } => checksum(&path, &expected, &actual),
-        ModelError::UnknownFamily { family, known } => report(Error::UndefinedFamily { family, known }),
+        ModelError::UnknownFamily { family, known } => {
+            let near = did_you_mean(&family, &known);
+            Report::new(Code::ERRCODE_UNDEFINED_OBJECT, message)
+                .hint(format!("{near}Known families: {}.", list(&known)))
+        }
         ModelError::Unsupported { .. } => Report::new(Code::ERRCODE_FEATURE_NOT_SUPPORTED, message),
         ModelError::MemoryLimit { .. } => Report::new(Code::ERRCODE_OUT_OF_MEMORY, message)
             .hint("Ask for fewer samples or series, or raise kronos.max_cpu_memory."),

@@ -60,7 +60,7 @@ fn chronos_predict(
         calibration,
         fcinfo,
     };
-    asked.columns(SeriesModel::at(Door::Chronos, model)?, variates, options)?;
+    asked.columns(SeriesModel::at(Door("chronos_predict"), model)?, variates, options)?;
     Ok(())
 }
 
@@ -97,7 +97,7 @@ fn nbeats_predict(
         calibration,
         fcinfo,
     };
-    asked.columns(SeriesModel::at(Door::NBeats, model)?, variates, options)?;
+    asked.columns(SeriesModel::at(Door("nbeats_predict"), model)?, variates, options)?;
     Ok(())
 }
 

@@ -22,6 +22,7 @@ use crate::series::{self, SeriesModel, Variates};
 use kronos_models::baselines::Baseline;
 use kronos_models::metrics::seasonal_scale;
 use kronos_models::random::Stream;
+use kronos_models::series::SeriesRequest;
 use kronos_time::Windows;
 use options::BacktestOptions;
 use pgrx::datum::Date;
@@ -429,7 +430,7 @@ impl Backtest {
                 return Ok(());
             }
         };
-        let request = &prepared.request;
+        let request = &SeriesRequest::of_numbers(&prepared.ask);
         let season = self.beside.season(prepared.width);
         window.actuals = moment.actuals(&prepared.future);
         let last = |values: &Vec<f64>| values.iter().rev().copied().find(|value| !value.is_nan());

@@ -17,12 +17,6 @@ use std::path::Path;
 /// The model of bars that answers where none is configured.
 pub const KRONOS_NANO: &str = "kronos-nano";
 
-/// The model of numbers that answers where none is configured.
-pub const CHRONOS_NANO: &str = "chronos-nano";
-
-/// The N-BEATS model that answers where none is configured.
-pub const NBEATS_DAILY: &str = "nbeats-daily";
-
 /// The list, beside the models.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,7 +61,7 @@ pub fn register_built_in() -> Result<i32> {
 fn register(model: BuiltIn, manifest: &Path) -> Result<()> {
     let directory = Path::new(guc::SHARE).join(&model.directory);
     let cutoff = model.train_cutoff.parse::<Date>().map_err(|error| damaged(manifest, &error))?;
-    let options = Given::options(Some(JsonB(model.options)), super::family::OPTIONS)?;
+    let options = Given::options(Some(JsonB(model.options)), &super::family::option_keys())?;
     let registration = Registration {
         name: model.name,
         family: Some(model.family),

@@ -8,16 +8,16 @@ mod built_in;
 pub mod family;
 mod register;
 
-pub use built_in::{CHRONOS_NANO, NBEATS_DAILY, register_built_in};
+pub use built_in::register_built_in;
 pub use register::{Registration, drop_model, register, set_alias};
 
-use crate::engine::{FilePath, ModelFiles, ModelSource};
+use crate::engine::{FilePath, ModelSource};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::json::JsonB;
 use crate::statement::{self, Sight};
 use kronos_models::ModelError;
-use kronos_models::kronos::KronosFiles;
+use kronos_models::family::{Capabilities, Settings};
 use pgrx::Spi;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
@@ -30,87 +30,60 @@ pub struct ModelEntry {
     pub version: String,
     /// The name before the `@`.
     pub name: String,
-    /// A name of [`family::FAMILIES`].
+    /// The name of its family, which another library may know and this one not.
     pub family: String,
     /// Day after which the model has seen no data.
     pub train_cutoff: Option<Date>,
     /// Whether it came with the extension.
     pub built_in: bool,
     aliases: Vec<String>,
-    settings: Value,
+    settings: Settings,
     files: Map<String, Value>,
-}
-
-/// Which columns a model of numbers takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
-    /// One, by itself.
-    OneTarget,
-    /// Several, each by itself.
-    Targets,
-    /// Several together, with covariates.
-    Covariates,
 }
 
 impl ModelEntry {
     /// Longest context the model accepts, in bars.
     pub fn max_context(&self) -> Result<usize> {
-        family::max_context(&self.settings).ok_or_else(|| self.damaged())
+        self.settings.max_context().ok_or_else(|| self.damaged())
     }
 
     /// Softmax temperature of draws that a call does not choose.
     pub fn temperature(&self) -> Option<f64> {
-        family::temperature(&self.settings)
+        self.settings.temperature()
+    }
+
+    /// What the model can do.
+    ///
+    /// # Errors
+    /// 42704 for a family that this library does not know.
+    pub fn capabilities(&self) -> Result<Capabilities> {
+        family::find(&self.family)?.capabilities(&self.settings).ok_or_else(|| self.damaged())
     }
 
     /// What an engine needs to load the model.
+    ///
+    /// # Errors
+    /// As for [`ModelEntry::capabilities`].
     pub fn source(&self) -> Result<ModelSource> {
-        let at = |path: &str| guc::model_path(Path::new(path));
-        let setting = |key| self.settings.get(key).and_then(Value::as_str).ok_or_else(|| self.damaged());
-        let checksums = self
-            .files
-            .iter()
-            .map(|(path, sha256)| {
-                Ok((FilePath(at(path)), sha256.as_str().ok_or_else(|| self.damaged())?.to_owned()))
-            })
-            .collect::<Result<_>>()?;
-        let files = match self.family.as_str() {
-            family::CHRONOS2 => ModelFiles::Chronos2 {
-                model: FilePath(at(setting("model")?)),
-                adapter: match self.settings.get("adapter") {
-                    None | Some(Value::Null) => None,
-                    Some(_) => Some(FilePath(at(setting("adapter")?))),
-                },
-            },
-            family::CHRONOS_BOLT => ModelFiles::ChronosBolt(FilePath(at(setting("model")?))),
-            family::NBEATS => ModelFiles::NBeats(FilePath(at(setting("model")?))),
-            _ => ModelFiles::Kronos(KronosFiles {
-                predictor: at(setting("predictor")?),
-                tokenizer: at(setting("tokenizer")?),
-                max_context: self.max_context()?,
-            }),
-        };
-        Ok(ModelSource { version: self.version.clone(), files, checksums })
-    }
-
-    /// Longest history in rows and quantile levels of a model of numbers; `None` for a model of bars.
-    pub fn quantile_model(&self) -> Result<Option<(usize, Vec<f64>)>> {
-        if !matches!(self.family.as_str(), family::CHRONOS2 | family::CHRONOS_BOLT | family::NBEATS) {
-            return Ok(None);
+        let at = |path: &str| FilePath(guc::model_path(Path::new(path)));
+        let mut directories = Vec::new();
+        for name in family::find(&self.family)?.facts().directories {
+            match self.settings.get(name) {
+                None => {}
+                Some(Value::String(path)) => directories.push((name.to_string(), at(path))),
+                Some(_) => return Err(self.damaged()),
+            }
         }
-        let levels = || -> Option<Vec<f64>> {
-            self.settings.get("quantiles")?.as_array()?.iter().map(Value::as_f64).collect()
+        let checksum = |(path, sha256): (&String, &Value)| {
+            Ok((at(path), sha256.as_str().ok_or_else(|| self.damaged())?.to_owned()))
         };
-        Ok(Some((self.max_context()?, levels().ok_or_else(|| self.damaged())?)))
-    }
-
-    /// Which columns it takes.
-    pub fn takes(&self) -> Takes {
-        match self.family.as_str() {
-            family::CHRONOS2 => Takes::Covariates,
-            family::NBEATS => Takes::Targets,
-            _ => Takes::OneTarget,
-        }
+        Ok(ModelSource {
+            version: self.version.clone(),
+            family: self.family.clone(),
+            directories,
+            settings: self.settings.text(),
+            checksums: self.files.iter().map(checksum).collect::<Result<_>>()?,
+        })
     }
 
     /// Adds to a missing file what the catalogue knows of it: the digest that the right file has.
@@ -149,18 +122,15 @@ pub fn resolve(model: Option<&str>) -> Result<ModelEntry> {
 /// What `kronos.default_model` means: where nobody has set it nor made the alias that it names, the model of bars that comes
 /// with the extension.
 fn default_model(known: Vec<ModelEntry>) -> Result<ModelEntry> {
-    let built_in = built_in(&known, built_in::KRONOS_NANO);
+    let newest = known.iter().rev();
+    let built_in =
+        newest.clone().find(|entry| entry.built_in && entry.name == built_in::KRONOS_NANO).cloned();
     match choose(&guc::default_model(), known, true) {
         Err(error @ Error::UndefinedModel { .. }) if guc::default_model_is_unconfigured() => {
             built_in.ok_or(error)
         }
         other => other,
     }
-}
-
-/// The newest built-in model of that name.
-pub fn built_in(known: &[ModelEntry], name: &str) -> Option<ModelEntry> {
-    known.iter().rev().find(|entry| entry.built_in && entry.name == name).cloned()
 }
 
 /// Every registered version.
@@ -185,7 +155,7 @@ pub fn entries(sight: Sight) -> Result<Vec<ModelEntry>> {
                 family: text(3)?,
                 train_cutoff: row.get(4)?,
                 aliases: row.get(5)?.unwrap_or_default(),
-                settings: json(6)?,
+                settings: Settings::of(json(6)?),
                 files: match json(7)? {
                     Value::Object(files) => files,
                     _ => Map::new(),

@@ -10,6 +10,7 @@ use crate::options::Given;
 use crate::statement::{self, Sight};
 use kronos_models::ModelError;
 use kronos_models::artifact::sha256_file;
+use kronos_models::family::Settings;
 use pgrx::Spi;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
@@ -50,7 +51,7 @@ pub fn register(mut registration: Registration) -> Result<String> {
             by: format!("an alias of model \"{}\"", owner.version),
         });
     }
-    let options = Given::options(registration.options.take(), family::OPTIONS)?;
+    let options = Given::options(registration.options.take(), &family::option_keys())?;
     let uri = family::relative(&registration.uri)?;
     let license = registration.license.clone();
     let described = describe(registration, &uri, &options, false)?;
@@ -90,8 +91,8 @@ pub(super) fn describe(
         files.insert(path.to_string_lossy().into_owned(), Value::String(actual));
     }
     // The window changes the numbers as much as a weight does.
-    identity.update(family::max_context(&layout.settings).unwrap_or(0).to_string());
-    if let Some(temperature) = family::temperature(&layout.settings) {
+    identity.update(layout.settings.max_context().unwrap_or(0).to_string());
+    if let Some(temperature) = layout.settings.temperature() {
         identity.update(format!("temperature {temperature}"));
     }
     let digest: String = identity.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -102,7 +103,7 @@ pub(super) fn describe(
     let entry = ModelEntry {
         version,
         name: registration.name,
-        family: family.name.to_owned(),
+        family: family.facts().name.to_owned(),
         train_cutoff: registration.train_cutoff,
         built_in,
         aliases: Vec::new(),
@@ -147,7 +148,7 @@ impl Described {
                     entry.family.as_str().into(),
                     uri.to_string_lossy().as_ref().into(),
                     weights.as_deref().into(),
-                    JsonB(entry.settings.clone()).into(),
+                    JsonB(entry.settings.value()).into(),
                     JsonB(Value::Object(entry.files.clone())).into(),
                     entry.train_cutoff.into(),
                     license.into(),
@@ -171,7 +172,7 @@ impl Described {
             };
             if row.get::<String>(1)?.as_deref() != Some(entry.family.as_str())
                 || !same_content(
-                    (&json(2)?, &json(3)?),
+                    (&Settings::of(json(2)?), &json(3)?),
                     (&entry.settings, &Value::Object(entry.files.clone())),
                 )
             {
@@ -200,7 +201,7 @@ impl Described {
                 &[
                     entry.version.as_str().into(),
                     uri.to_string_lossy().as_ref().into(),
-                    JsonB(entry.settings.clone()).into(),
+                    JsonB(entry.settings.value()).into(),
                     JsonB(Value::Object(entry.files.clone())).into(),
                     entry.train_cutoff.into(),
                     license.into(),
@@ -213,7 +214,7 @@ impl Described {
 }
 
 /// Whether two entries of one version are of the same files, wherever these lie, and of the same numbers beside them.
-fn same_content(one: (&Value, &Value), other: (&Value, &Value)) -> bool {
+fn same_content(one: (&Settings, &Value), other: (&Settings, &Value)) -> bool {
     let digests = |files: &Value| {
         let mut digests: Vec<Option<String>> = files
             .as_object()
@@ -223,8 +224,8 @@ fn same_content(one: (&Value, &Value), other: (&Value, &Value)) -> bool {
         digests
     };
     digests(one.1) == digests(other.1)
-        && family::max_context(one.0) == family::max_context(other.0)
-        && family::temperature(one.0) == family::temperature(other.0)
+        && one.0.max_context() == other.0.max_context()
+        && one.0.temperature() == other.0.temperature()
 }
 
 /// Points an alias to a version and returns it; `None` removes the alias.

@@ -12,6 +12,7 @@ use kronos_engine::answer::{Answer, Assembly};
 use kronos_engine::core::{Core, Origin};
 use kronos_engine::job::{CallerId, Delivery, RequestId, Sink};
 use kronos_engine::message::{Request, Settings};
+use kronos_models::family::FAMILIES;
 use rustix::event::{EventfdFlags, eventfd};
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
@@ -81,7 +82,7 @@ fn start() -> std::io::Result<Engine> {
     let (sender, replies) = channel();
     let settings = service::settings();
     // Each session with a context of its own on a GPU would leave no memory for models.
-    let origin = Origin { restarts: 0, trim: service::trim, gpus: None };
+    let origin = Origin { families: FAMILIES, restarts: 0, trim: service::trim, gpus: None };
     let core = Core::new(settings.clone(), origin, Mailbox { replies: sender, wake: wake.clone() });
     Ok(Engine { core, settings, replies, wake })
 }

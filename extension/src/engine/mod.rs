@@ -11,14 +11,16 @@ pub mod wait;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::service::client;
-use kronos_engine::answer::{Answer, Forecast};
-use kronos_engine::message::{Drawing, Reading, Refusal, Request, Status};
+use kronos_engine::answer::Answer;
+use kronos_engine::message::{Refusal, Request, Status};
+use kronos_models::answer::Forecast;
+use kronos_models::ask::{Ask, Drawing, Terms, Wanted};
 use kronos_models::bars::{BarOptions, BarPaths, BarRequest};
 use kronos_models::error::ModelError;
-use kronos_models::series::{QuantileForecast, SeriesRequest};
+use kronos_models::series::QuantileForecast;
 use pgrx::pg_sys;
 
-pub use kronos_engine::message::{FilePath, ModelFiles, ModelSource};
+pub use kronos_engine::message::{FilePath, ModelSource};
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
@@ -50,29 +52,29 @@ pub fn bars(
     series: Vec<BarRequest>,
     options: BarOptions,
 ) -> Result<Vec<Result<BarPaths, ModelError>>> {
-    let asked = series.len();
-    let series = series.into_iter().map(Into::into).collect();
-    forecasts(Request::Bars { model: model.clone(), series, drawing: Drawing::of(&options) }, asked)?
+    let wanted = Wanted::Paths(Drawing::of(&options));
+    // The context has been cut to what the call allows.
+    let terms = Terms { context: usize::MAX, cross_learning: None, wanted };
+    forecasts(model, series.into_iter().map(Ask::from).collect(), terms)?
         .into_iter()
         .map(|series| match series {
-            Ok(Forecast::Paths(paths)) => Ok(Ok(paths)),
+            Ok(Forecast::Paths(paths)) => Ok(Ok(BarPaths::of(&paths).ok_or_else(mismatch)?)),
             Ok(Forecast::Quantiles(_)) => Err(mismatch()),
             Err(error) => Ok(Err(error)),
         })
         .collect()
 }
 
-/// Forecasts quantiles, read as `reading` says.
+/// Forecasts quantiles at the levels of the terms.
 ///
 /// # Errors
 /// As for [`bars`].
 pub fn quantiles(
     model: &ModelSource,
-    series: Vec<SeriesRequest>,
-    reading: Reading,
+    series: Vec<Ask>,
+    terms: Terms,
 ) -> Result<Vec<Result<QuantileForecast, ModelError>>> {
-    let asked = series.len();
-    forecasts(Request::Quantiles { model: model.clone(), series, reading }, asked)?
+    forecasts(model, series, terms)?
         .into_iter()
         .map(|series| match series {
             Ok(Forecast::Quantiles(quantiles)) => Ok(Ok(quantiles)),
@@ -82,8 +84,13 @@ pub fn quantiles(
         .collect()
 }
 
-fn forecasts(request: Request, asked: usize) -> Result<Vec<Result<Forecast, ModelError>>> {
-    match call(request)? {
+fn forecasts(
+    model: &ModelSource,
+    series: Vec<Ask>,
+    terms: Terms,
+) -> Result<Vec<Result<Forecast, ModelError>>> {
+    let asked = series.len();
+    match call(Request::Forecast { model: model.clone(), series, terms })? {
         Answer::Series(series) if series.len() == asked => Ok(series),
         _ => Err(mismatch()),
     }

@@ -16,6 +16,7 @@ use crate::options::OnError;
 use crate::relation::{
     Fault, Named, Reach, Relation, ValueColumns, ValueGroup, ValueLimits, ValueScan, Wanted, resolve_values,
 };
+use kronos_models::ask::Ask;
 use kronos_models::baselines::Baseline;
 use kronos_models::error::ModelError;
 use kronos_models::series::{QuantileForecast, SeriesRequest};
@@ -328,15 +329,15 @@ impl<'a, E: FnMut(Outcome) -> Result<()>> Portion<'a, E> {
     /// Adds a series, or the reason it is none; its outcome is emitted before those of later ones.
     pub fn add(&mut self, series: Result<Prepared, Fault>) -> Result<()> {
         self.count += 1;
-        if let Ok(Prepared { request, .. }) = &series {
-            let variates =
-                request.targets.len() + request.past_covariates.len() + request.known_covariates.len();
-            self.values += variates * (request.context_len() + request.horizon)
-                + request.targets.len() * request.horizon * self.call.levels.len();
+        if let Ok(Prepared { ask, .. }) = &series {
+            let variates = ask.variates();
+            self.values += variates * (ask.context_len() + ask.horizon)
+                + ask.targets.len() * ask.horizon * self.call.levels.len()
+                + ask.name_bytes() / size_of::<f64>();
             self.ready += 1;
             // Series of different horizons do not learn from each other.
-            let before = self.ensemble.filter(|(horizon, _)| *horizon == request.horizon);
-            self.ensemble = Some((request.horizon, before.map_or(0, |(_, before)| before) + variates));
+            let before = self.ensemble.filter(|(horizon, _)| *horizon == ask.horizon);
+            self.ensemble = Some((ask.horizon, before.map_or(0, |(_, before)| before) + variates));
         }
         self.pending.push(series);
         let full = match self.call.options.cross_learning {
@@ -358,14 +359,14 @@ impl<'a, E: FnMut(Outcome) -> Result<()>> Portion<'a, E> {
     fn flush(&mut self) -> Result<()> {
         let mut pending = std::mem::take(&mut self.pending);
         (self.ready, self.values, self.ensemble) = (0, 0, None);
-        let (widths, requests): (Vec<Width>, Vec<SeriesRequest>) = pending
+        let (widths, asks): (Vec<Width>, Vec<Ask>) = pending
             .iter_mut()
             .flatten()
-            .map(|prepared| (prepared.width, std::mem::take(&mut prepared.request)))
+            .map(|prepared| (prepared.width, std::mem::take(&mut prepared.ask)))
             .unzip();
-        let forecasts = match requests.is_empty() {
+        let forecasts = match asks.is_empty() {
             true => Vec::new(),
-            false => self.call.model.forecast(requests, &widths, self.call)?,
+            false => self.call.model.forecast(asks, &widths, self.call)?,
         };
         let mut forecasts = forecasts.into_iter();
         for series in pending {

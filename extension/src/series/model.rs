@@ -2,14 +2,14 @@
 
 use super::{Call, SeriesOptions, Variates};
 use crate::calendar::Width;
-use crate::catalog::family::{CHRONOS_BOLT, CHRONOS2, NBEATS};
-use crate::catalog::{self, ModelEntry, Takes};
+use crate::catalog::{self, ModelEntry, family};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::statement::Sight;
-use kronos_engine::message::Reading;
+use kronos_models::ask::{Ask, Terms, Wanted};
 use kronos_models::baselines::Baseline;
 use kronos_models::error::ModelError;
+use kronos_models::family::{Answers, Takes};
 use kronos_models::series::{QuantileForecast, SeriesRequest};
 
 /// Rows of history a baseline is given unless told otherwise.
@@ -22,7 +22,7 @@ pub enum SeriesModel {
     /// A registered model.
     Registered {
         /// Its catalogue entry.
-        entry: ModelEntry,
+        entry: Box<ModelEntry>,
         /// Longest history it reads, in rows.
         context: usize,
         /// Its quantile levels, ascending.
@@ -32,37 +32,27 @@ pub enum SeriesModel {
     },
 }
 
-/// A function that forecasts columns with models of its own kind.
+/// A function that forecasts columns with models of the families that name it as theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
-    /// `kronos.chronos_predict()`.
-    Chronos,
-    /// `kronos.nbeats_predict()`.
-    NBeats,
-}
+pub struct Door(pub &'static str);
 
 impl Door {
     /// The alias that a NULL model means, unless there is only one model it could mean.
-    fn alias(self) -> &'static str {
-        match self {
-            Self::Chronos => "chronos-default",
-            Self::NBeats => "nbeats-default",
-        }
+    fn alias(self) -> String {
+        format!("{}-default", self.0.trim_end_matches("_predict"))
     }
 
     fn admits(self, entry: &ModelEntry) -> bool {
-        match self {
-            Self::Chronos => matches!(entry.family.as_str(), CHRONOS2 | CHRONOS_BOLT),
-            Self::NBeats => entry.family == NBEATS,
-        }
+        family::find(&entry.family).is_ok_and(|family| family.facts().function == self.0)
     }
 }
 
 impl SeriesModel {
-    /// A registered model as a model of numbers; `None` for one of another family.
+    /// A registered model as a model of numbers; `None` for one that draws paths of bars.
     pub fn of(entry: ModelEntry) -> Result<Option<Self>> {
-        let Some((context, levels)) = entry.quantile_model()? else { return Ok(None) };
-        let takes = entry.takes();
+        let able = entry.capabilities()?;
+        let Answers::Quantiles(levels) = able.answers else { return Ok(None) };
+        let (entry, context, takes) = (Box::new(entry), able.max_context, able.takes);
         Ok(Some(Self::Registered { entry, context, levels, takes }))
     }
 
@@ -73,24 +63,21 @@ impl SeriesModel {
     pub fn at(door: Door, name: Option<&str>) -> Result<Self> {
         let entry = match name {
             Some(name) => catalog::resolve(Some(name))?,
-            None => match catalog::resolve(Some(door.alias())) {
+            None => match catalog::resolve(Some(&door.alias())) {
                 Err(error @ Error::UndefinedModel { .. }) => unnamed(door)?.ok_or(error)?,
                 other => other?,
             },
         };
         let (version, admitted) = (entry.version.clone(), door.admits(&entry));
-        let hint = match entry.family.as_str() {
-            NBEATS => {
-                "It is an N-BEATS model: use kronos.nbeats_predict(), or kronos.forecast() for any model."
-            }
-            CHRONOS2 | CHRONOS_BOLT => {
-                "It is a Chronos model: use kronos.chronos_predict(), or kronos.forecast() for any model."
-            }
-            _ => "It forecasts bars: use kronos.kronos_predict(), or kronos.forecast() for any model.",
+        let facts = family::find(&entry.family)?.facts();
+        let kind = match entry.capabilities()?.answers {
+            Answers::Paths => "forecasts bars".to_owned(),
+            Answers::Quantiles(_) => format!("is {}", facts.title),
         };
+        let hint = format!("It {kind}: use kronos.{}(), or kronos.forecast() for any model.", facts.function);
         Self::of(entry)?.filter(|_| admitted).ok_or_else(|| Error::Unsupported {
             what: format!("forecasting columns with model \"{version}\""),
-            hint: hint.into(),
+            hint,
         })
     }
 
@@ -123,7 +110,7 @@ impl SeriesModel {
         let Self::Registered { entry, levels: own, takes, .. } = self else { return Ok(()) };
         let (columns, targets) = (variates.names().count(), variates.targets.len());
         let (what, refused) = match takes {
-            Takes::Covariates => ("", false),
+            Takes::Covariates | Takes::Channels(_) => ("", false),
             Takes::Targets => ("covariates", columns > targets || options.cross_learning.is_some()),
             Takes::OneTarget => ("more than one column", columns > 1 || options.cross_learning.is_some()),
         };
@@ -158,24 +145,24 @@ impl SeriesModel {
     /// What concerns the model; what concerns one series is in its own place of the result.
     pub(super) fn forecast(
         &self,
-        requests: Vec<SeriesRequest>,
+        asks: Vec<Ask>,
         widths: &[Width],
         call: &Call,
     ) -> Result<Vec<Result<QuantileForecast, ModelError>>> {
         match self {
-            Self::Baseline(baseline) => Ok(requests
+            Self::Baseline(baseline) => Ok(asks
                 .iter()
                 .zip(widths)
-                .map(|(request, &width)| of_baseline(*baseline, request, width, call))
+                .map(|(ask, &width)| of_baseline(*baseline, &SeriesRequest::of_numbers(ask), width, call))
                 .collect()),
             Self::Registered { entry, .. } => {
                 let source = entry.source()?;
-                let reading = Reading {
+                let terms = Terms {
                     context: call.context(),
                     cross_learning: call.options.cross_learning,
-                    levels: call.levels.clone(),
+                    wanted: Wanted::Quantiles(call.levels.clone()),
                 };
-                engine::quantiles(&source, requests, reading).map_err(|error| entry.explain(error))
+                engine::quantiles(&source, asks, terms).map_err(|error| entry.explain(error))
             }
         }
     }
@@ -186,10 +173,9 @@ fn unnamed(door: Door) -> Result<Option<ModelEntry>> {
     let known = catalog::entries(Sight::Query)?;
     let admitted = known.iter().filter(|entry| !entry.built_in && door.admits(entry));
     let mut found: Vec<ModelEntry> = admitted.cloned().collect();
-    Ok(match (found.len(), door) {
-        (0, Door::Chronos) => catalog::built_in(&known, catalog::CHRONOS_NANO),
-        (0, Door::NBeats) => catalog::built_in(&known, catalog::NBEATS_DAILY),
-        (1, _) => found.pop(),
+    Ok(match found.len() {
+        0 => known.iter().rev().find(|entry| entry.built_in && door.admits(entry)).cloned(),
+        1 => found.pop(),
         _ => None,
     })
 }

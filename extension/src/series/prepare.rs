@@ -1,12 +1,11 @@
-//! From the rows of one series to what a model is asked: cut at `as_of`, laid on the calendar's grid, encoded.
+//! From the rows of one series to what a model is asked: cut at `as_of`, laid on the calendar's grid.
 
 use super::options::SeriesOptions;
 use crate::calendar::{self, Calendar, Grid, Instant, Width, infer_width};
 use crate::error::{Error, Result};
 use crate::forecast::instant_text;
 use crate::relation::{Cell, Fault, Reach, ValueGroup, ValueRow};
-use kronos_models::chronos2::covariates::{Category, distinct, ranks, target_means};
-use kronos_models::series::{KnownCovariate, SeriesRequest};
+use kronos_models::ask::{Ask, Channel, Covariate, KnownCovariate, Values};
 
 /// Newest spacings that decide the width of a row.
 const SPACINGS: usize = 256;
@@ -61,10 +60,10 @@ pub struct Prepared {
     /// Width of a row.
     pub width: Width,
     /// What the model is asked.
-    pub request: SeriesRequest,
+    pub ask: Ask,
 }
 
-/// Cuts, aligns and encodes one series.
+/// Cuts and aligns one series.
 ///
 /// # Errors
 /// 22004 where a covariate's future has a gap; what else is wrong with a series is its [`Fault`].
@@ -125,18 +124,12 @@ pub fn prepare(group: ValueGroup, rules: &Rules<'_>) -> Result<Result<Prepared, 
             ts: instant_text(future[step]),
         });
     }
-    let request = Encoder { rows: &rows, ahead: &ahead, variates: rules.variates }.request(asked);
-    if request
-        .targets
-        .iter()
-        .flatten()
-        .chain(request.past_covariates.iter().flatten())
-        .any(|v| v.is_infinite())
-    {
+    let ask = Columns { rows: &rows, ahead: &ahead, variates: rules.variates }.ask(asked);
+    if ask.history().any(f64::is_infinite) {
         let detail = format!("Series \"{name}\" has an infinite value.");
         return fault("nan", None, Some(cutoff), detail);
     }
-    Ok(Ok(Prepared { key, cutoff, future, width, request }))
+    Ok(Ok(Prepared { key, cutoff, future, width, ask }))
 }
 
 /// Takes rows that have not ended at `as_of` out of the history and gives the width of a row.
@@ -202,74 +195,59 @@ fn first_unknown<'v>(ahead: &[Option<&ValueRow>], variates: &'v Variates) -> Opt
     })
 }
 
-/// Columns of rows as variates of a request.
-struct Encoder<'a> {
+/// Columns of rows as channels and covariates.
+struct Columns<'a> {
     rows: &'a [Option<&'a ValueRow>],
     ahead: &'a [Option<&'a ValueRow>],
     variates: &'a Variates,
 }
 
-impl Encoder<'_> {
-    fn request(&self, horizon: usize) -> SeriesRequest {
+impl Columns<'_> {
+    fn ask(&self, horizon: usize) -> Ask {
         let Variates { targets, past, future, statics } = self.variates;
-        let targets: Vec<Vec<f64>> =
-            (0..targets.len()).map(|column| self.numbers(self.rows, column)).collect();
-        let mut request = SeriesRequest { horizon, ..SeriesRequest::default() };
-        let mut column = targets.len();
-        for _ in past {
-            request.past_covariates.push(self.encoded(column, &targets).0);
+        let mut column = 0;
+        let mut next = || {
             column += 1;
-        }
-        for _ in future {
-            let (past, future) = self.encoded(column, &targets);
-            request.known_covariates.push(KnownCovariate { past, future });
-            column += 1;
-        }
-        for _ in statics {
-            let (past, _) = self.encoded(column, &targets);
-            let last = past.iter().rev().copied().find(|value| !value.is_nan()).unwrap_or(f64::NAN);
-            request.known_covariates.push(KnownCovariate { past, future: vec![last; horizon] });
-            column += 1;
-        }
-        request.targets = targets;
-        request
-    }
-
-    fn numbers(&self, rows: &[Option<&ValueRow>], column: usize) -> Vec<f64> {
-        let number = |row: &Option<&ValueRow>| match row.map(|row| &row.cells[column]) {
-            Some(Cell::Number(value)) => *value,
-            _ => f64::NAN,
+            column - 1
         };
-        rows.iter().map(number).collect()
+        let targets =
+            targets.iter().map(|name| Channel { name: name.clone(), values: numbers(self.rows, next()) });
+        let targets = targets.collect();
+        let covariate =
+            |name: &String, column| Covariate { name: name.clone(), values: self.values(column).0 };
+        let past = past.iter().map(|name| covariate(name, next())).collect();
+        let known = future.iter().map(|name| {
+            let (past, future) = self.values(next());
+            KnownCovariate { name: name.clone(), past, future }
+        });
+        let known = known.collect();
+        let statics = statics.iter().map(|name| covariate(name, next())).collect();
+        Ask { targets, past, known, statics, horizon, ..Ask::default() }
     }
 
-    /// A covariate's past and future; categories by the target's means or, with several targets, by rank.
-    ///
-    /// Ranks are those of the series' own categories, so that no other series of the call changes them.
-    fn encoded(&self, column: usize, targets: &[Vec<f64>]) -> (Vec<f64>, Vec<f64>) {
-        let categorical = self
-            .rows
-            .iter()
-            .chain(self.ahead)
-            .flatten()
-            .any(|row| matches!(row.cells[column], Cell::Category(_)));
-        if !categorical {
-            return (self.numbers(self.rows, column), self.numbers(self.ahead, column));
-        }
-        fn categories<'r>(rows: &[Option<&'r ValueRow>], column: usize) -> Vec<Category<'r>> {
-            let category = |row: &Option<&'r ValueRow>| match row.map(|row| &row.cells[column]) {
-                Some(Cell::Category(category)) => category.as_deref(),
-                _ => None,
-            };
-            rows.iter().map(category).collect()
-        }
-        let (past, future) = (categories(self.rows, column), categories(self.ahead, column));
-        match targets {
-            [target] => target_means(target, &past, &future),
-            _ => {
-                let known = distinct(past.iter().copied());
-                (ranks(&known, &past), ranks(&known, &future))
-            }
+    /// A covariate's past and future, as numbers or as categories.
+    fn values(&self, column: usize) -> (Values, Values) {
+        let mut rows = self.rows.iter().chain(self.ahead).flatten();
+        if rows.any(|row| matches!(row.cells[column], Cell::Category(_))) {
+            (categories(self.rows, column), categories(self.ahead, column))
+        } else {
+            (Values::Numbers(numbers(self.rows, column)), Values::Numbers(numbers(self.ahead, column)))
         }
     }
+}
+
+fn numbers(rows: &[Option<&ValueRow>], column: usize) -> Vec<f64> {
+    let number = |row: &Option<&ValueRow>| match row.map(|row| &row.cells[column]) {
+        Some(Cell::Number(value)) => *value,
+        _ => f64::NAN,
+    };
+    rows.iter().map(number).collect()
+}
+
+fn categories(rows: &[Option<&ValueRow>], column: usize) -> Values {
+    let steps = rows.iter().map(|row| match row.map(|row| &row.cells[column]) {
+        Some(Cell::Category(category)) => category.as_deref(),
+        _ => None,
+    });
+    Values::Categories(steps.collect())
 }

@@ -9,6 +9,7 @@ use kronos_engine::core::Origin;
 use kronos_engine::message::Settings;
 use kronos_engine::server;
 use kronos_models::device::OPENER;
+use kronos_models::family::FAMILIES;
 use pgrx::pg_sys;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
@@ -120,8 +121,8 @@ fn run(supervisor: libc::pid_t, listener: RawFd, settings: Settings, restarts: u
         become_engine(supervisor, listener);
         UnixListener::from_raw_fd(listener)
     };
-    if let Err(error) = server::serve(listener, settings, Origin { restarts, trim: trim_heap, gpus: OPENER })
-    {
+    let origin = Origin { families: FAMILIES, restarts, trim: trim_heap, gpus: OPENER };
+    if let Err(error) = server::serve(listener, settings, origin) {
         eprintln!("kronos engine: {error}");
     }
 }

@@ -1,9 +1,8 @@
 //! The caller's side: replies put together into an answer, and checked to be one.
 
 use crate::message::{LoadedModel, Progress, Refusal, Reply, Status};
-use kronos_models::bars::BarPaths;
+use kronos_models::answer::{Forecast, Paths};
 use kronos_models::error::ModelError;
-use kronos_models::series::QuantileForecast;
 
 /// A whole answer.
 #[derive(Debug)]
@@ -20,20 +19,11 @@ pub enum Answer {
     Acknowledged,
 }
 
-/// What a model forecasts of one series.
-#[derive(Debug)]
-pub enum Forecast {
-    /// Sample paths.
-    Paths(BarPaths),
-    /// Quantiles at the levels asked for.
-    Quantiles(QuantileForecast),
-}
-
 /// Puts the replies to one request together.
 #[derive(Debug)]
 pub struct Assembly {
     series: Vec<Option<Result<Forecast, ModelError>>>,
-    /// Bars of paths that have been promised and are still to come.
+    /// Values of paths that have been promised and are still to come.
     awaited: u64,
     progress: Progress,
 }
@@ -56,34 +46,36 @@ impl Assembly {
     pub fn take(&mut self, reply: Reply) -> Result<Option<Answer>, Refusal> {
         match reply {
             Reply::Progress(progress) => self.progress = progress,
-            Reply::Paths { index, horizon, samples, context_used, bars } => {
-                let expected = u64::from(horizon) * u64::from(samples);
+            Reply::Paths { index, channels, horizon, samples, context_used, values } => {
+                let steps = u64::from(horizon) * u64::from(samples);
+                let expected = steps.saturating_mul(u64::from(channels));
                 let mut promised = 0;
                 let place = self.place(index)?;
                 let paths = place.get_or_insert_with(|| {
                     promised = expected;
-                    Ok(Forecast::Paths(BarPaths {
+                    Ok(Forecast::Paths(Paths {
+                        channels: channels as usize,
                         horizon: horizon as usize,
-                        bars: Vec::new(),
+                        values: Vec::new(),
                         context_used: context_used as usize,
                     }))
                 });
-                let come = bars.len() as u64;
+                let come = values.len() as u64;
                 match paths {
-                    Ok(Forecast::Paths(paths)) if (paths.bars.len() + bars.len()) as u64 <= expected => {
-                        if paths.bars.is_empty() && bars.len() as u64 == expected {
-                            paths.bars = bars;
+                    Ok(Forecast::Paths(paths)) if paths.values.len() as u64 + come <= expected => {
+                        if paths.values.is_empty() && come == expected {
+                            paths.values = values;
                         } else {
-                            paths.bars.extend(bars);
+                            paths.values.extend(values);
                         }
                     }
-                    _ => return Err(broken("more bars than were asked for")),
+                    _ => return Err(broken("more values than were asked for")),
                 }
                 self.awaited = (self.awaited + promised).saturating_sub(come);
             }
             Reply::Quantiles { index, forecast } => self.put(index, Ok(Forecast::Quantiles(forecast)))?,
             Reply::Fault { index, fault } => self.put(index, Err(fault.into()))?,
-            Reply::Done if self.awaited > 0 => return Err(broken("too few bars")),
+            Reply::Done if self.awaited > 0 => return Err(broken("too few values")),
             Reply::Done => {
                 let series = std::mem::take(&mut self.series);
                 let whole: Option<Vec<_>> = series.into_iter().collect();
@@ -123,7 +115,8 @@ mod tests {
     use crate::fault::Fault;
 
     fn piece(index: u32, bars: usize) -> Reply {
-        Reply::Paths { index, horizon: 3, samples: 2, context_used: 9, bars: vec![[index.into(); 6]; bars] }
+        let values = vec![index.into(); 6 * bars];
+        Reply::Paths { index, channels: 6, horizon: 3, samples: 2, context_used: 9, values }
     }
 
     fn refused(replies: Vec<Reply>) -> String {
@@ -150,7 +143,7 @@ mod tests {
             assert!(assembly.take(reply).unwrap().is_none());
         }
         let Some(Answer::Series(series)) = assembly.take(Reply::Done).unwrap() else { panic!("no series") };
-        let paths = |value: f64| BarPaths { horizon: 3, bars: vec![[value; 6]; 6], context_used: 9 };
+        let paths = |value: f64| Paths { channels: 6, horizon: 3, values: vec![value; 36], context_used: 9 };
         let got: Vec<_> = series
             .into_iter()
             .map(|series| match series {
@@ -167,12 +160,12 @@ mod tests {
     fn replies_that_make_no_answer_are_not_taken_for_one() {
         let fault = || Reply::Fault { index: 0, fault: Fault::Cancelled };
         for (replies, reason) in [
-            (vec![piece(0, 4), piece(0, 3)], "the engine sent more bars than were asked for"),
-            (vec![fault(), piece(0, 1)], "the engine sent more bars than were asked for"),
+            (vec![piece(0, 4), piece(0, 3)], "the engine sent more values than were asked for"),
+            (vec![fault(), piece(0, 1)], "the engine sent more values than were asked for"),
             (vec![fault(), fault()], "the engine sent a series twice"),
             (vec![piece(2, 1)], "the engine sent a series nobody asked for"),
             (vec![piece(0, 6), Reply::Done], "the engine sent too few series"),
-            (vec![piece(0, 6), piece(1, 5), Reply::Done], "the engine sent too few bars"),
+            (vec![piece(0, 6), piece(1, 5), Reply::Done], "the engine sent too few values"),
         ] {
             assert_eq!(refused(replies), reason);
         }

@@ -1,14 +1,16 @@
 //! The engine itself: models by version, each with its runner, and the requests they work on.
 
 use crate::device::Device;
-use crate::job::{Bars, CallerId, Delivery, Job, Quantiles, RequestId, Sink, Ticket, Work};
+use crate::job::{Asked, CallerId, Delivery, Job, RequestId, Sink, Ticket, Work};
 use crate::message::{
     DeviceStatus, Devices, EngineStatus, ModelSource, ModelState, ModelStatus, Progress, Refusal, Reply,
     Request, Settings, Status, UnixMicros,
 };
 use crate::runner;
 use crate::statistics::{Counters, now, resident_bytes};
+use kronos_models::ask::Ask;
 use kronos_models::device::{Gpu, Opener};
+use kronos_models::family::Families;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Component;
@@ -22,6 +24,8 @@ pub struct Core(Arc<Shared>);
 /// What an engine is told once, when it starts.
 #[derive(Clone, Copy)]
 pub struct Origin {
+    /// The families of models that it serves.
+    pub families: Families,
     /// How many engines ended before this one.
     pub restarts: u64,
     /// Gives memory that has become free back to the system; called after a model has been loaded or has gone.
@@ -117,21 +121,12 @@ impl Core {
         state.next_id += 1;
         let from = (caller, pid);
         let accepted = match request {
-            Request::Bars { model, series, drawing } => {
-                let horizons: Vec<u32> = series.iter().map(|series| series.horizon).collect();
-                let waiting = (0..).zip(series.into_iter().map(Into::into)).collect();
-                let bars =
-                    Bars { waiting, drawing, running: Vec::new(), steps_answered: 0, errors: 0, rows: 0 };
+            Request::Forecast { model, series, terms } => {
+                // A horizon beyond this is refused by the model.
+                let horizon = |ask: &Ask| u32::try_from(ask.horizon).unwrap_or(u32::MAX);
+                let horizons: Vec<u32> = series.iter().map(horizon).collect();
                 let ticket = Ticket::new(id, from, model.version.clone(), &horizons);
-                shared.enqueue(&mut state, model, ticket, Work::Bars(bars))
-            }
-            Request::Quantiles { model, series, reading } => {
-                let horizons: Vec<u32> =
-                    series.iter().map(|series| u32::try_from(series.horizon).unwrap_or(u32::MAX)).collect();
-                let waiting = (0..).zip(series).collect();
-                let quantiles = Quantiles { waiting, reading, steps_answered: 0, rows: 0 };
-                let ticket = Ticket::new(id, from, model.version.clone(), &horizons);
-                shared.enqueue(&mut state, model, ticket, Work::Quantiles(quantiles))
+                shared.enqueue(&mut state, model, ticket, Work::Forecast(Asked::new(series, terms)))
             }
             Request::Load(model) => {
                 let ticket = Ticket::new(id, from, model.version.clone(), &[]);
@@ -225,14 +220,13 @@ impl Shared {
             let reason = format!("\"{}\" is not in the directory of models", path.display());
             return Err(Refusal::Protocol { reason });
         }
-        let suits = match work {
-            Work::Bars(_) => model.files.forecast_bars(),
-            Work::Quantiles(_) => !model.files.forecast_bars(),
+        let capabilities = model.capabilities(self.origin.families)?;
+        let suits = match &work {
+            Work::Forecast(asked) => capabilities.answer(&asked.terms),
             Work::Load | Work::Unload => true,
         };
         if !suits {
-            let reason = format!("model \"{}\" makes forecasts of another kind", model.version);
-            return Err(Refusal::Protocol { reason });
+            return Err(Refusal::of_another_kind(&model.version));
         }
         let limit = state.settings.max_queue;
         if state.tickets.values().filter(|ticket| ticket.is_queued()).count() >= limit {
@@ -288,6 +282,11 @@ impl Shared {
         }
     }
 
+    /// The families of models that the engine serves.
+    pub(crate) fn families(&self) -> Families {
+        self.origin.families
+    }
+
     /// The GPUs that models may run on, opened at the first call; one line on standard error when none can be.
     pub(crate) fn gpus(&self) -> &[Arc<Device>] {
         let settings = self.state().settings.clone();
@@ -337,8 +336,7 @@ impl Shared {
                 counters.fail(reason(refusal));
             }
             let rows = match work {
-                Work::Bars(bars) => Some(bars.rows),
-                Work::Quantiles(quantiles) => Some(quantiles.rows),
+                Work::Forecast(asked) => Some(asked.rows),
                 Work::Load | Work::Unload => None,
             };
             if let Some(rows) = rows {

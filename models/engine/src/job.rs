@@ -2,11 +2,11 @@
 
 use crate::core::Shared;
 use crate::ledger::Reservation;
-use crate::message::{Drawing, Progress, Reading, Refusal, Reply, RequestStatus, UnixMicros};
+use crate::message::{Progress, Refusal, Reply, RequestStatus, UnixMicros};
 use crate::statistics::now;
-use kronos_models::bars::{BarPaths, BarRequest};
-use kronos_models::kronos::batch::SeriesId;
-use kronos_models::series::SeriesRequest;
+use kronos_models::answer::Paths;
+use kronos_models::ask::{Ask, Terms};
+use kronos_models::model::SeriesId;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,8 +18,8 @@ pub type CallerId = u64;
 /// Names a request within its engine.
 pub type RequestId = u64;
 
-/// Bars of one piece of a reply; 96 KiB.
-const PIECE_BARS: usize = 2048;
+/// Values of one piece of a reply at most, as far as whole steps go into them; 96 KiB.
+const PIECE_VALUES: usize = 12_288;
 
 /// Where replies go. Called from the engine's threads; must not block.
 pub trait Sink: Send + Sync + 'static {
@@ -40,13 +40,13 @@ pub enum Delivery {
 #[derive(Debug)]
 pub struct SeriesPaths {
     index: u32,
-    paths: BarPaths,
+    paths: Paths,
     sent: usize,
     _memory: Reservation,
 }
 
 impl Delivery {
-    pub(crate) fn paths(index: u32, paths: BarPaths, memory: Reservation) -> Self {
+    pub(crate) fn paths(index: u32, paths: Paths, memory: Reservation) -> Self {
         Self::Paths(SeriesPaths { index, paths, sent: 0, _memory: memory })
     }
 
@@ -55,9 +55,9 @@ impl Delivery {
         match self {
             Self::Reply(reply) => reply,
             Self::Paths(mut series) => {
-                let bars = std::mem::take(&mut series.paths.bars);
-                let samples = bars.len().checked_div(series.paths.horizon).unwrap_or(0);
-                series.reply(samples, bars)
+                let samples = series.paths.samples();
+                let values = std::mem::take(&mut series.paths.values);
+                series.reply(samples, values)
             }
         }
     }
@@ -66,21 +66,24 @@ impl Delivery {
 impl SeriesPaths {
     /// The next piece, `None` after the last.
     pub fn next_piece(&mut self) -> Option<Reply> {
-        let left = self.paths.bars.get(self.sent..).filter(|left| !left.is_empty())?;
-        let bars = left[..left.len().min(PIECE_BARS)].to_vec();
-        self.sent += bars.len();
-        Some(self.reply(self.paths.samples(), bars))
+        let left = self.paths.values.get(self.sent..).filter(|left| !left.is_empty())?;
+        let channels = self.paths.channels.max(1);
+        let piece = (PIECE_VALUES / channels).max(1) * channels;
+        let values = left[..left.len().min(piece)].to_vec();
+        self.sent += values.len();
+        Some(self.reply(self.paths.samples(), values))
     }
 
-    fn reply(&self, samples: usize, bars: Vec<kronos_models::bars::Bar>) -> Reply {
+    fn reply(&self, samples: usize, values: Vec<f64>) -> Reply {
         // Each of these came as a u32 with the request, or is a length below the window of the model.
         let short = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Reply::Paths {
             index: self.index,
+            channels: short(self.paths.channels),
             horizon: short(self.paths.horizon),
             samples: short(samples),
             context_used: short(self.paths.context_used),
-            bars,
+            values,
         }
     }
 }
@@ -173,30 +176,26 @@ pub(crate) struct Job {
 }
 
 pub(crate) enum Work {
-    Bars(Bars),
-    Quantiles(Quantiles),
+    Forecast(Asked),
     Load,
     Unload,
 }
 
-/// Series that wait for a place in the batch, and series in it.
-pub(crate) struct Bars {
-    pub(crate) waiting: VecDeque<(u32, BarRequest)>,
-    pub(crate) drawing: Drawing,
+/// Series that wait for a place in the batch or for a pass, and series in the batch.
+pub(crate) struct Asked {
+    pub(crate) waiting: VecDeque<(u32, Ask)>,
+    pub(crate) terms: Terms,
     pub(crate) running: Vec<Running>,
     /// Steps of the series already answered.
     pub(crate) steps_answered: u64,
-    pub(crate) errors: u64,
     pub(crate) rows: u64,
 }
 
-/// Series that wait for their turn.
-pub(crate) struct Quantiles {
-    pub(crate) waiting: VecDeque<(u32, SeriesRequest)>,
-    pub(crate) reading: Reading,
-    /// Steps of the series already answered.
-    pub(crate) steps_answered: u64,
-    pub(crate) rows: u64,
+impl Asked {
+    pub(crate) fn new(series: Vec<Ask>, terms: Terms) -> Self {
+        let waiting = (0..).zip(series).collect();
+        Self { waiting, terms, running: Vec::new(), steps_answered: 0, rows: 0 }
+    }
 }
 
 /// One series in the batch.
@@ -205,7 +204,7 @@ pub(crate) struct Running {
     pub(crate) index: u32,
     pub(crate) horizon: u64,
     /// Paths decoded together.
-    pub(crate) wave: usize,
+    pub(crate) rows: usize,
     pub(crate) caches: Reservation,
     pub(crate) result: Reservation,
 }
@@ -250,26 +249,26 @@ mod tests {
     use super::*;
     use crate::ledger::Ledger;
 
-    /// 2,048 bars a piece: of 25 paths of 200 steps two whole pieces and 904 bars.
+    /// 2,048 steps of six channels a piece: of 25 paths of 200 steps two whole pieces and 904 steps.
     #[test]
     fn long_paths_are_sent_in_pieces_that_follow_each_other_and_give_their_memory_back() {
         let ledger = Ledger::new(1000);
-        let bars: Vec<_> = (0..5000).map(|bar| [f64::from(bar); 6]).collect();
-        let paths = BarPaths { horizon: 200, bars: bars.clone(), context_used: 9 };
+        let values: Vec<_> = (0..30_000).map(f64::from).collect();
+        let paths = Paths { channels: 6, horizon: 200, values: values.clone(), context_used: 9 };
         let Delivery::Paths(mut series) = Delivery::paths(7, paths, ledger.reserve(600).unwrap()) else {
             unreachable!("these are paths")
         };
         let (mut lengths, mut sent) = (Vec::new(), Vec::new());
         while let Some(piece) = series.next_piece() {
-            let Reply::Paths { index, horizon, samples, context_used, bars } = piece else {
+            let Reply::Paths { index, channels, horizon, samples, context_used, values } = piece else {
                 unreachable!("a piece of paths")
             };
-            assert_eq!((index, horizon, samples, context_used), (7, 200, 25, 9));
-            lengths.push(bars.len());
-            sent.extend(bars);
+            assert_eq!((index, channels, horizon, samples, context_used), (7, 6, 200, 25, 9));
+            lengths.push(values.len() / 6);
+            sent.extend(values);
         }
         assert_eq!(lengths, [2048, 2048, 904]);
-        assert_eq!(sent, bars);
+        assert_eq!(sent, values);
         assert_eq!(ledger.used(), 600, "reserved until the last of it has been sent");
         drop(series);
         assert_eq!(ledger.used(), 0);

@@ -95,6 +95,13 @@ impl Reservation {
         self.ledger.freed.notify_all();
     }
 
+    /// Hands a part of the bytes on, at most all of them.
+    pub fn split(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { ledger: self.ledger.clone(), bytes }
+    }
+
     /// Whether more is reserved in all than the limit allows.
     pub fn is_over(&self) -> bool {
         let state = self.ledger.state();
@@ -138,6 +145,19 @@ mod tests {
         assert_eq!(ledger.used(), 120);
         drop(other);
         assert!(!held.is_over());
+    }
+
+    #[test]
+    fn a_part_that_is_handed_on_comes_back_by_itself() {
+        let ledger = Ledger::new(100);
+        let mut held = ledger.reserve(60).unwrap();
+        let part = held.split(25);
+        assert_eq!((held.bytes(), part.bytes(), ledger.used()), (35, 25, 60));
+        drop(held);
+        assert_eq!(ledger.used(), 25);
+        drop(part);
+        assert_eq!(ledger.used(), 0);
+        assert_eq!(ledger.reserve(10).unwrap().split(99).bytes(), 10, "no more than there is");
     }
 
     #[test]

@@ -13,7 +13,6 @@
 #![deny(missing_docs)]
 
 pub mod answer;
-mod bars;
 pub mod connection;
 pub mod core;
 pub mod device;
@@ -22,8 +21,9 @@ pub mod frame;
 pub mod job;
 pub mod ledger;
 pub mod message;
-mod quantiles;
+mod passes;
 pub mod restart;
 mod runner;
 pub mod server;
 pub mod statistics;
+mod steps;

@@ -1,12 +1,11 @@
 //! What an engine is asked and what it answers: plain data, the same in a process and on the wire.
 
 use crate::fault::Fault;
-use kronos_models::bars::{Bar, BarOptions, BarRequest, Sampling, Stamp, Window};
+use kronos_models::ask::{Ask, Terms};
 use kronos_models::device::Precision;
 use kronos_models::error::{ModelError, Result};
-use kronos_models::kronos::KronosFiles;
-use kronos_models::random::Stream;
-use kronos_models::series::{QuantileForecast, SeriesRequest};
+use kronos_models::family::{self, Capabilities, Families, Family, Files, Settings as FamilySettings};
+use kronos_models::series::QuantileForecast;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,23 +13,14 @@ use std::time::Duration;
 /// What an engine can be asked. One caller has at most one request in work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Request {
-    /// Draw sample paths for each series.
-    Bars {
+    /// Forecast each series.
+    Forecast {
         /// The model.
         model: ModelSource,
         /// One entry per series.
-        series: Vec<Series>,
+        series: Vec<Ask>,
         /// Shared by all of them.
-        drawing: Drawing,
-    },
-    /// Forecast quantiles of each series.
-    Quantiles {
-        /// The model.
-        model: ModelSource,
-        /// One entry per series.
-        series: Vec<SeriesRequest>,
-        /// Shared by all of them.
-        reading: Reading,
+        terms: Terms,
     },
     /// Load a model ahead of its first use.
     Load(ModelSource),
@@ -48,8 +38,7 @@ impl Request {
     /// How many series the answer has.
     pub fn series_count(&self) -> usize {
         match self {
-            Self::Bars { series, .. } => series.len(),
-            Self::Quantiles { series, .. } => series.len(),
+            Self::Forecast { series, .. } => series.len(),
             _ => 0,
         }
     }
@@ -60,8 +49,12 @@ impl Request {
 pub struct ModelSource {
     /// `name@digest`, the key of every cache.
     pub version: String,
-    /// Where the weights lie.
-    pub files: ModelFiles,
+    /// Its family, by name.
+    pub family: String,
+    /// The directories that the family reads, by the names it has for them.
+    pub directories: Vec<(String, FilePath)>,
+    /// What the family has written down of the model, in JSON.
+    pub settings: String,
     /// Files with their registered SHA-256 in hexadecimal, checked when the model is loaded.
     pub checksums: Vec<(FilePath, String)>,
 }
@@ -69,57 +62,46 @@ pub struct ModelSource {
 impl ModelSource {
     /// Every path the engine is asked to read.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        let directories = match &self.files {
-            ModelFiles::Kronos(files) => vec![files.predictor.as_path(), files.tokenizer.as_path()],
-            ModelFiles::Chronos2 { model, adapter } => {
-                adapter.iter().chain([model]).map(|FilePath(path)| path.as_path()).collect()
-            }
-            ModelFiles::ChronosBolt(FilePath(model)) | ModelFiles::NBeats(FilePath(model)) => {
-                vec![model.as_path()]
-            }
-        };
-        directories.into_iter().chain(self.checksums.iter().map(|(FilePath(path), _)| path.as_path()))
-    }
-}
-
-/// The files of a model, by its family.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ModelFiles {
-    /// Sample paths of bars.
-    Kronos(#[serde(with = "Files")] KronosFiles),
-    /// Quantiles of any columns.
-    Chronos2 {
-        /// Directory of the model.
-        model: FilePath,
-        /// Directory of an adapter to merge.
-        adapter: Option<FilePath>,
-    },
-    /// Quantiles of one column.
-    ChronosBolt(FilePath),
-    /// Quantiles of columns, each by itself.
-    NBeats(FilePath),
-}
-
-impl ModelFiles {
-    /// Whether the model answers [`Request::Bars`]; the others answer [`Request::Quantiles`].
-    pub fn forecast_bars(&self) -> bool {
-        matches!(self, Self::Kronos(_))
+        let directories = self.directories.iter().map(|(_, FilePath(path))| path.as_path());
+        directories.chain(self.checksums.iter().map(|(FilePath(path), _)| path.as_path()))
     }
 
-    /// Whether there is a network of the family for GPUs; the others run on the CPU.
-    pub fn run_on_gpus(&self) -> bool {
-        matches!(self, Self::Kronos(_) | Self::Chronos2 { .. })
+    /// Its family out of these.
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownFamily`].
+    pub fn family(&self, families: Families) -> Result<&'static dyn Family> {
+        family::find(families, &self.family)
     }
-}
 
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "KronosFiles")]
-struct Files {
-    #[serde(with = "path")]
-    predictor: PathBuf,
-    #[serde(with = "path")]
-    tokenizer: PathBuf,
-    max_context: usize,
+    /// What the model can do.
+    ///
+    /// # Errors
+    /// As for [`ModelSource::family`]; [`ModelError::InvalidParameter`] for settings that are not the family's.
+    pub fn capabilities(&self, families: Families) -> Result<Capabilities> {
+        let family = self.family(families)?;
+        let known = FamilySettings::parse(&self.settings).and_then(|settings| family.capabilities(&settings));
+        known.ok_or_else(|| self.unsettled(family))
+    }
+
+    /// What its family is given to load it.
+    ///
+    /// # Errors
+    /// As for [`ModelSource::capabilities`].
+    pub fn files(&self, family: &'static dyn Family) -> Result<Files> {
+        let settings = FamilySettings::parse(&self.settings).ok_or_else(|| self.unsettled(family))?;
+        let directories =
+            self.directories.iter().map(|(name, FilePath(path))| (name.clone(), path.clone())).collect();
+        Ok(Files { directories, settings })
+    }
+
+    fn unsettled(&self, family: &'static dyn Family) -> ModelError {
+        ModelError::InvalidParameter {
+            name: "settings",
+            expected: format!("those of a model of family \"{}\"", family.facts().name),
+            got: self.settings.clone(),
+        }
+    }
 }
 
 /// A path, which need not be UTF-8.
@@ -140,98 +122,6 @@ pub(crate) mod path {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
         Ok(PathBuf::from(OsString::from_vec(Vec::deserialize(deserializer)?)))
     }
-}
-
-/// One series to forecast; [`BarRequest`] as it travels.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Series {
-    /// The context, oldest first.
-    pub bars: Vec<Bar>,
-    /// Minute, hour, weekday, day, month of the context bars and of the forecast bars.
-    pub stamps: Vec<[u8; 5]>,
-    /// Bars to forecast.
-    pub horizon: u32,
-    /// Key of the random stream.
-    pub stream: u64,
-}
-
-impl From<BarRequest> for Series {
-    fn from(request: BarRequest) -> Self {
-        let fields = |s: &Stamp| [s.minute, s.hour, s.weekday, s.day, s.month];
-        Self {
-            stamps: request.stamps.iter().map(fields).collect(),
-            bars: request.bars,
-            // A horizon beyond this has been refused long before; the model refuses the largest one as well.
-            horizon: u32::try_from(request.horizon).unwrap_or(u32::MAX),
-            stream: request.stream.key(),
-        }
-    }
-}
-
-impl From<Series> for BarRequest {
-    fn from(series: Series) -> Self {
-        let stamp =
-            |[minute, hour, weekday, day, month]: [u8; 5]| Stamp { minute, hour, weekday, day, month };
-        Self {
-            bars: series.bars,
-            stamps: series.stamps.into_iter().map(stamp).collect(),
-            horizon: series.horizon as usize,
-            stream: Stream::from_key(series.stream),
-        }
-    }
-}
-
-/// How the paths of a request are drawn: [`BarOptions`] without the memory, which the engine knows better.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Drawing {
-    /// Sample paths per series.
-    pub samples: u32,
-    /// See [`Sampling::temperature`].
-    pub temperature: f32,
-    /// See [`Sampling::top_k`].
-    pub top_k: u32,
-    /// See [`Sampling::top_p`].
-    pub top_p: f32,
-    /// Whether the window slides, see [`Window`].
-    pub slide: bool,
-}
-
-impl Drawing {
-    /// The drawing of these options.
-    pub fn of(options: &BarOptions) -> Self {
-        let bounded = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Self {
-            samples: bounded(options.samples),
-            temperature: options.sampling.temperature(),
-            top_k: bounded(options.sampling.top_k()),
-            top_p: options.sampling.top_p(),
-            slide: options.window == Window::Slide,
-        }
-    }
-
-    /// These options with `memory_limit` bytes.
-    ///
-    /// # Errors
-    /// [`ModelError::InvalidParameter`] for a knob outside its domain.
-    pub fn options(&self, memory_limit: u64) -> Result<BarOptions> {
-        Ok(BarOptions {
-            samples: self.samples as usize,
-            sampling: Sampling::new(self.temperature, self.top_k as usize, self.top_p)?,
-            window: if self.slide { Window::Slide } else { Window::Shorten },
-            memory_limit,
-        })
-    }
-}
-
-/// How quantiles are forecast and read off.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reading {
-    /// Longest history used, in points; at most the model's.
-    pub context: usize,
-    /// Variates that inform each other across series; `None`: every series by itself.
-    pub cross_learning: Option<usize>,
-    /// Levels to read, within the model's own.
-    pub levels: Vec<f64>,
 }
 
 /// How an engine works; all of it may change while requests are in work.
@@ -300,14 +190,16 @@ pub enum Reply {
     Paths {
         /// Which series of the request.
         index: u32,
+        /// Channels of a step.
+        channels: u32,
         /// Steps per path.
         horizon: u32,
         /// Paths of the series in all.
         samples: u32,
-        /// Context bars the model used.
+        /// Steps of the history that the model used.
         context_used: u32,
-        /// Bars that follow those sent before, path after path.
-        bars: Vec<Bar>,
+        /// Values that follow those sent before, path after path and step after step.
+        values: Vec<f64>,
     },
     /// The quantiles of one series, at the levels asked for.
     Quantiles {
@@ -375,6 +267,13 @@ pub enum Refusal {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl Refusal {
+    /// The model answers something else than what is asked of it.
+    pub(crate) fn of_another_kind(version: &str) -> Self {
+        Self::Protocol { reason: format!("model \"{version}\" makes forecasts of another kind") }
+    }
 }
 
 impl From<ModelError> for Refusal {

@@ -1,16 +1,15 @@
 //! The life of one model: loading, then serving what is in its inbox until nobody asks for it any more.
 
-use crate::bars;
 use crate::core::Shared;
 use crate::device::Device;
 use crate::fault::Fault;
-use crate::job::{CallerId, Job, Work};
+use crate::job::{self, CallerId, Job};
 use crate::ledger::{Reservation, probe};
-use crate::message::{ModelFiles, ModelSource, ModelState, Refusal, Reply};
-use crate::quantiles::{self, QuantileModel};
+use crate::message::{ModelSource, ModelState, Refusal, Reply};
+use crate::{passes, steps};
 use kronos_models::artifact::verify;
 use kronos_models::error::{ModelError, Result};
-use kronos_models::kronos::Kronos;
+use kronos_models::model::{Model, Work};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,7 +40,7 @@ pub(crate) fn run(shared: &Arc<Shared>, source: &ModelSource) {
         let Some(slot) = state.slots.get_mut(&source.version) else { return };
         // Whoever asks for the end of a model that has gone must not bring it back.
         let mut unloads = Vec::new();
-        while slot.inbox.front().is_some_and(|job| matches!(job.work, Work::Unload)) {
+        while slot.inbox.front().is_some_and(|job| matches!(job.work, job::Work::Unload)) {
             unloads.extend(slot.inbox.pop_front());
         }
         let wanted = !slot.inbox.is_empty();
@@ -64,29 +63,6 @@ pub(crate) fn run(shared: &Arc<Shared>, source: &ModelSource) {
 pub(crate) struct Runner<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) source: &'a ModelSource,
-}
-
-/// A model in memory, by what it forecasts.
-enum Model {
-    Bars(Box<Kronos>),
-    Quantiles(QuantileModel),
-}
-
-impl Model {
-    fn memory_bytes(&self) -> u64 {
-        match self {
-            Self::Bars(model) => model.memory_bytes(),
-            Self::Quantiles(model) => model.memory_bytes(),
-        }
-    }
-
-    /// Bytes that the smallest request of the longest context needs beside the weights.
-    fn least_working_bytes(&self) -> u64 {
-        match self {
-            Self::Bars(model) => model.least_working_bytes(),
-            Self::Quantiles(model) => model.least_working_bytes(),
-        }
-    }
 }
 
 /// How the life of a model ended.
@@ -120,11 +96,11 @@ impl Runner<'_> {
         self.shared.settle(version, &device);
         self.shared.note(version, ModelState::Loaded, weights.bytes());
         let weights_bytes = weights.bytes();
-        let end = match &model {
-            Model::Bars(model) => bars::Service::new(self, device, model, weights_bytes).run(),
-            Model::Quantiles(model) => {
-                quantiles::Service { runner: self, device, model, weights: weights_bytes, jobs: Vec::new() }
-                    .run()
+        let end = match model.work() {
+            Work::Steps(stepping) => steps::Service::new(self, device, stepping, weights_bytes).run(),
+            Work::Passes(passing) => {
+                let jobs = Vec::new();
+                passes::Service { runner: self, device, model: passing, weights: weights_bytes, jobs }.run()
             }
         };
         drop(model);
@@ -145,7 +121,7 @@ impl Runner<'_> {
         let slot = self.shared.state().slots.remove(&self.source.version);
         for job in slot.into_iter().flat_map(|slot| slot.inbox) {
             let last = match job.work {
-                Work::Unload => Reply::Unloaded(false),
+                job::Work::Unload => Reply::Unloaded(false),
                 _ => Reply::Refused(Refusal::Model(fault.clone())),
             };
             job.finish(last);
@@ -154,8 +130,8 @@ impl Runner<'_> {
     }
 
     /// Loads the model on the first device that it fits, the CPU being the last.
-    fn load(&self) -> Result<(Model, Reservation, Arc<Device>)> {
-        if self.source.files.run_on_gpus() {
+    fn load(&self) -> Result<(Box<dyn Model>, Reservation, Arc<Device>)> {
+        if self.source.capabilities(self.shared.families())?.runs_on_gpus {
             for gpu in self.shared.gpus() {
                 match self.load_on(gpu) {
                     Ok((model, weights)) => return Ok((model, weights, gpu.clone())),
@@ -176,7 +152,7 @@ impl Runner<'_> {
         self.load_on(cpu).map(|(model, weights)| (model, weights, cpu.clone()))
     }
 
-    fn load_on(&self, device: &Arc<Device>) -> Result<(Model, Reservation)> {
+    fn load_on(&self, device: &Arc<Device>) -> Result<(Box<dyn Model>, Reservation)> {
         // The files are about as large as the tensors they become; what they become is known exactly only afterwards.
         let sizes = self
             .source
@@ -193,15 +169,9 @@ impl Runner<'_> {
         }
         self.check_wanted()?;
         let place = device.place(self.shared.state().settings.gpu_precision);
-        let read = || match (&self.source.files, &place) {
-            (ModelFiles::Kronos(files), Some(place)) => {
-                Kronos::load_accelerated(files, place).map(|model| Model::Bars(Box::new(model)))
-            }
-            (ModelFiles::Kronos(files), None) => {
-                Kronos::load(files, &device.tensors).map(|model| Model::Bars(Box::new(model)))
-            }
-            (files, place) => QuantileModel::load(files, place.as_ref()).map(Model::Quantiles),
-        };
+        let family = self.source.family(self.shared.families())?;
+        let files = self.source.files(family)?;
+        let read = || family.load(&files, place.as_ref());
         let model = device.prepare(read).map_err(threads)??;
         weights.correct(model.memory_bytes());
         while weights.is_over() && self.shared.state().evict_one(device, &self.source.version) {}
@@ -257,8 +227,8 @@ impl Runner<'_> {
                     return Call::Work;
                 }
                 match job.work {
-                    Work::Unload if jobs.is_empty() => return Call::Unload(job),
-                    Work::Unload => {
+                    job::Work::Unload if jobs.is_empty() => return Call::Unload(job),
+                    job::Work::Unload => {
                         // Everything that came before it is answered first.
                         slot.inbox.push_front(job);
                         return Call::Work;

@@ -8,19 +8,15 @@
 
 mod support;
 
-use kronos_engine::answer::{Answer, Forecast};
-use kronos_engine::message::{
-    Drawing, FilePath, ModelFiles, ModelSource, Reading, Request, Series, Settings,
-};
-use kronos_models::artifact::sha256_file;
+use kronos_engine::answer::Answer;
+use kronos_engine::message::{ModelSource, Request, Settings};
+use kronos_models::answer::Forecast;
+use kronos_models::ask::{Ask, Covariate, KnownCovariate, Terms, Values, Wanted};
 use kronos_models::bars::{BarOptions, BarRequest, Sampling, Stamp, Window};
-use kronos_models::chronos2::covariates::{distinct, ranks, target_means};
-use kronos_models::kronos::KronosFiles;
 use kronos_models::random::Stream;
-use kronos_models::series::{KnownCovariate, SeriesRequest};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use support::Engine;
+use support::{Engine, columns, described, paths_of};
 
 const STORED: &str = include_str!("bits.txt");
 
@@ -42,28 +38,6 @@ fn built_in(name: &str) -> PathBuf {
     let versions = models().join("artifacts").join(name);
     let latest = std::fs::read_to_string(versions.join("latest")).unwrap();
     versions.join(latest.trim())
-}
-
-fn source(version: &str, files: ModelFiles, weights: &[PathBuf]) -> ModelSource {
-    let checksum = |path: &PathBuf| (FilePath(path.clone()), sha256_file(path).unwrap());
-    ModelSource { version: version.into(), files, checksums: weights.iter().map(checksum).collect() }
-}
-
-fn kronos(version: &str, predictor: PathBuf, tokenizer: PathBuf, max_context: usize) -> ModelSource {
-    let weights = [&predictor, &tokenizer].map(|folder| folder.join("model.safetensors"));
-    source(version, ModelFiles::Kronos(KronosFiles { predictor, tokenizer, max_context }), &weights)
-}
-
-fn numbers(family: &str, version: &str, folder: PathBuf) -> ModelSource {
-    let weights = [folder.join("model.safetensors")];
-    let model = FilePath(folder);
-    let files = match family {
-        "chronos2" => ModelFiles::Chronos2 { model, adapter: None },
-        "chronos_bolt" => ModelFiles::ChronosBolt(model),
-        "nbeats" => ModelFiles::NBeats(model),
-        other => panic!("{other}"),
-    };
-    source(version, files, &weights)
 }
 
 /// A positive walk, the same for the same key.
@@ -114,74 +88,72 @@ fn drawn(
 ) -> Request {
     let sampling = Sampling::new(temperature, top_k, top_p).unwrap();
     let options = BarOptions { samples, sampling, window, memory_limit: u64::MAX };
-    let series = series.into_iter().map(Series::from).collect();
-    Request::Bars { model: model.clone(), series, drawing: Drawing::of(&options) }
+    let series = series.into_iter().map(Ask::from).collect();
+    Request::Forecast { model: model.clone(), series, terms: paths_of(&options) }
 }
 
 fn quantiles(
     model: &ModelSource,
-    series: Vec<SeriesRequest>,
+    series: Vec<Ask>,
     context: usize,
     cross_learning: Option<usize>,
     levels: &[f64],
 ) -> Request {
-    let reading = Reading { context, cross_learning, levels: levels.to_vec() };
-    Request::Quantiles { model: model.clone(), series, reading }
+    let terms = Terms { context, cross_learning, wanted: Wanted::Quantiles(levels.to_vec()) };
+    Request::Forecast { model: model.clone(), series, terms }
 }
 
 const LEVELS: [f64; 5] = [0.1, 0.25, 0.5, 0.73, 0.9];
 
 /// Series of several lengths, of which one has a gap.
-fn plain(horizon: usize) -> Vec<SeriesRequest> {
-    let mut series: Vec<SeriesRequest> = [150, 70, 96, 31]
+fn plain(horizon: usize) -> Vec<Ask> {
+    let mut series: Vec<Ask> = [150, 70, 96, 31]
         .into_iter()
         .enumerate()
-        .map(|(key, length)| SeriesRequest::univariate(walk(key as u64, length), horizon))
+        .map(|(key, length)| columns(vec![walk(key as u64, length)], horizon))
         .collect();
-    series[2].targets[0][40] = f64::NAN;
+    series[2].targets[0].values[40] = f64::NAN;
     series
 }
 
 const CATEGORIES: [Option<&str>; 4] = [Some("rain"), Some("sun"), None, Some("snow")];
 
-/// Two targets and a covariate of each kind, of numbers and of categories.
-fn with_covariates(key: u64, targets: usize, horizon: usize) -> SeriesRequest {
+fn categories(steps: &[Option<&str>]) -> Values {
+    Values::Categories(steps.iter().copied().collect())
+}
+
+/// Targets and a covariate of each kind, of numbers and of categories.
+fn with_covariates(key: u64, targets: usize, horizon: usize) -> Ask {
     let length = 80;
-    let targets: Vec<Vec<f64>> = (0..targets as u64).map(|i| walk(key + i, length)).collect();
     let weather: Vec<Option<&str>> = (0..length + horizon).map(|i| CATEGORIES[i * i % 7 % 4]).collect();
-    let sector = vec![Some("energy"); length];
     let (past, future) = weather.split_at(length);
-    let encode = |past: &[Option<&str>], future: &[Option<&str>]| match targets.as_slice() {
-        [target] => target_means(target, past, future),
-        _ => {
-            let known = distinct(past.iter().copied());
-            (ranks(&known, past), ranks(&known, future))
-        }
-    };
     let ahead = walk(key + 20, length + horizon);
-    let weather = encode(past, future);
-    let sector = encode(&sector, &[]).0;
-    let last = sector[length - 1];
-    SeriesRequest {
-        horizon,
-        past_covariates: vec![walk(key + 10, length), encode(past, &[]).0],
-        known_covariates: vec![
-            KnownCovariate { past: ahead[..length].to_vec(), future: ahead[length..].to_vec() },
-            KnownCovariate { past: weather.0, future: weather.1 },
-            KnownCovariate { past: sector, future: vec![last; horizon] },
+    let (before, ahead) = ahead.split_at(length);
+    let numbers = |values: &[f64]| Values::Numbers(values.to_vec());
+    let known = |name: &str, past, future| KnownCovariate { name: name.into(), past, future };
+    let covariate = |name: &str, values| Covariate { name: name.into(), values };
+    Ask {
+        past: vec![
+            covariate("volume", numbers(&walk(key + 10, length))),
+            covariate("weather", categories(past)),
         ],
-        targets,
+        known: vec![
+            known("plan", numbers(before), numbers(ahead)),
+            known("forecast", categories(past), categories(future)),
+        ],
+        statics: vec![covariate("sector", categories(&vec![Some("energy"); length]))],
+        ..columns((0..targets as u64).map(|i| walk(key + i, length)).collect(), horizon)
     }
 }
 
 /// Every request by name.
 fn cases() -> Vec<(String, Request)> {
     let tiny = |name: &str| models().join("tests/fixtures/kronos").join(name);
-    let nano = built_in("kronos-nano");
+    let other = [("tokenizer", tiny("tiny55/tokenizer"))];
     let of_bars = [
-        kronos("kronos-nano", nano.join("predictor"), nano.join("tokenizer"), 144),
-        kronos("tiny55", tiny("tiny55/predictor"), tiny("tiny55/tokenizer"), 64),
-        kronos("fixedte55", tiny("fixedte55/predictor"), tiny("tiny55/tokenizer"), 64),
+        described("kronos", "kronos-nano", &built_in("kronos-nano"), &[], Some(144)),
+        described("kronos", "tiny55", &tiny("tiny55"), &[], Some(64)),
+        described("kronos", "fixedte55", &tiny("fixedte55"), &other, Some(64)),
     ];
     let mut cases = Vec::new();
     for model in &of_bars {
@@ -195,10 +167,10 @@ fn cases() -> Vec<(String, Request)> {
     }
     let fixture = |name: &str| models().join("tests/fixtures/chronos2/models").join(name);
     let chronos2 = [
-        numbers("chronos2", "chronos-nano", built_in("chronos-nano")),
-        numbers("chronos2", "tiny-a", fixture("tiny-a")),
-        numbers("chronos2", "tiny-b", fixture("tiny-b")),
-        numbers("chronos2", "tiny-c", fixture("tiny-c")),
+        described("chronos2", "chronos-nano", &built_in("chronos-nano"), &[], None),
+        described("chronos2", "tiny-a", &fixture("tiny-a"), &[], None),
+        described("chronos2", "tiny-b", &fixture("tiny-b"), &[], None),
+        described("chronos2", "tiny-c", &fixture("tiny-c"), &[], None),
     ];
     for model in &chronos2 {
         let mut add = |case: &str, request| cases.push((format!("{}/{case}", model.version), request));
@@ -210,13 +182,13 @@ fn cases() -> Vec<(String, Request)> {
         add("groups", quantiles(model, groups, 2048, None, &LEVELS));
         add("together", quantiles(model, plain(12), 2048, Some(100), &LEVELS));
     }
-    let bolt = numbers("chronos_bolt", "tiny-bolt", fixture("tiny-bolt"));
+    let bolt = described("chronos_bolt", "tiny-bolt", &fixture("tiny-bolt"), &[], None);
     for (case, horizon) in [("plain", 20), ("far", 150)] {
         cases.push((format!("tiny-bolt/{case}"), quantiles(&bolt, plain(horizon), 2048, None, &LEVELS)));
     }
-    let nbeats = numbers("nbeats", "nbeats-daily", built_in("nbeats-daily"));
-    let two = SeriesRequest { targets: vec![walk(5, 150), walk(6, 150)], horizon: 5, ..Default::default() };
-    let one = |key: u64| SeriesRequest::univariate(walk(key, 120 + 40 * key as usize), 1 + key as usize);
+    let nbeats = described("nbeats", "nbeats-daily", &built_in("nbeats-daily"), &[], None);
+    let two = columns(vec![walk(5, 150), walk(6, 150)], 5);
+    let one = |key: u64| columns(vec![walk(key, 120 + 40 * key as usize)], 1 + key as usize);
     let series = (0..4).map(one).chain([two]).collect();
     cases.push(("nbeats-daily/plain".into(), quantiles(&nbeats, series, 2048, None, &LEVELS)));
     cases
@@ -234,7 +206,7 @@ fn hash(answer: Answer) -> String {
         |values: &[f64]| values.iter().for_each(|value| hash.update(value.to_bits().to_le_bytes()));
     for forecast in series {
         match forecast {
-            Ok(Forecast::Paths(paths)) => paths.bars.iter().for_each(|bar| take(bar)),
+            Ok(Forecast::Paths(paths)) => take(&paths.values),
             Ok(Forecast::Quantiles(quantiles)) => quantiles.values.iter().flatten().for_each(|v| take(v)),
             Err(error) => panic!("{error}"),
         }

@@ -1,7 +1,8 @@
 //! What travels arrives as it was sent: series, options, bounds.
 #![allow(clippy::unwrap_used)]
 
-use kronos_engine::message::{Bound, Drawing, Series};
+use kronos_engine::message::Bound;
+use kronos_models::ask::{Ask, Drawing};
 use kronos_models::bars::{BarOptions, BarRequest, Sampling, Stamp, Window};
 use kronos_models::random::Stream;
 
@@ -14,9 +15,31 @@ fn a_series_is_the_same_after_the_journey() {
         horizon: 1,
         stream: Stream::from_key(u64::MAX - 7),
     };
-    let back = BarRequest::from(Series::from(request.clone()));
-    assert_eq!((back.bars, back.stamps, back.horizon), (request.bars, request.stamps, 1));
+    let mut ask = Ask::from(request.clone());
+    let back = BarRequest::of(&ask, 9).unwrap();
+    assert_eq!((&back.bars, &back.stamps, back.horizon), (&request.bars, &request.stamps, 1));
     assert_eq!(back.stream, request.stream);
+    // By name, wherever they stand.
+    ask.targets.reverse();
+    assert_eq!(BarRequest::of(&ask, 9).unwrap().bars, request.bars);
+    ask.targets[0].values.push(1.0);
+    assert!(BarRequest::of(&ask, 9).unwrap_err().to_string().contains("has length 1, expected 2"));
+    ask.targets[0].values.pop();
+    let close = ask.targets.remove(2);
+    assert!(BarRequest::of(&ask, 9).unwrap_err().to_string().contains("no close"));
+    ask.targets.extend([close.clone(), close]);
+    assert!(BarRequest::of(&ask, 9).unwrap_err().to_string().contains("got close"));
+}
+
+#[test]
+fn of_a_long_series_the_newest_bars_are_used() {
+    let stamp = |minute| Stamp { minute, hour: 2, weekday: 3, day: 4, month: 5 };
+    let bars: Vec<_> = (0..5).map(|i| [f64::from(i); 6]).collect();
+    let stamps: Vec<_> = (0..7).map(stamp).collect();
+    let ask = Ask::from(BarRequest { bars, stamps, horizon: 2, stream: Stream::from_key(1) });
+    let newest = BarRequest::of(&ask, 2).unwrap();
+    assert_eq!(newest.bars, [[3.0; 6], [4.0; 6]]);
+    assert_eq!(newest.stamps, [3, 4, 5, 6].map(stamp));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod support;
 
 use kronos_engine::frame::{FrameReader, MAX_BODY, write};
 use kronos_engine::message::{Reply, Request};
+use kronos_models::ask::{Ask, Covariate, KnownCovariate, Terms, Values, Wanted};
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,17 +36,39 @@ fn valid() -> Vec<Vec<u8>> {
     let request = support::bars("a", &[support::series(1, 6, 2), support::series(2, 4, 3)], 3);
     let requests = [
         request,
+        with_categories(),
         Request::Load(support::model("b")),
         Request::Status,
         Request::Configure(support::settings()),
     ];
     let replies = [
-        Reply::Paths { index: 0, horizon: 2, samples: 1, context_used: 9, bars: vec![[1.5; 6]; 2] },
+        Reply::Paths {
+            index: 0,
+            channels: 6,
+            horizon: 2,
+            samples: 1,
+            context_used: 9,
+            values: vec![1.5; 12],
+        },
         Reply::Refused(kronos_models::ModelError::NonFinite { step: 3 }.into()),
         Reply::Done,
     ];
     let requests = requests.iter().map(|message| encoded(&|out| write(message, out).unwrap()));
     requests.chain(replies.iter().map(|message| encoded(&|out| write(message, out).unwrap()))).collect()
+}
+
+/// A request with covariates of every kind.
+fn with_categories() -> Request {
+    let categories = || Values::Categories([Some("a"), None, Some("b")].into_iter().collect());
+    let name = || "x".to_owned();
+    let ask = Ask {
+        past: vec![Covariate { name: name(), values: Values::Numbers(vec![1.0; 3]) }],
+        known: vec![KnownCovariate { name: name(), past: categories(), future: categories() }],
+        statics: vec![Covariate { name: name(), values: categories() }],
+        ..support::columns(vec![vec![1.0; 3]; 2], 3)
+    };
+    let terms = Terms { context: 3, cross_learning: Some(9), wanted: Wanted::Quantiles(vec![0.5]) };
+    Request::Forecast { model: support::model("a"), series: vec![ask; 3], terms }
 }
 
 #[derive(Debug, Clone)]
@@ -143,7 +166,7 @@ fn damaged_streams_are_refused_within_bounded_memory() {
 #[test]
 fn a_length_beyond_the_limit_allocates_nothing() {
     let _turn = turn();
-    let mut bytes = b"KRN\x01".to_vec();
+    let mut bytes = b"KRN\x02".to_vec();
     bytes.extend(u32::try_from(MAX_BODY + 1).unwrap().to_le_bytes());
     assert!(decode(&bytes, true) < 4096);
     // Within the limit, memory comes with the bytes and not with the promise of them.

@@ -4,35 +4,26 @@
 mod support;
 
 use candle_core::Device;
-use kronos_engine::answer::{Answer, Forecast};
-use kronos_engine::message::{
-    Bound, Devices, FilePath, ModelFiles, ModelSource, Reading, Refusal, Request, Settings,
-};
-use kronos_models::artifact::{read_config, sha256_file};
+use kronos_engine::answer::Answer;
+use kronos_engine::message::{Bound, Devices, ModelSource, Refusal, Request, Settings};
+use kronos_models::answer::Forecast;
+use kronos_models::artifact::read_config;
+use kronos_models::ask::{Ask, Terms, Wanted};
 use kronos_models::chronos2::config::Config;
 use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
 use kronos_models::device::Gpu;
 use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::series::{QuantileForecast, SeriesRequest};
 use std::path::{Path, PathBuf};
-use support::{Engine, bars, model};
+use support::{Engine, bars, columns, described, model};
 
 fn directory(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/fixtures/chronos2/models").join(name)
 }
 
 fn source(name: &str) -> ModelSource {
-    let weights = directory(name).join("model.safetensors");
-    let path = FilePath(directory(name));
-    ModelSource {
-        version: format!("{name}@1"),
-        files: if name.contains("bolt") {
-            ModelFiles::ChronosBolt(path)
-        } else {
-            ModelFiles::Chronos2 { model: path, adapter: None }
-        },
-        checksums: vec![(FilePath(weights.clone()), sha256_file(&weights).unwrap())],
-    }
+    let family = if name.contains("bolt") { "chronos_bolt" } else { "chronos2" };
+    described(family, &format!("{name}@1"), &directory(name), &[], None)
 }
 
 fn settings() -> Settings {
@@ -46,9 +37,21 @@ fn series(key: u64, length: usize, horizon: usize) -> SeriesRequest {
 
 const LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
 
+fn terms(context: usize, cross_learning: Option<usize>, levels: &[f64]) -> Terms {
+    Terms { context, cross_learning, wanted: Wanted::Quantiles(levels.to_vec()) }
+}
+
+/// The series as a request has them.
+fn asks(series: Vec<SeriesRequest>) -> Vec<Ask> {
+    series.into_iter().map(|series| columns(series.targets, series.horizon)).collect()
+}
+
+fn request(model: ModelSource, series: Vec<SeriesRequest>, terms: Terms) -> Request {
+    Request::Forecast { model, series: asks(series), terms }
+}
+
 fn ask(name: &str, series: Vec<SeriesRequest>, cross_learning: Option<usize>) -> Request {
-    let reading = Reading { context: 96, cross_learning, levels: LEVELS.to_vec() };
-    Request::Quantiles { model: source(name), series, reading }
+    request(source(name), series, terms(96, cross_learning, &LEVELS))
 }
 
 fn quantiles(answer: Answer) -> Vec<QuantileForecast> {
@@ -115,8 +118,7 @@ fn every_request_is_read_as_it_asked_for_whatever_waits_beside_it() {
             };
             let made = model.forecast(&all, &options, &NeverInterrupt).unwrap();
             let alone: Vec<_> = made.into_iter().map(|made| made.unwrap().at(&levels).unwrap()).collect();
-            let reading = Reading { context, cross_learning, levels };
-            (Request::Quantiles { model: source("tiny-b"), series: all, reading }, alone)
+            (request(source("tiny-b"), all, terms(context, cross_learning, &levels)), alone)
         })
         .collect();
 
@@ -169,17 +171,13 @@ fn what_is_wrong_with_one_series_stays_with_it() {
 #[test]
 fn a_request_of_the_other_kind_is_refused() {
     let engine = Engine::start(settings());
-    let Request::Bars { series: none, drawing, .. } = bars("a", &[], 1) else { unreachable!() };
-    let wrong = Request::Bars { model: source("tiny-b"), series: none, drawing };
-    assert!(
-        matches!(engine.ask(&wrong), Err(Refusal::Protocol { reason }) if reason.contains("another kind"))
-    );
-    let reading = Reading { context: 96, cross_learning: None, levels: LEVELS.to_vec() };
+    let Request::Forecast { terms: paths, .. } = bars("a", &[], 1) else { unreachable!() };
+    let refused = |engine: &Engine, request: Request| matches!(engine.ask(&request), Err(Refusal::Protocol { reason }) if reason.contains("another kind"));
+    assert!(refused(&engine, request(source("tiny-b"), Vec::new(), paths)));
+    // Series that learn from each other, of a model that reads each by itself.
+    assert!(refused(&engine, ask("tiny-bolt", vec![series(1, 30, 4)], Some(100))));
     let engine = Engine::start(support::settings());
-    let wrong = Request::Quantiles { model: model("a"), series: vec![series(1, 30, 4)], reading };
-    assert!(
-        matches!(engine.ask(&wrong), Err(Refusal::Protocol { reason }) if reason.contains("another kind"))
-    );
+    assert!(refused(&engine, request(model("a"), vec![series(1, 30, 4)], terms(96, None, &LEVELS))));
 }
 
 #[test]
@@ -233,8 +231,7 @@ fn a_model_that_does_not_fit_the_gpu_goes_to_the_cpu() {
     // Whichever device it is on, a model answers, and gives its memory back.
     for version in ["first@1", "second@1"] {
         let model = ModelSource { version: version.into(), ..source("tiny-b") };
-        let reading = Reading { context: 96, cross_learning: None, levels: LEVELS.to_vec() };
-        let request = Request::Quantiles { model, series: vec![series(1, 40, 5)], reading };
+        let request = request(model, vec![series(1, 40, 5)], terms(96, None, &LEVELS));
         assert_eq!(quantiles(engine.ask(&request).unwrap()).len(), 1);
         engine.ask(&Request::Unload(version.into())).unwrap();
     }

@@ -4,15 +4,16 @@
 mod support;
 
 use candle_core::Device;
-use kronos_engine::answer::{Answer, Forecast};
+use kronos_engine::answer::Answer;
 use kronos_engine::core::Core;
 use kronos_engine::fault::Fault;
 use kronos_engine::job::{CallerId, Delivery, RequestId, Sink};
-use kronos_engine::message::{ModelFiles, ModelState, Refusal, Reply, Request, Settings, Status};
+use kronos_engine::message::{FilePath, ModelState, Refusal, Reply, Request, Settings, Status};
 use kronos_engine::statistics::Counters;
+use kronos_models::answer::Forecast;
 use kronos_models::bars::BarPaths;
 use kronos_models::interrupt::NeverInterrupt;
-use kronos_models::kronos::Kronos;
+use kronos_models::kronos::{Kronos, KronosFiles};
 use std::io::{Read, Write};
 use std::sync::mpsc::{Sender, channel};
 use support::{Engine, ORIGIN, bars, model, model_bytes, options, series, settings};
@@ -22,7 +23,7 @@ fn paths(answer: Answer) -> Vec<BarPaths> {
         Answer::Series(series) => series
             .into_iter()
             .map(|series| match series.unwrap() {
-                Forecast::Paths(paths) => paths,
+                Forecast::Paths(paths) => BarPaths::of(&paths).unwrap(),
                 other => panic!("{other:?}"),
             })
             .collect(),
@@ -33,7 +34,9 @@ fn paths(answer: Answer) -> Vec<BarPaths> {
 #[test]
 fn a_batch_of_many_callers_gives_the_numbers_of_each_alone() {
     let engine = Engine::start(settings());
-    let ModelFiles::Kronos(files) = model("a").files else { panic!("the fixture draws paths of bars") };
+    let [predictor, tokenizer] =
+        ["predictor", "tokenizer"].map(|part| support::fixtures().join("tiny55").join(part));
+    let files = KronosFiles { predictor, tokenizer, max_context: 128 };
     let kronos = Kronos::load(&files, &Device::Cpu).unwrap();
     let callers: Vec<_> = (0..8)
         .map(|caller| {
@@ -226,8 +229,7 @@ fn files_outside_the_directory_of_models_are_not_read() {
     let engine = Engine::start(settings());
     for path in ["/etc", &format!("{}/../../..", support::fixtures().display())] {
         let mut source = model("a");
-        let ModelFiles::Kronos(files) = &mut source.files else { panic!("the fixture draws paths of bars") };
-        files.tokenizer = path.into();
+        source.directories[1].1 = FilePath(path.into());
         let refused = engine.ask(&Request::Load(source)).unwrap_err();
         assert!(
             matches!(&refused, Refusal::Protocol { reason } if reason.contains("directory of models")),
@@ -252,8 +254,8 @@ fn nonsense_ends_its_own_connection_only() {
     for nonsense in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
         b"KRN\x63\0\0\0\0",
-        b"KRN\x01\xff\xff\xff\xff",
-        b"KRN\x01\x01\0\0\0\xee",
+        b"KRN\x02\xff\xff\xff\xff",
+        b"KRN\x02\x01\0\0\0\xee",
     ] {
         let mut caller = engine.connect();
         caller.stream.write_all(nonsense).unwrap();

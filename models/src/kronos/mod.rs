@@ -141,12 +141,6 @@ impl Kronos {
         self.network.bytes() as u64
     }
 
-    /// Bytes that one path after the longest context takes beside the weights.
-    pub fn least_working_bytes(&self) -> u64 {
-        let positions = self.max_context;
-        2 * (self.network.cache_bytes(positions) + self.network.decoder_cache_bytes(positions))
-    }
-
     /// Forecasts every series of `requests`; one failing series does not stop the others.
     ///
     /// A series' numbers do not depend on the other series of the call, nor on their order, bit for bit on CPU.

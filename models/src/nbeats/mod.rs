@@ -82,14 +82,6 @@ impl NBeats {
         self.network.bytes() as u64
     }
 
-    /// Bytes that forecasting `requests` together needs beside the weights, about: inputs, outputs and two hidden layers.
-    pub fn working_bytes(&self, requests: &[SeriesRequest]) -> u64 {
-        let config = self.config();
-        let widest = config.stacks.iter().map(|stack| stack.width).max().unwrap_or(0);
-        let rows = requests.iter().map(|request| request.targets.len()).sum::<usize>().min(ROWS_PER_PASS);
-        (rows * (4 * config.inputs() + 4 * config.outputs() + 4 * widest) * size_of::<f32>()) as u64
-    }
-
     /// Forecasts every series of `requests` at the model's levels; one failing series does not stop the others.
     ///
     /// A series' numbers do not depend on the other series of the call, nor on their order, bit for bit. Several targets

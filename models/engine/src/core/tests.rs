@@ -1,5 +1,5 @@
 use super::*;
-use crate::message::{Bound, FilePath, ModelFiles};
+use crate::message::Bound;
 use crate::runner::{End, Runner};
 use kronos_models::device::Precision;
 use kronos_models::error::ModelError;
@@ -30,11 +30,14 @@ fn settings() -> Settings {
 /// Between a runner's look for somebody who waits and the end of its model.
 #[test]
 fn whoever_comes_while_a_load_is_given_up_is_not_told_that_it_was_cancelled() {
-    let core = Core::new(settings(), Origin { restarts: 0, trim: || {}, gpus: None }, Nowhere);
+    let origin = Origin { families: &[], restarts: 0, trim: || {}, gpus: None };
+    let core = Core::new(settings(), origin, Nowhere);
     let shared = &core.0;
     let source = ModelSource {
         version: "a".into(),
-        files: ModelFiles::ChronosBolt(FilePath(PathBuf::new())),
+        family: "none".into(),
+        directories: Vec::new(),
+        settings: "{}".into(),
         checksums: Vec::new(),
     };
     let ticket = Arc::new(Ticket::new(7, (1, 1), source.version.clone(), &[]));

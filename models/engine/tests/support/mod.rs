@@ -5,14 +5,14 @@ use kronos_engine::answer::{Answer, Assembly};
 use kronos_engine::core::Origin;
 use kronos_engine::frame::{FrameReader, write};
 use kronos_engine::message::{
-    Bound, Devices, Drawing, FilePath, ModelFiles, ModelSource, Refusal, Reply, Request, Series, Settings,
-    Status,
+    Bound, Devices, FilePath, ModelSource, Refusal, Reply, Request, Settings, Status,
 };
 use kronos_engine::server;
 use kronos_models::artifact::sha256_file;
+use kronos_models::ask::{Ask, Channel, Drawing, Terms, Wanted};
 use kronos_models::bars::{BarOptions, BarRequest, Sampling, Stamp, Window};
 use kronos_models::device::{Opener, Precision};
-use kronos_models::kronos::KronosFiles;
+use kronos_models::family::{self, Directory, FAMILIES, Family};
 use kronos_models::random::Stream;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -23,17 +23,45 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/fixtures/kronos")
 }
 
+/// A model of a directory as a registration describes it, with the digests of its weights.
+pub fn described(
+    family: &str,
+    version: &str,
+    directory: &Path,
+    parts: &[(&'static str, PathBuf)],
+    max_context: Option<usize>,
+) -> ModelSource {
+    described_by(family::find(FAMILIES, family).unwrap(), version, directory, parts, max_context)
+}
+
+/// As [`described`], by any family.
+pub fn described_by(
+    family: &dyn Family,
+    version: &str,
+    directory: &Path,
+    parts: &[(&'static str, PathBuf)],
+    max_context: Option<usize>,
+) -> ModelSource {
+    let parts = parts.iter().cloned().collect();
+    let directory = Directory { path: directory, parts: &parts, locate: &Path::to_path_buf };
+    let found = family.describe(&directory).unwrap();
+    let mut settings = found.settings;
+    settings.insert("max_context".into(), max_context.unwrap_or(found.context.own).into());
+    let named = |(name, path): (&str, PathBuf)| (name.to_owned(), FilePath(path));
+    let weights = found.files.into_iter().map(|(path, _)| path);
+    let weights = weights.filter(|path| path.extension().is_some_and(|ending| ending == "safetensors"));
+    ModelSource {
+        version: version.into(),
+        family: family.facts().name.into(),
+        directories: found.directories.into_iter().map(named).collect(),
+        settings: family::Settings::of(settings.into()).text(),
+        checksums: weights.map(|path| (FilePath(path.clone()), sha256_file(&path).unwrap())).collect(),
+    }
+}
+
 /// The fixture model under a version of its own, so that tests can hold several.
 pub fn model(version: &str) -> ModelSource {
-    let files = KronosFiles {
-        predictor: fixtures().join("tiny55/predictor"),
-        tokenizer: fixtures().join("tiny55/tokenizer"),
-        max_context: 128,
-    };
-    let checksums = [&files.predictor, &files.tokenizer]
-        .map(|directory| directory.join("model.safetensors"))
-        .map(|path| (FilePath(path.clone()), sha256_file(&path).unwrap()));
-    ModelSource { version: version.into(), files: ModelFiles::Kronos(files), checksums: checksums.into() }
+    described("kronos", version, &fixtures().join("tiny55"), &[], Some(128))
 }
 
 pub fn settings() -> Settings {
@@ -59,7 +87,7 @@ pub fn model_bytes() -> u64 {
     engine.status().models[0].memory_bytes.max(files)
 }
 
-pub const ORIGIN: Origin = Origin { restarts: 0, trim: || {}, gpus: None };
+pub const ORIGIN: Origin = Origin { families: FAMILIES, restarts: 0, trim: || {}, gpus: None };
 
 /// A series that differs with `key`.
 pub fn series(key: u64, context: usize, horizon: usize) -> BarRequest {
@@ -83,11 +111,23 @@ pub fn options(samples: usize) -> BarOptions {
 }
 
 pub fn bars(version: &str, requests: &[BarRequest], samples: usize) -> Request {
-    Request::Bars {
+    Request::Forecast {
         model: model(version),
-        series: requests.iter().cloned().map(Series::from).collect(),
-        drawing: Drawing::of(&options(samples)),
+        series: requests.iter().cloned().map(Ask::from).collect(),
+        terms: paths_of(&options(samples)),
     }
+}
+
+/// The terms of sample paths after the whole history.
+pub fn paths_of(options: &BarOptions) -> Terms {
+    let wanted = Wanted::Paths(Drawing::of(options));
+    Terms { context: usize::MAX, cross_learning: None, wanted }
+}
+
+/// Columns without covariates as a request has them.
+pub fn columns(targets: Vec<Vec<f64>>, horizon: usize) -> Ask {
+    let channel = |(place, values)| Channel { name: format!("y{place}"), values };
+    Ask { targets: targets.into_iter().enumerate().map(channel).collect(), horizon, ..Ask::default() }
 }
 
 /// An engine that serves a socket in a folder of its own.
@@ -102,9 +142,14 @@ impl Engine {
 
     /// An engine that opens GPUs in this way.
     pub fn with_gpus(settings: Settings, gpus: Option<Opener>) -> Self {
+        Self::of(settings, Origin { gpus, ..ORIGIN })
+    }
+
+    /// An engine of another origin.
+    pub fn of(settings: Settings, origin: Origin) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
-        std::thread::spawn(move || server::serve(listener, settings, Origin { gpus, ..ORIGIN }));
+        std::thread::spawn(move || server::serve(listener, settings, origin));
         Self { folder }
     }
 

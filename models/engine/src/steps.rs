@@ -1,25 +1,24 @@
-//! Models that forecast bars: one batch of paths, decoded step by step, that requests join and leave between steps.
+//! Models that forecast step by step: one batch of paths, that requests join and leave between steps.
 
 use crate::core::Shared;
 use crate::device::Device;
 use crate::fault::Fault;
-use crate::job::{Bars, CallerId, Delivery, Job, Running, Ticket, Work};
+use crate::job::{Asked, CallerId, Delivery, Job, Running, Ticket, Work};
 use crate::ledger::{Reservation, probe};
 use crate::message::{LoadedModel, Refusal, Reply};
 use crate::runner::{Call, End, GLANCE, Runner, awaits, threads};
-use kronos_models::bars::{Bar, BarOptions, BarRequest};
+use kronos_models::ask::{Ask, Terms, Wanted};
 use kronos_models::error::{ModelError, Result};
 use kronos_models::interrupt::{Interrupt, NeverInterrupt};
-use kronos_models::kronos::Kronos;
-use kronos_models::kronos::batch::{Batch, Finished, SeriesId};
+use kronos_models::model::{Batch, Entrant, Finished, SeriesId, Stepping};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Paths in a batch: enough to be bound by arithmetic instead of memory traffic.
 const ROWS: usize = 512;
 
-/// Bars of contexts after which no further series joins a pass of the encoder.
-const BARS_PER_PASS: usize = 2048;
+/// Steps of contexts after which no further series joins a pass of the encoder.
+const STEPS_PER_PASS: usize = 2048;
 
 /// How long contexts are encoded between two steps, so that those in the batch are not held up.
 const ADMISSION: Duration = Duration::from_millis(20);
@@ -32,23 +31,26 @@ const TURN: Duration = Duration::from_millis(2);
 const PROGRESS: Duration = Duration::from_millis(100);
 
 /// A series on its way into the batch.
-struct Entrant {
+struct Newcomer {
     ticket: Arc<Ticket>,
     index: u32,
     horizon: u64,
-    request: BarRequest,
-    options: BarOptions,
-    wave: usize,
+    ask: Ask,
+    terms: Terms,
+    /// Bytes that it may take.
+    memory: u64,
+    /// Paths decoded together.
+    rows: usize,
     caches: Reservation,
     result: Reservation,
 }
 
 /// Contexts are encoded as long as anybody waits for one of them.
-struct Awaited<'a>(&'a [Entrant]);
+struct Awaited<'a>(&'a [Newcomer]);
 
 impl Interrupt for Awaited<'_> {
     fn check(&self) -> Result<()> {
-        if self.0.iter().all(|entrant| entrant.ticket.is_cancelled()) {
+        if self.0.iter().all(|newcomer| newcomer.ticket.is_cancelled()) {
             Err(ModelError::Cancelled)
         } else {
             Ok(())
@@ -60,11 +62,11 @@ impl Interrupt for Awaited<'_> {
 pub(crate) struct Service<'a> {
     runner: &'a Runner<'a>,
     device: Arc<Device>,
-    model: &'a Kronos,
+    model: &'a dyn Stepping,
     weights: u64,
-    batch: Batch<'a>,
+    batch: Box<dyn Batch + 'a>,
     jobs: Vec<Job>,
-    /// Bars of contexts encoded per second, lately.
+    /// Steps of contexts encoded per second, lately.
     pace: f64,
     tempo: Tempo,
     /// Since when requests wait for others to join the batch with.
@@ -93,13 +95,18 @@ impl Tempo {
 }
 
 impl<'a> Service<'a> {
-    pub(crate) fn new(runner: &'a Runner<'a>, device: Arc<Device>, model: &'a Kronos, weights: u64) -> Self {
+    pub(crate) fn new(
+        runner: &'a Runner<'a>,
+        device: Arc<Device>,
+        model: &'a dyn Stepping,
+        weights: u64,
+    ) -> Self {
         Self {
             runner,
             device,
             model,
             weights,
-            batch: Batch::new(model),
+            batch: model.batch(),
             jobs: Vec::new(),
             pace: 0.0,
             tempo: Tempo::default(),
@@ -136,8 +143,8 @@ impl<'a> Service<'a> {
         let batch = &mut self.batch;
         self.jobs.retain(|job| {
             let cancelled = job.ticket.is_cancelled();
-            if let (true, Work::Bars(bars)) = (cancelled, &job.work) {
-                bars.running.iter().for_each(|series| batch.remove(series.id));
+            if let (true, Work::Forecast(asked)) = (cancelled, &job.work) {
+                asked.running.iter().for_each(|series| batch.remove(series.id));
             }
             !cancelled
         });
@@ -146,8 +153,8 @@ impl<'a> Service<'a> {
     /// Whether newcomers wait for others to join with, while the batch goes on: contexts encoded together take less time
     /// than one after the other.
     fn gathers(&mut self, lately: &mut Vec<(CallerId, Instant)>) -> bool {
-        let is_new = |job: &Job| matches!(&job.work, Work::Bars(bars) if bars.running.is_empty());
-        let has_more = |job: &Job| matches!(&job.work, Work::Bars(bars) if !bars.waiting.is_empty());
+        let is_new = |job: &Job| matches!(&job.work, Work::Forecast(asked) if asked.running.is_empty());
+        let has_more = |job: &Job| matches!(&job.work, Work::Forecast(asked) if !asked.waiting.is_empty());
         let newcomers = self.jobs.iter().any(|job| is_new(job) && has_more(job));
         if self.batch.is_empty() || !newcomers || self.jobs.iter().any(|job| !is_new(job) && has_more(job)) {
             self.newcomers_since = None;
@@ -169,12 +176,12 @@ impl<'a> Service<'a> {
         let window = if self.batch.is_empty() { ADMISSION * 10 } else { ADMISSION };
         loop {
             let left = window.saturating_sub(since.elapsed());
-            let bars = (self.pace * left.as_secs_f64()) as usize;
-            let entrants = self.gather(bars.min(BARS_PER_PASS));
-            if entrants.is_empty() {
+            let steps = (self.pace * left.as_secs_f64()) as usize;
+            let newcomers = self.gather(steps.min(STEPS_PER_PASS));
+            if newcomers.is_empty() {
                 return;
             }
-            self.join(entrants);
+            self.join(newcomers);
             if since.elapsed() > window {
                 return;
             }
@@ -182,66 +189,69 @@ impl<'a> Service<'a> {
     }
 
     /// Series to join together, one of each request in turn; at least one, if any can.
-    fn gather(&mut self, bars: usize) -> Vec<Entrant> {
+    fn gather(&mut self, steps: usize) -> Vec<Newcomer> {
         let share = ROWS / self.jobs.len().max(1);
-        let mut entrants: Vec<Entrant> = Vec::new();
+        let mut newcomers: Vec<Newcomer> = Vec::new();
         let (mut rows, mut encoded) = (self.batch.rows(), 0);
         loop {
             let mut joined = false;
             for at in 0..self.jobs.len() {
                 let id = self.jobs[at].ticket.id;
-                let own: usize = entrants.iter().filter(|e| e.ticket.id == id).map(|e| e.wave).sum();
-                let (moved, entrant) = self.next_entrant(at, share, rows, own);
+                let own: usize = newcomers.iter().filter(|n| n.ticket.id == id).map(|n| n.rows).sum();
+                let (moved, newcomer) = self.next_newcomer(at, share, rows, own);
                 joined |= moved;
-                if let Some(entrant) = entrant {
-                    (rows, encoded) = (rows + entrant.wave, encoded + entrant.request.bars.len());
-                    entrants.push(entrant);
+                if let Some(newcomer) = newcomer {
+                    (rows, encoded) = (rows + newcomer.rows, encoded + newcomer.ask.context_len());
+                    newcomers.push(newcomer);
                 }
-                if encoded >= bars && !entrants.is_empty() {
+                if encoded >= steps && !newcomers.is_empty() {
                     // The next round begins with those that had no turn in this one.
                     self.jobs.rotate_left(at + 1);
-                    return entrants;
+                    return newcomers;
                 }
             }
             if !joined {
-                return entrants;
+                return newcomers;
             }
         }
     }
 
     /// The next series of a request, with memory for it, while `rows` paths of all requests and `own` of this one wait
     /// to join or are in the batch; and whether the request has moved on.
-    fn next_entrant(&mut self, at: usize, share: usize, rows: usize, own: usize) -> (bool, Option<Entrant>) {
+    fn next_newcomer(
+        &mut self,
+        at: usize,
+        share: usize,
+        rows: usize,
+        own: usize,
+    ) -> (bool, Option<Newcomer>) {
         let job = &mut self.jobs[at];
         let ticket = job.ticket.clone();
-        let Work::Bars(bars) = &mut job.work else { return (false, None) };
-        let own = own + bars.running.iter().map(|series| series.wave).sum::<usize>();
+        let Work::Forecast(asked) = &mut job.work else { return (false, None) };
+        let Wanted::Paths(drawing) = &asked.terms.wanted else { return (false, None) };
+        let own = own + asked.running.iter().map(|series| series.rows).sum::<usize>();
         // A request without any series in the batch always gets one in: it must not wait for the longest running.
         if own > 0 && (rows >= ROWS || own >= share) {
             return (false, None);
         }
-        let Some((index, request)) = bars.waiting.pop_front() else { return (false, None) };
-        let horizon = request.horizon as u64;
+        let Some((index, ask)) = asked.waiting.pop_front() else { return (false, None) };
+        let horizon = ask.horizon as u64;
         let memory = &self.device.memory;
         let room = memory.limit().saturating_sub(self.weights);
-        let result = horizon * u64::from(bars.drawing.samples) * size_of::<Bar>() as u64;
+        let result = drawing.bytes(&ask);
         let whole = room.saturating_sub(result);
+        let cost = |bytes| self.model.cost(&ask, &asked.terms, bytes).map(|cost| (bytes, cost));
         // Half of the room for one series, so that another always fits beside it; all of it when nothing less will do.
-        let planned = bars.drawing.options(whole.min(room / 2)).and_then(|half| {
-            match self.model.plan(&request, &half) {
-                Err(ModelError::MemoryLimit { .. }) => {
-                    let options = bars.drawing.options(whole)?;
-                    Ok((options, self.model.plan(&request, &options)?))
-                }
-                plan => Ok((half, plan?)),
-            }
-        });
-        let reserved = planned.and_then(|(options, plan)| {
-            if let Some((caches, result)) = memory.reserve(plan.bytes).zip(memory.reserve(result)) {
+        let planned = match cost(whole.min(room / 2)) {
+            Err(ModelError::MemoryLimit { .. }) => cost(whole),
+            planned => planned,
+        };
+        let reserved = planned.and_then(|(bytes, cost)| {
+            if let Some((caches, result)) = memory.reserve(cost.bytes).zip(memory.reserve(result)) {
                 probe("the forecast", caches.bytes() + result.bytes())?;
-                return Ok(Some((options, plan.wave, caches, result)));
+                return Ok(Some((bytes, cost.rows, caches, result)));
             }
-            let needed = plan.bytes + result;
+            let needed = cost.bytes + result;
             // What models, caches and results of others hold comes back sooner or later.
             if memory.used() > self.weights
                 || self.runner.shared.state().evict_one(&self.device, &self.runner.source.version)
@@ -251,12 +261,12 @@ impl<'a> Service<'a> {
             Err(ModelError::MemoryLimit { what: "the forecast", needed, limit: room })
         });
         match reserved {
-            Ok(Some((options, wave, caches, result))) => {
-                let entrant = Entrant { ticket, index, horizon, request, options, wave, caches, result };
-                (true, Some(entrant))
+            Ok(Some((memory, rows, caches, result))) => {
+                let terms = asked.terms.clone();
+                (true, Some(Newcomer { ticket, index, horizon, ask, terms, memory, rows, caches, result }))
             }
             Ok(None) => {
-                bars.waiting.push_front((index, request));
+                asked.waiting.push_front((index, ask));
                 if rows == 0 {
                     self.runner.shared.state().evict_one(&self.device, &self.runner.source.version);
                     memory.wait_for_change(GLANCE);
@@ -265,37 +275,39 @@ impl<'a> Service<'a> {
             }
             Err(error) => {
                 ticket.start();
-                fail_series(bars, index, horizon, error, &self.runner.shared.clone(), &ticket);
+                fail_series(asked, index, horizon, error, &self.runner.shared.clone(), &ticket);
                 (true, None)
             }
         }
     }
 
     /// Encodes the contexts of several series together and puts them into the batch.
-    fn join(&mut self, entrants: Vec<Entrant>) {
+    fn join(&mut self, newcomers: Vec<Newcomer>) {
         let began = Instant::now();
-        let together: Vec<(&BarRequest, BarOptions)> =
-            entrants.iter().map(|entrant| (&entrant.request, entrant.options)).collect();
-        let encoded: usize = together.iter().map(|(request, _)| request.bars.len()).sum();
-        let (batch, awaited) = (&mut self.batch, Awaited(&entrants));
-        let work = || batch.admit_all(&together, &awaited);
+        let together: Vec<Entrant<'_>> = newcomers
+            .iter()
+            .map(|Newcomer { ask, terms, memory, .. }| Entrant { ask, terms, memory: *memory })
+            .collect();
+        let encoded: usize = newcomers.iter().map(|newcomer| newcomer.ask.context_len()).sum();
+        let (batch, awaited) = (&mut self.batch, Awaited(&newcomers));
+        let work = || batch.admit(&together, &awaited);
         let shared = self.runner.shared;
         let admitted = match self.device.compute(work).map_err(threads).flatten() {
             Ok(admitted) => admitted,
             Err(error) => {
                 let fault = Fault::from(error);
-                entrants.iter().map(|_| Err(fault.clone().into())).collect()
+                newcomers.iter().map(|_| Err(fault.clone().into())).collect()
             }
         };
         self.pace = encoded as f64 / began.elapsed().as_secs_f64().max(1e-6);
-        for (entrant, admitted) in entrants.into_iter().zip(admitted) {
-            let Entrant { ticket, index, horizon, wave, caches, result, .. } = entrant;
+        for (newcomer, admitted) in newcomers.into_iter().zip(admitted) {
+            let Newcomer { ticket, index, horizon, rows, caches, result, .. } = newcomer;
             let Some(job) = self.jobs.iter_mut().find(|job| job.ticket.id == ticket.id) else { continue };
-            let Work::Bars(bars) = &mut job.work else { continue };
+            let Work::Forecast(asked) = &mut job.work else { continue };
             ticket.start();
             match admitted {
-                Ok(id) => bars.running.push(Running { id, index, horizon, wave, caches, result }),
-                Err(error) => fail_series(bars, index, horizon, error, shared, &ticket),
+                Ok(id) => asked.running.push(Running { id, index, horizon, rows, caches, result }),
+                Err(error) => fail_series(asked, index, horizon, error, shared, &ticket),
             }
         }
     }
@@ -313,7 +325,7 @@ impl<'a> Service<'a> {
                 tempo.note(together, burst, since.elapsed());
                 steps += burst as u64;
                 rows += (burst * together) as u64;
-                let done = batch.take_finished(&NeverInterrupt)?;
+                let done = batch.finished(&NeverInterrupt)?;
                 if !done.is_empty() || began.elapsed() >= TURN {
                     return Ok((steps, rows, done));
                 }
@@ -342,20 +354,20 @@ impl<'a> Service<'a> {
     }
 
     /// Sends a finished series to whoever asked for it.
-    fn answer(&mut self, id: SeriesId, finished: Result<Finished>) {
+    fn answer(&mut self, id: SeriesId, finished: Result<Box<dyn Finished>>) {
         let shared = self.runner.shared;
         for job in &mut self.jobs {
-            let Work::Bars(bars) = &mut job.work else { continue };
-            let Some(at) = bars.running.iter().position(|series| series.id == id) else { continue };
-            let Running { index, horizon, caches, result, .. } = bars.running.swap_remove(at);
-            match finished.and_then(Finished::into_paths) {
+            let Work::Forecast(asked) = &mut job.work else { continue };
+            let Some(at) = asked.running.iter().position(|series| series.id == id) else { continue };
+            let Running { index, horizon, caches, result, .. } = asked.running.swap_remove(at);
+            match finished.and_then(|finished| finished.into_paths()) {
                 Ok(paths) => {
-                    bars.steps_answered += 1 + horizon;
-                    bars.rows += horizon;
+                    asked.steps_answered += 1 + horizon;
+                    asked.rows += horizon;
                     drop(caches);
                     shared.deliver(&job.ticket, Delivery::paths(index, paths, result));
                 }
-                Err(error) => fail_series(bars, index, horizon, error, shared, &job.ticket),
+                Err(error) => fail_series(asked, index, horizon, error, shared, &job.ticket),
             }
             return;
         }
@@ -365,18 +377,20 @@ impl<'a> Service<'a> {
     fn finish(&mut self, lately: &mut Vec<(CallerId, Instant)>) {
         let (version, memory_bytes) = (&self.runner.source.version, self.weights);
         let over = |job: &mut Job| match &job.work {
-            Work::Bars(bars) => bars.waiting.is_empty() && bars.running.is_empty(),
-            Work::Quantiles(_) | Work::Load | Work::Unload => true,
+            Work::Forecast(asked) => {
+                asked.waiting.is_empty() && asked.running.is_empty() || !wants_paths(asked)
+            }
+            Work::Load | Work::Unload => true,
         };
         for job in self.jobs.extract_if(.., over) {
-            let last = match job.work {
-                Work::Bars(_) => {
+            let last = match &job.work {
+                Work::Forecast(asked) if !wants_paths(asked) => {
+                    Reply::Refused(Refusal::of_another_kind(version))
+                }
+                Work::Forecast(_) => {
                     lately.retain(|(caller, _)| *caller != job.ticket.caller);
                     lately.push((job.ticket.caller, Instant::now()));
                     Reply::Done
-                }
-                Work::Quantiles(_) => {
-                    Reply::Refused(Refusal::Protocol { reason: "the model forecasts bars".into() })
                 }
                 _ => Reply::Loaded(LoadedModel { version: version.clone(), memory_bytes }),
             };
@@ -387,26 +401,30 @@ impl<'a> Service<'a> {
     /// Works out how far each request has come.
     fn report(&self) {
         for job in &self.jobs {
-            let Work::Bars(bars) = &job.work else { continue };
-            let running = bars.running.iter().filter_map(|series| {
+            let Work::Forecast(asked) = &job.work else { continue };
+            let running = asked.running.iter().filter_map(|series| {
                 let (done, total) = self.batch.progress(series.id)?;
                 Some(done as u64 * (1 + series.horizon) / (total as u64).max(1))
             });
-            job.ticket.set_done(bars.steps_answered + running.sum::<u64>());
+            job.ticket.set_done(asked.steps_answered + running.sum::<u64>());
         }
     }
 }
 
+/// Whether a request is of the kind that such a model answers.
+fn wants_paths(asked: &Asked) -> bool {
+    matches!(asked.terms.wanted, Wanted::Paths(_))
+}
+
 fn fail_series(
-    bars: &mut Bars,
+    asked: &mut Asked,
     index: u32,
     horizon: u64,
     error: ModelError,
     shared: &Shared,
     ticket: &Ticket,
 ) {
-    bars.steps_answered += 1 + horizon;
-    bars.errors += 1;
+    asked.steps_answered += 1 + horizon;
     shared.count(&ticket.version, |counters| counters.fail(error.to_string()));
     shared.deliver(ticket, Delivery::Reply(Reply::Fault { index, fault: error.into() }));
 }
