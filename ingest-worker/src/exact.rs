@@ -46,6 +46,15 @@ impl<'de> Deserialize<'de> for Rfc3339 {
     }
 }
 
+/// A time as a literal of SQL, for statements whose bounds the planner must see as constants; `otherwise`, an infinity, for
+/// a time that is none or that no row has. Spelled here from a number: no text of a feed comes into a statement.
+pub fn literal(time: Option<Timestamp>, otherwise: &'static str) -> String {
+    let spelled = time
+        .and_then(|time| micros(time.timestamp_micros()))
+        .map(|time| time.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string());
+    format!("'{}'::timestamptz", spelled.as_deref().unwrap_or(otherwise))
+}
+
 /// Reads a decimal without losing a digit.
 ///
 /// # Errors
@@ -133,5 +142,17 @@ mod tests {
         assert!(rfc3339("yesterday").is_err());
         assert!(unix_seconds("1e27").is_err());
         assert!(micros(i64::MAX).is_none());
+    }
+
+    #[test]
+    fn times_in_statements_are_spelled_by_us() {
+        let spelled = |time: &str| literal(Some(time.parse().unwrap()), "infinity");
+        assert_eq!(spelled("2026-11-20T15:04:05.123456Z"), "'2026-11-20 15:04:05.123456+00'::timestamptz");
+        assert_eq!(spelled("0001-01-01T00:00:00Z"), "'0001-01-01 00:00:00.000000+00'::timestamptz");
+        // A leap second has a spelling that is none of PostgreSQL's.
+        assert_eq!(spelled("2016-12-31T23:59:60.5Z"), "'2017-01-01 00:00:00.500000+00'::timestamptz");
+        assert_eq!(literal(None, "infinity"), "'infinity'::timestamptz");
+        assert_eq!(literal(Some(Timestamp::MAX_UTC), "infinity"), "'infinity'::timestamptz");
+        assert_eq!(literal(Some(Timestamp::MIN_UTC), "-infinity"), "'-infinity'::timestamptz");
     }
 }

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod config;
 pub mod error;
 pub mod exact;
+pub mod failure;
 pub mod feed;
 pub mod live;
 pub mod load;

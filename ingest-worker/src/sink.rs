@@ -9,6 +9,7 @@
 
 use std::{collections::HashSet, pin::pin};
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::{
     Client, Transaction,
@@ -17,7 +18,10 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use crate::record::{Bar, Cancel, Quote, Record, Rejected, Timestamp, Trade, clean};
+use crate::{
+    exact::literal,
+    record::{Bar, Cancel, Quote, Record, Rejected, Timestamp, Trade, clean},
+};
 
 /// Where a stream of a feed stands, a row of `market.feed_cursors`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,23 +176,52 @@ const TRADE_COLUMNS: &str = "symbol, feed, event_time, trade_id, sequence, price
                              conditions, received_at, known_at, corrects";
 
 /// A notice may come before its trade (reordered frames) or after it: both ends look for the other.
-const CANCEL_NEW_TRADES: &str = "
-update market.trades t set cancelled_at = c.cancelled_at
-from staging_trades s join market.trade_cancels c using (symbol, feed, trade_id)
-where t.symbol = s.symbol and t.feed = s.feed and t.event_time = s.event_time and t.trade_id = s.trade_id
-  and t.cancelled_at is null";
+///
+/// Both only look, and [`take_back`] changes what they found: TimescaleDB decompresses whatever an update that joins may
+/// touch, which is every chunk, while reading decompresses nothing.
+const NOTICES_OF_NEW_TRADES: &str = "
+select distinct s.symbol, s.feed, s.trade_id, s.event_time, c.cancelled_at
+from staging_trades s join market.trade_cancels c using (symbol, feed, trade_id)";
 
 const CANCELS: &str = "
 insert into market.trade_cancels (symbol, feed, trade_id, cancelled_at, reason, received_at, known_at)
 select symbol, feed, trade_id, cancelled_at, reason, received_at, known_at from staging_cancels
 on conflict do nothing";
 
-/// Venues correct trades of the last sessions only, which bounds the search.
-const APPLY_CANCELS: &str = "
-update market.trades t set cancelled_at = c.cancelled_at
-from staging_cancels c
-where t.symbol = c.symbol and t.feed = c.feed and t.trade_id = c.trade_id and t.cancelled_at is null
-  and t.event_time > c.cancelled_at - interval '10 days' and t.event_time < c.cancelled_at + interval '1 day'";
+/// Venues correct trades of the last sessions only, which bounds the search: by each notice, and for all of them by
+/// constants, which let the planner leave chunks out.
+fn trades_of_new_notices(cancels: &[(&str, &Cancel)]) -> String {
+    let times = || cancels.iter().map(|(_, cancel)| cancel.cancelled_at);
+    let from = times().min().and_then(|time| time.checked_sub_signed(TimeDelta::days(11)));
+    let to = times().max().and_then(|time| time.checked_add_signed(TimeDelta::days(2)));
+    format!(
+        "select t.symbol, t.feed, t.trade_id, t.event_time, c.cancelled_at
+         from staging_cancels c, market.trades t
+         where t.symbol = c.symbol and t.feed = c.feed and t.trade_id = c.trade_id and t.cancelled_at is null
+           and t.event_time > c.cancelled_at - interval '10 days' and t.event_time < c.cancelled_at + interval '1 day'
+           and t.event_time between {} and {}",
+        literal(from, "-infinity"),
+        literal(to, "infinity")
+    )
+}
+
+/// Marks the trades that `query` finds as taken back, each by its whole key: the time as a constant, which bounds what
+/// TimescaleDB decompresses to the rows about this instant.
+async fn take_back(transaction: &Transaction<'_>, query: &str) -> Result<(), tokio_postgres::Error> {
+    for row in transaction.query(query, &[]).await? {
+        let (symbol, feed, trade_id): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
+        let (event_time, cancelled_at): (Timestamp, Timestamp) = (row.get(3), row.get(4));
+        let statement = format!(
+            "update market.trades set cancelled_at = $5
+             where symbol = $1 and feed = $2 and trade_id = $3 and event_time = $4 and cancelled_at is null
+               and event_time between {} and {}",
+            literal(Some(event_time), "-infinity"),
+            literal(Some(event_time), "infinity")
+        );
+        transaction.execute(&statement, &[&symbol, &feed, &trade_id, &event_time, &cancelled_at]).await?;
+    }
+    Ok(())
+}
 
 const QUOTES: &str = "
 insert into market.quotes (symbol, feed, event_time, sequence, bid, bid_size, ask, ask_size, bid_venue, ask_venue,
@@ -392,11 +425,11 @@ impl Rows<'_> {
         if !self.cancels.is_empty() {
             self.copy_cancels(transaction).await?;
             stored += transaction.execute_raw(CANCELS, NONE).await?;
-            transaction.execute_raw(APPLY_CANCELS, NONE).await?;
+            take_back(transaction, &trades_of_new_notices(&self.cancels)).await?;
         }
         // Only the feed that takes trades back pays for looking.
         if self.trades.iter().any(|(feed, _)| is_cancelling(feed)) {
-            transaction.execute_raw(CANCEL_NEW_TRADES, NONE).await?;
+            take_back(transaction, NOTICES_OF_NEW_TRADES).await?;
         }
         if !self.quotes.is_empty() {
             self.copy_quotes(transaction).await?;

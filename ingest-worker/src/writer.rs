@@ -6,11 +6,11 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, timeout_at},
 };
-use tokio_postgres::error::SqlState;
 
 use crate::{
     backoff::Backoff,
     error::{Error, Result, database_message},
+    failure::Failure,
     postgres::Database,
     record::{Record, Rejected},
     sink::{Batch, Store, Written},
@@ -97,33 +97,6 @@ pub struct Writer {
     backoff: Backoff,
     next_attempt: Instant,
     written: Written,
-}
-
-/// What a failed write means.
-enum Failure {
-    /// The database is away; keep the rows.
-    Away(String),
-    /// These rows can never be stored.
-    Data(String),
-    /// Nothing can be stored: missing tables, missing privileges.
-    Lasting(Error),
-}
-
-fn classify(error: tokio_postgres::Error) -> Failure {
-    let Some(state) = error.code() else { return Failure::Away(database_message(&error)) };
-    let retryable = [
-        SqlState::T_R_SERIALIZATION_FAILURE,
-        SqlState::T_R_DEADLOCK_DETECTED,
-        SqlState::LOCK_NOT_AVAILABLE,
-        SqlState::QUERY_CANCELED,
-        SqlState::READ_ONLY_SQL_TRANSACTION,
-    ];
-    match &state.code()[..2] {
-        "08" | "57" | "53" | "58" => Failure::Away(database_message(&error)),
-        _ if retryable.contains(state) => Failure::Away(database_message(&error)),
-        "22" | "23" => Failure::Data(database_message(&error)),
-        _ => Failure::Lasting(Error::Database(error)),
-    }
 }
 
 impl Writer {
@@ -257,29 +230,39 @@ impl Writer {
                 metrics::histogram!("kronos_ingest_write_seconds").record(started.elapsed().as_secs_f64());
                 Ok(true)
             }
-            Err(error) => match classify(error) {
-                Failure::Away(reason) => {
-                    self.step_back(&reason);
+            Err(error) => match Failure::of(error.code()) {
+                Failure::Passing => {
+                    self.step_back(&database_message(&error));
                     Ok(false)
                 }
-                Failure::Data(reason) => self.write_apart(batches, &reason).await,
-                Failure::Lasting(error) => Err(error),
+                Failure::Refused => self.write_apart(batches, error).await,
             },
         }
     }
 
-    /// One bad row must not keep the others out: halves them until it is alone, then quarantines it. Bookkeeping is no better
-    /// than rows.
-    async fn write_apart(&mut self, batches: &[Batch], reason: &str) -> Result<bool> {
+    /// One refused row must not keep the others out: halves them until it is alone, then quarantines it. Bookkeeping is no
+    /// better than rows. What was refused for its company alone (a limit of one statement) is stored on the way.
+    async fn write_apart(&mut self, batches: &[Batch], error: tokio_postgres::Error) -> Result<bool> {
+        let reason = database_message(&error);
         let total: usize = batches.iter().map(|batch| batch.records.len()).sum();
         let bookkeeping: usize = batches.iter().map(Batch::bookkeeping).sum();
         let parts = match (total, bookkeeping) {
             (1, 0) | (0, 1) => {
-                let Some(row) = batches.iter().find_map(|batch| quarantined(batch, reason)) else {
+                let Some(row) = batches.iter().find_map(|batch| quarantined(batch, &reason)) else {
+                    // Where even the quarantine is closed (missing tables, missing privileges) nothing can be stored.
+                    if !Failure::is_of_values(error.code()) {
+                        return Err(Error::Database(error));
+                    }
                     // What is in quarantine already and cannot be stored there either: the log has it, and the others go on.
                     tracing::error!(reason, row = ?batches, "a quarantined row cannot be stored");
                     return Ok(true);
                 };
+                tracing::error!(
+                    feed = row.feed,
+                    reason,
+                    "the database refuses a row; it goes to market.rejected_rows"
+                );
+                metrics::counter!("kronos_ingest_refused_total").increment(1);
                 vec![vec![row]]
             }
             (0, _) => batches.iter().flat_map(Batch::apart).map(|one| vec![one]).collect(),
@@ -302,17 +285,18 @@ impl Writer {
     async fn connected(&mut self) -> Result<Option<&mut Store>> {
         if self.store.as_ref().is_none_or(Store::is_closed) {
             self.store = None;
-            let opened = match self.database.connect().await {
-                Ok(client) => Store::new(client).await.map_err(classify),
-                Err(error) => Err(Failure::Away(error.to_string())),
-            };
-            match opened {
-                Ok(store) => {
-                    tracing::info!(database = self.database.place(), "writing");
-                    self.store = Some(store);
-                }
-                Err(Failure::Lasting(error)) => return Err(error),
-                Err(Failure::Away(reason) | Failure::Data(reason)) => self.step_back(&reason),
+            match self.database.connect().await {
+                Ok(client) => match Store::new(client).await {
+                    Ok(store) => {
+                        tracing::info!(database = self.database.place(), "writing");
+                        self.store = Some(store);
+                    }
+                    Err(error) if Failure::of(error.code()) == Failure::Refused => {
+                        return Err(Error::Database(error));
+                    }
+                    Err(error) => self.step_back(&database_message(&error)),
+                },
+                Err(error) => self.step_back(&error.to_string()),
             }
         }
         Ok(self.store.as_mut())

@@ -11,7 +11,7 @@ mod writer;
 
 use kronos_ingest::{
     exact::micros,
-    record::{Record, Timestamp, Trade},
+    record::{Quote, Record, Timestamp, Trade},
     sink::{Batch, GapRow, GapStatus},
 };
 
@@ -43,6 +43,24 @@ fn trade(id: i64) -> Trade {
 
 fn trades(feed: &str, trades: impl IntoIterator<Item = Trade>) -> Batch {
     Batch { records: trades.into_iter().map(Record::Trade).collect(), ..Batch::new(feed) }
+}
+
+/// A quote whose bid is its number, one each second.
+fn quote(id: i64) -> Quote {
+    Quote {
+        symbol: "AAA".to_owned(),
+        event_time: at(id),
+        sequence: 1,
+        bid: Some(id.into()),
+        bid_size: None,
+        ask: None,
+        ask_size: None,
+        bid_venue: None,
+        ask_venue: None,
+        conditions: None,
+        received_at: at(id),
+        known_at: at(id),
+    }
 }
 
 /// Trades 11 to 13 are missing.

@@ -5,7 +5,7 @@ use kronos_ingest::{
     sink::{Batch, CursorMove, GapRow, GapStatus, SessionRow},
 };
 
-use crate::{at, database::Tables, gap, trade, trades};
+use crate::{at, database::Tables, gap, quote, trade, trades};
 
 fn position(sequence: i64, second: i64) -> Batch {
     let cursor = CursorMove {
@@ -192,20 +192,7 @@ fn a_write_is_stored_whole_or_not_at_all() {
 #[test]
 fn whatever_is_delivered_again_is_one_row() {
     let mut tables = Tables::new("store_again");
-    let quote = Quote {
-        symbol: "AAA".to_owned(),
-        event_time: at(1),
-        sequence: 1,
-        bid: Some(1.into()),
-        bid_size: None,
-        ask: Some(2.into()),
-        ask_size: None,
-        bid_venue: None,
-        ask_venue: None,
-        conditions: None,
-        received_at: at(1),
-        known_at: at(1),
-    };
+    let quote = quote(1);
     let mut all = trades("alpaca", [trade(1)]);
     all.records.extend([
         Record::Quote(quote.clone()),

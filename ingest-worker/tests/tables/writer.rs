@@ -4,14 +4,14 @@ use std::path::Path;
 
 use kronos_ingest::{
     error::Result,
-    record::Trade,
+    record::{Record, Trade},
     sink::{Batch, CursorMove, SessionRow, Written},
     spill::Spill,
     writer::{Limits, Sink, Writer},
 };
 use kronos_tests::{Cluster, NoTls, until};
 
-use crate::{at, database::Tables, trade, trades};
+use crate::{at, database::Tables, quote, trade, trades};
 
 /// Runs a writer until all of `batches`, and what lies on its disk, is stored.
 fn write(
@@ -77,15 +77,23 @@ fn one_refused_row_is_quarantined_and_all_others_are_stored() {
 #[test]
 fn a_position_is_stored_with_the_last_of_the_rows_that_prove_it() {
     let tables = Tables::new("writer_position");
-    // A refused row makes the writer store what came together in parts, and then nothing can be stored any more.
+    // Refused rows make the writer store what came together in parts, and then nothing can be stored any more: the quarantine
+    // takes one row only.
     tables.rows(
         "create function refuse() returns trigger language plpgsql as $$
          begin
-           if new.trade_id = '1' then raise exception 'bad row' using errcode = 'check_violation'; end if;
-           if new.trade_id = '4' then raise exception 'no access' using errcode = 'insufficient_privilege'; end if;
+           if new.trade_id in ('1', '4') then raise exception 'bad row' using errcode = 'check_violation'; end if;
            return new;
          end $$;
-         create trigger refuse before insert on market.trades for each row execute function refuse()",
+         create trigger refuse before insert on market.trades for each row execute function refuse();
+         create function close() returns trigger language plpgsql as $$
+         begin
+           if exists (select from market.rejected_rows) then
+             raise exception 'no access' using errcode = 'insufficient_privilege';
+           end if;
+           return new;
+         end $$;
+         create trigger close before insert on market.rejected_rows for each row execute function close()",
     );
     let mut batch = trades("coinbase", (1..=4).map(trade));
     batch.cursors = vec![CursorMove {
@@ -96,7 +104,7 @@ fn a_position_is_stored_with_the_last_of_the_rows_that_prove_it() {
     }];
     let failure = write(tables.database(), None, vec![batch]).unwrap_err();
     assert!(failure.to_string().contains("no access"), "{failure}");
-    assert_eq!(stored(&tables), ["2"]);
+    assert_eq!(stored(&tables), ["2", "3"]);
     assert_eq!(tables.rows("select * from market.feed_cursors"), [""; 0], "a worker that resumes asks again");
 }
 
@@ -146,6 +154,58 @@ fn what_the_server_refuses_for_now_is_tried_again() {
         assert_eq!(stored(&tables).len(), number + 1, "{state}");
     }
     assert_eq!(tables.rows("select last_value from attempts"), ["20"]);
+}
+
+#[test]
+fn what_the_server_will_never_take_is_put_aside_and_holds_up_nobody() {
+    let tables = Tables::new("writer_never");
+    // TimescaleDB refuses what makes it decompress too much; a retry meets the same limit.
+    tables.rows(
+        "create function refuse() returns trigger language plpgsql as $$
+         begin raise exception 'tuple decompression limit exceeded' using errcode = 'configuration_limit_exceeded'; end $$;
+         create trigger refuse before insert on market.quotes for each row execute function refuse()",
+    );
+    let quote = |id| Record::Quote(quote(id));
+    let mut first = trades("alpaca", (1..=5).map(trade));
+    first.records.insert(2, quote(1));
+    first.records.push(quote(2));
+    let mut second = trades("alpaca", [trade(6)]);
+    second.records.insert(0, quote(3));
+    second.cursors = vec![CursorMove {
+        channel: "trades".to_owned(),
+        symbol: "AAA".to_owned(),
+        sequence: 6,
+        event_time: Some(at(6)),
+    }];
+    let written = write(tables.database(), None, vec![first, second]).unwrap();
+    assert_eq!((written.stored, written.rejected), (6, 3));
+    assert_eq!(stored(&tables), ["1", "2", "3", "4", "5", "6"]);
+    assert_eq!(tables.rows("select sequence from market.feed_cursors"), ["6"]);
+    let quarantined = tables.rows(
+        r#"select feed, reason like 'tuple decompression limit exceeded (SQLSTATE 53400)%', payload::json -> 'Quote' ->> 'bid'
+           from market.rejected_rows order by 3"#,
+    );
+    assert_eq!(quarantined, ["alpaca t 1", "alpaca t 2", "alpaca t 3"]);
+}
+
+#[test]
+fn a_limit_that_a_part_of_the_rows_does_not_meet_costs_no_row() {
+    let tables = Tables::new("writer_limit");
+    // As a limit on what one statement may touch.
+    tables.rows(
+        "create function refuse() returns trigger language plpgsql as $$
+         begin
+           if (select count(*) from new) > 3 then
+             raise exception 'too many' using errcode = 'configuration_limit_exceeded';
+           end if;
+           return null;
+         end $$;
+         create trigger refuse after insert on market.trades referencing new table as new
+           for each statement execute function refuse()",
+    );
+    let written = write(tables.database(), None, vec![trades("coinbase", (1..=20).map(trade))]).unwrap();
+    assert_eq!((written.stored, written.rejected), (20, 0));
+    assert_eq!(tables.rows("select count(*) from market.trades"), ["20"]);
 }
 
 #[test]
