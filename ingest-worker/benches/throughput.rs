@@ -13,11 +13,10 @@ use futures_util::SinkExt;
 use kronos_ingest::{
     exact::micros,
     feed::{FeedSettings, find},
+    kinds::{Record, Trade},
     migrate::migrate,
     postgres::Database,
-    record::{Record, Trade},
-    sink::Batch,
-    writer::{Limits, Sink, Writer},
+    store::{Batch, Limits, Sink, Writer},
 };
 use kronos_venue::{Protocol, Venue};
 

@@ -12,18 +12,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kronos_ingest::{
     config::{Config, FeedConfig},
     error::{Error, Result},
-    feed, live,
+    feed,
+    kinds::Timestamp,
+    live,
     load::{self, REPLAY_CHANNEL, ReplayOptions},
     migrate,
     postgres::Database,
-    record::Timestamp,
     report, simulate,
-    sink::Written,
-    spill::Spill,
+    store::{Sink, Spill, Writer, Written},
     stream::stopped,
     table::{self, parse_width},
     transport::Network,
-    writer::{Sink, Writer},
 };
 use tracing_subscriber::EnvFilter;
 

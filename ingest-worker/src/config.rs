@@ -12,8 +12,8 @@ use crate::{
     error::{Error, Result},
     feed::{self, FeedEntry, FeedSettings, Secret},
     recording::unknown_feed,
+    store::Limits,
     table::parse_width,
-    writer::Limits,
 };
 
 /// The whole file; every part has defaults. `kronos-ingest.example.toml` explains each line.

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::value::RawValue;
 
-use crate::record::Timestamp;
+use crate::kinds::Timestamp;
 
 /// A decimal read from a JSON string or number without rounding.
 #[derive(Clone, Copy, Debug, PartialEq)]

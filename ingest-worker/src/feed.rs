@@ -2,7 +2,7 @@
 //!
 //! A feed is one file of pure functions: which messages subscribe, what a frame means, which request asks for
 //! history, what a response means. Sockets, timers, gaps, retries and the database are the same for all feeds and live
-//! elsewhere ([`crate::stream`], [`crate::sink`]), so a recorded byte string is all a feed's test needs. Rejected: a
+//! elsewhere ([`crate::stream`], [`crate::store`]), so a recorded byte string is all a feed's test needs. Rejected: a
 //! client object per venue that owns its socket, because its failures can then only be tested against a server.
 
 mod alpaca;
@@ -19,7 +19,7 @@ pub use kraken_v1::KrakenV1;
 
 use crate::{
     error::FeedError,
-    record::{Record, Timestamp},
+    kinds::{Record, Timestamp},
 };
 
 /// A source of market data, reduced to what is its own.
@@ -193,6 +193,8 @@ pub struct FeedEntry {
     pub credentials: &'static [&'static str],
     /// Environment variables it can do without, all of them or none.
     pub optional_credentials: &'static [&'static str],
+    /// Whether notices of it take trades back, so that each new trade must be looked for among them.
+    pub takes_trades_back: bool,
     /// Fails with the reason when credentials or settings cannot be used.
     pub build: fn(FeedSettings) -> Result<Box<dyn Feed>, String>,
 }
@@ -204,6 +206,7 @@ pub const FEEDS: &[FeedEntry] = &[
         description: "Coinbase Advanced Trade: trades, quotes, bars",
         credentials: &[],
         optional_credentials: cdp_token::CREDENTIALS,
+        takes_trades_back: false,
         build: |settings| Ok(Box::new(coinbase::Coinbase::new(settings)?)),
     },
     FeedEntry {
@@ -211,6 +214,7 @@ pub const FEEDS: &[FeedEntry] = &[
         description: "Coinbase Exchange: trades, quotes",
         credentials: &[],
         optional_credentials: &[],
+        takes_trades_back: false,
         build: |settings| Ok(Box::new(coinbase_exchange::CoinbaseExchange::new(settings))),
     },
     FeedEntry {
@@ -218,6 +222,7 @@ pub const FEEDS: &[FeedEntry] = &[
         description: "Kraken websocket v2: trades, quotes, bars",
         credentials: &[],
         optional_credentials: &[],
+        takes_trades_back: false,
         build: |settings| Ok(Box::new(kraken::Kraken::new(settings))),
     },
     FeedEntry {
@@ -225,6 +230,7 @@ pub const FEEDS: &[FeedEntry] = &[
         description: "Kraken websocket v1, for recordings: trades, quotes",
         credentials: &[],
         optional_credentials: &[],
+        takes_trades_back: false,
         build: |_| Ok(Box::new(KrakenV1)),
     },
     FeedEntry {
@@ -232,6 +238,7 @@ pub const FEEDS: &[FeedEntry] = &[
         description: "Alpaca stocks: trades, quotes, bars, corrections",
         credentials: alpaca::CREDENTIALS,
         optional_credentials: &[],
+        takes_trades_back: true,
         build: |settings| Ok(Box::new(alpaca::Alpaca::stocks(settings))),
     },
     FeedEntry {
@@ -239,6 +246,7 @@ pub const FEEDS: &[FeedEntry] = &[
         description: "Alpaca crypto: trades, quotes, bars",
         credentials: alpaca::CREDENTIALS,
         optional_credentials: &[],
+        takes_trades_back: true,
         build: |settings| Ok(Box::new(alpaca::Alpaca::crypto(settings))),
     },
     FeedEntry {
@@ -246,6 +254,7 @@ pub const FEEDS: &[FeedEntry] = &[
         description: "Yahoo chart: daily bars of the leaders, back-fill only",
         credentials: &[],
         optional_credentials: &[],
+        takes_trades_back: false,
         build: |settings| Ok(Box::new(yahoo::Yahoo::new(settings))),
     },
 ];
@@ -284,7 +293,7 @@ fn each<'a, T: serde::Deserialize<'a>>(
     for item in items {
         let decoded = serde_json::from_str::<T>(item.get()).map_err(|e| e.to_string()).and_then(&mut decode);
         records.push(decoded.unwrap_or_else(|reason| {
-            Record::Rejected(crate::record::Rejected::new(item.get().as_bytes(), reason, received_at))
+            Record::Rejected(crate::kinds::Rejected::new(item.get().as_bytes(), reason, received_at))
         }));
     }
 }

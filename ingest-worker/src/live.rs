@@ -12,14 +12,14 @@ use crate::{
     config::{Config, FeedConfig, canonical, credentials},
     error::{Error, FeedError, Result},
     feed::{self, Feed, FeedEntry, History},
+    kinds::{Record, Timestamp},
+    load::Loaded,
     postgres::Database,
-    record::{Record, Timestamp},
     recording::unknown_feed,
-    sink::{Batch, GapRow, GapStatus},
+    store::{Batch, GapRow, GapStatus, Sink},
     stream::{Clock, Stream, stopped},
     track::{Anchor, KnownGap, TRADES, Tracker},
     transport::Transport,
-    writer::Sink,
 };
 
 /// Builds a feed from its section of the configuration and the environment.
@@ -184,7 +184,7 @@ pub struct Backfill {
 /// Failed attempts for one request before the back-fill gives up.
 const ATTEMPTS: u32 = 8;
 
-/// Fetches history by REST; returns rows and rejected rows.
+/// Fetches history by REST; what was read.
 ///
 /// # Errors
 /// [`Error::Feed`] when the feed refuses or keeps failing. What came before is stored; running it again is harmless.
@@ -194,12 +194,12 @@ pub async fn backfill(
     work: &Backfill,
     transport: &dyn Transport,
     sink: &Sink,
-) -> Result<(u64, u64)> {
+) -> Result<Loaded> {
     let bar = ProgressBar::new(work.symbols.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} symbols {msg} {eta}") {
         bar.set_style(style);
     }
-    let (mut rows, mut rejected) = (0, 0);
+    let mut loaded = Loaded::default();
     let failed = |error| Error::Feed { feed: feed.name().to_owned(), error };
     for symbol in &work.symbols {
         let native = mapping
@@ -227,24 +227,22 @@ pub async fn backfill(
                 if let Some(symbol) = record.symbol_mut() {
                     symbol.clone_from(&ours);
                 }
-                match &record {
-                    Record::OpenBar(_) | Record::Signal(_) => continue,
-                    Record::Trade(trade) if trade.event_time < work.from || trade.event_time > work.to => {
-                        continue;
-                    }
-                    Record::Rejected(_) => rejected += 1,
-                    _ => rows += 1,
+                // Pages reach beyond the stretch that was asked for; a bar that is still open comes again.
+                let is_outside = matches!(&record, Record::Trade(trade) if trade.event_time < work.from || trade.event_time > work.to);
+                if record.row().is_none() || is_outside {
+                    continue;
                 }
+                loaded.count(&record);
                 batch.records.push(record);
             }
             sink.send(batch).await?;
-            bar.set_message(format!("{ours} {rows} rows"));
+            bar.set_message(format!("{ours} {} rows", loaded.rows));
             next = page.next;
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok((rows, rejected))
+    Ok(loaded)
 }
 
 async fn fetch(

@@ -9,11 +9,10 @@ use tokio::time::{Duration, Instant};
 use crate::{
     config::canonical,
     error::{Error, Result},
-    record::{Record, Timestamp},
+    kinds::{Record, Timestamp},
     recording::{Decoder, Line, Recording},
-    sink::{Batch, CursorMove},
+    store::{Batch, CursorMove, Sink},
     table::{Options, Table},
-    writer::Sink,
 };
 
 /// Records handed over at once.
@@ -27,11 +26,12 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    fn count(&mut self, record: &Record) {
-        match record {
-            Record::Rejected(_) => self.rejected += 1,
-            Record::Signal(_) | Record::OpenBar(_) => {}
-            _ => self.rows += 1,
+    /// Counts a record, where it is a row.
+    pub(crate) fn count(&mut self, record: &Record) {
+        match record.row() {
+            Some(row) if row.kind().is_quarantine() => self.rejected += 1,
+            Some(_) => self.rows += 1,
+            None => {}
         }
     }
 }
@@ -192,7 +192,7 @@ mod tests {
     /// What a replay hands to the writer: numbers of the trades, and the place in the file, of each batch.
     async fn replay(options: ReplayOptions) -> Vec<(Vec<i64>, Option<i64>)> {
         let file = recording();
-        let (sink, mut queue) = Sink::channel(crate::writer::Limits::default());
+        let (sink, mut queue) = Sink::channel(crate::store::Limits::default());
         let replaying = async move { replay_recording(file.path(), &options, &sink).await.unwrap() };
         let collecting = async {
             let mut batches = Vec::new();

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     exact::unix_seconds,
     feed::{self, Feed, FeedSettings},
-    record::{Record, Rejected, Timestamp},
+    kinds::{Record, Rejected, Timestamp},
 };
 
 /// One line of a recording.

@@ -13,7 +13,7 @@ use crate::{
     backoff::Backoff,
     error::FeedError,
     feed::{Feed, History, Request},
-    sink::GapRow,
+    store::GapRow,
     track::Stretch,
     transport::Transport,
 };

@@ -7,10 +7,10 @@ use crate::{
     config::{Config, FeedConfig},
     error::{Error, FeedError, Result},
     feed::{self, FeedEntry, History},
+    kinds::{Record, Timestamp},
     live,
     migrate::FILES,
     postgres::Database,
-    record::{Record, Timestamp},
     transport::Transport,
 };
 
@@ -39,7 +39,7 @@ pub async fn check(config: &Config, database: Result<Database>, transport: &dyn 
         checks.push(Check::new(format!("feed {name}"), ask(entry, feed_config, transport).await));
     }
     if let Some(folder) = &config.sink.spill_dir {
-        let outcome = crate::spill::Spill::open(folder, u64::MAX)
+        let outcome = crate::store::Spill::open(folder, u64::MAX)
             .map(|spill| format!("{} bytes waiting in \"{}\"", spill.len(), folder.display()))
             .map_err(|e| e.to_string());
         checks.push(Check::new("spill folder", outcome));
@@ -92,11 +92,7 @@ async fn ask(
         FeedError::Fatal(reason) => format!("refused: {reason}"),
         other => other.to_string(),
     })?;
-    let newest = page.records.iter().filter_map(|record| match record {
-        Record::Trade(trade) => Some(trade.event_time),
-        Record::Bar(bar) | Record::OpenBar(bar) => Some(bar.time),
-        _ => None,
-    });
+    let newest = page.records.iter().filter_map(Record::time);
     let newest = newest.max().map_or_else(|| "no recent row".to_owned(), |time| format!("newest of {time}"));
     Ok(format!("{} symbols; it answers for {symbol}: {newest}", symbols.len()))
 }

@@ -8,9 +8,8 @@ use chrono::{NaiveDate, TimeDelta, Utc};
 
 use crate::{
     error::Result,
-    record::{Bar, Record, Timestamp},
-    sink::Batch,
-    writer::Sink,
+    kinds::{Bar, Record, Timestamp},
+    store::{Batch, Sink},
 };
 
 /// What to make.

@@ -13,12 +13,11 @@ use crate::{
     config::canonical,
     error::FeedError,
     feed::{Feed, Plan, TradeIds},
-    record::{Record, Rejected, Signal, Timestamp},
+    kinds::{Record, Rejected, Signal, Timestamp},
     repair::{ANSWERS_BEFORE_LOST, Progress, Reason, Repair, Repairs},
-    sink::{Batch, GapRow, GapStatus, SessionRow},
+    store::{Batch, GapRow, GapStatus, SessionRow, Sink},
     track::{Stretch, TRADES, Tracker},
     transport::{Connection, Received, Transport},
-    writer::Sink,
 };
 
 /// Health that forgives earlier failures; a completed handshake is no health.

@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use crate::{
     error::{Error, Result},
     exact::{decimal, unix_seconds},
-    record::{Bar, Quote, Record, Rejected, Timestamp, Trade},
+    kinds::{Bar, Quote, Record, Rejected, Timestamp, Trade},
     recording::Text,
 };
 

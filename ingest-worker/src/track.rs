@@ -14,8 +14,8 @@ use chrono::TimeDelta;
 
 use crate::{
     feed::TradeIds,
-    record::{Bar, Record, Signal, Timestamp, Trade},
-    sink::{Batch, CursorMove, GapRow, GapStatus},
+    kinds::{Bar, Record, Signal, Timestamp, Trade},
+    store::{Batch, CursorMove, GapRow, GapStatus},
 };
 
 /// Channel of trades in cursors and gaps.

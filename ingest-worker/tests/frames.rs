@@ -13,7 +13,7 @@ use std::{
 
 use kronos_ingest::{
     feed::TradeIds,
-    record::{Record, Timestamp},
+    kinds::{Record, Timestamp},
     recording::{Decoder, Line, Recording},
 };
 

@@ -6,8 +6,8 @@
 use kronos_ingest::{
     exact::micros,
     feed::{FEEDS, Feed, FeedSettings, History, find},
-    record::{Record, Timestamp},
-    sink::Batch,
+    kinds::{Record, Timestamp},
+    store::Batch,
     track::Tracker,
 };
 use proptest::prelude::*;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::FeedError,
     exact::{Exact, Rfc3339},
-    record::{Aggressor, Bar, Cancel, Quote, Record, Signal, Timestamp, Trade},
+    kinds::{Aggressor, Bar, Cancel, Quote, Record, Signal, Timestamp, Trade},
 };
 
 pub(super) const STOCKS: &str = "alpaca";
@@ -403,7 +403,7 @@ impl Feed for Alpaca {
         let mut records = Vec::with_capacity(items.len());
         for raw in items {
             let rejected = |reason: String| {
-                Record::Rejected(crate::record::Rejected::new(raw.get().as_bytes(), reason, received_at))
+                Record::Rejected(crate::kinds::Rejected::new(raw.get().as_bytes(), reason, received_at))
             };
             let item: Item = match serde_json::from_str(raw.get()) {
                 Ok(item) => item,

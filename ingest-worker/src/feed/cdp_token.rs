@@ -13,7 +13,7 @@ use p256::{
 use sha2::{Digest, Sha256};
 
 use super::FeedSettings;
-use crate::record::Timestamp;
+use crate::kinds::Timestamp;
 
 /// Both or neither are set.
 pub(super) const CREDENTIALS: &[&str] = &[NAME, PEM];

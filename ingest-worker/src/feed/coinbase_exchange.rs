@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::FeedError,
     exact::{Exact, Rfc3339, micros},
-    record::{Aggressor, Bar, Quote, Record, Signal, Timestamp, Trade},
+    kinds::{Aggressor, Bar, Quote, Record, Signal, Timestamp, Trade},
 };
 
 pub(super) const NAME: &str = "coinbase_exchange";

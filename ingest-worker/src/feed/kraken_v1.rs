@@ -12,7 +12,7 @@ use super::{Feed, History, Page, Plan, Request, TradeIds, each, from_json};
 use crate::{
     error::FeedError,
     exact::{Exact, unix_seconds},
-    record::{Aggressor, Quote, Record, Signal, Timestamp, Trade},
+    kinds::{Aggressor, Quote, Record, Signal, Timestamp, Trade},
 };
 
 pub(super) const NAME: &str = "kraken_v1";

@@ -12,7 +12,7 @@ use super::{Feed, FeedSettings, History, Page, Plan, Request, Secret, TradeIds, 
 use crate::{
     error::FeedError,
     exact::micros,
-    record::{Bar, Record, Rejected, Timestamp},
+    kinds::{Bar, Record, Rejected, Timestamp},
 };
 
 pub(super) const NAME: &str = "yahoo";

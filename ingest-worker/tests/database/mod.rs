@@ -7,7 +7,7 @@ use kronos_ingest::{
     live,
     migrate::migrate,
     postgres::Database,
-    sink::{Batch, Store},
+    store::{Batch, Store},
     track::{Anchor, KnownGap},
 };
 use kronos_tests::Cluster;

@@ -11,8 +11,8 @@ mod writer;
 
 use kronos_ingest::{
     exact::micros,
-    record::{Quote, Record, Timestamp, Trade},
-    sink::{Batch, GapRow, GapStatus},
+    kinds::{Quote, Record, Timestamp, Trade},
+    store::{Batch, GapRow, GapStatus},
 };
 
 /// 2023-11-14 22:13:20 UTC.

@@ -1,7 +1,7 @@
 //! Where a worker that starts finds its feeds.
 
 use kronos_ingest::{
-    sink::{Batch, CursorMove, GapRow, GapStatus},
+    store::{Batch, CursorMove, GapRow, GapStatus},
     track::{Anchor, KnownGap},
 };
 

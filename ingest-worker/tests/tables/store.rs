@@ -1,8 +1,8 @@
 //! What one write leaves beside what was there before.
 
 use kronos_ingest::{
-    record::{Bar, Cancel, Quote, Record, Rejected, Trade},
-    sink::{Batch, CursorMove, GapRow, GapStatus, SessionRow},
+    kinds::{Bar, Cancel, Quote, Record, Rejected, Trade},
+    store::{Batch, CursorMove, GapRow, GapStatus, SessionRow},
 };
 
 use crate::{at, database::Tables, gap, quote, trade, trades};

@@ -4,10 +4,8 @@ use std::path::Path;
 
 use kronos_ingest::{
     error::Result,
-    record::{Record, Trade},
-    sink::{Batch, CursorMove, SessionRow, Written},
-    spill::Spill,
-    writer::{Limits, Sink, Writer},
+    kinds::{Record, Trade},
+    store::{Batch, CursorMove, Limits, SessionRow, Sink, Spill, Writer, Written},
 };
 use kronos_tests::{Cluster, NoTls, until};
 

@@ -12,10 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    error::{Error, Result},
-    sink::Batch,
-};
+use super::batch::Batch;
+use crate::error::{Error, Result};
 
 /// The spill file of one worker; it is locked against a second one.
 pub struct Spill {
@@ -170,8 +168,8 @@ fn end_of_lines(file: &mut File) -> std::io::Result<u64> {
 mod tests {
     use super::*;
     use crate::{
-        record::{Record, Rejected, Timestamp},
-        sink::CursorMove,
+        kinds::{Record, Rejected, Timestamp},
+        store::CursorMove,
     };
 
     fn batch(sequence: i64) -> Batch {
@@ -213,6 +211,34 @@ mod tests {
             assert_eq!(batches, [batch(1), batch(2)]);
             spill.confirm(place).unwrap();
         }
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_is_read() {
+        let old = concat!(
+            r#"{"feed":"alpaca","records":[{"Trade":{"symbol":"AAA","trade_id":"V:1","sequence":1,"event_time":"2023-11-14T22:13:21Z","#,
+            r#""price":"100.10","size":"1","side":null,"aggressor":"buy","venue":"V","conditions":["@"],"received_at":"2023-11-14T22:13:21Z","#,
+            r#""known_at":"2023-11-14T22:13:21Z","corrects":null}},{"Quote":{"symbol":"AAA","event_time":"2023-11-14T22:13:21Z","sequence":7,"#,
+            r#""bid":"1.0","bid_size":null,"ask":null,"ask_size":null,"bid_venue":null,"ask_venue":null,"conditions":null,"#,
+            r#""received_at":"2023-11-14T22:13:21Z","known_at":"2023-11-14T22:13:21Z"}},{"Bar":{"symbol":"AAA","width_seconds":60,"#,
+            r#""time":"2023-11-14T22:13:00Z","open":1.0,"high":2.0,"low":0.5,"close":1.5,"volume":null,"amount":null,"trade_count":3,"#,
+            r#""close_adj":null,"sequence":0,"received_at":"2023-11-14T22:14:00Z","known_at":"2023-11-14T22:14:00Z"}},"#,
+            r#"{"Cancel":{"symbol":"AAA","trade_id":"V:1","cancelled_at":"2023-11-14T22:14:00Z","is_correction":true,"#,
+            r#""received_at":"2023-11-14T22:14:00Z"}},{"Rejected":{"received_at":"2023-11-14T22:14:00Z","reason":"r","payload":"p","#,
+            r#""digest":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32]}}],"#,
+            r#""cursors":[{"channel":"trades","symbol":"AAA","sequence":1,"event_time":null}],"gaps":[{"channel":"trades","symbol":"AAA","#,
+            r#""cause":"id","from_seq":2,"to_seq":3,"from_time":null,"to_time":null,"detected_at":"2023-11-14T22:14:00Z","status":"Open","#,
+            r#""filled_at":null,"filled_rows":null,"note":null}],"sessions":[{"url":"wss://v","opened_at":"2023-11-14T22:13:00Z","#,
+            r#""closed_at":null,"close_code":null,"close_reason":null,"frames":1,"bytes":2,"last_frame_at":null}]}"#,
+            "\n"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("kronos-ingest.spill"), old).unwrap();
+        let (batches, _) = Spill::open(folder.path(), 1 << 20).unwrap().peek(usize::MAX).unwrap();
+        let [batch] = &batches[..] else { panic!("{batches:?}") };
+        let tables: Vec<_> = batch.records.iter().map(|record| record.row().unwrap().kind().table()).collect();
+        assert_eq!(tables, ["trades", "quotes", "bars", "trade_cancels", "rejected_rows"]);
+        assert_eq!((batch.feed.as_str(), batch.bookkeeping()), ("alpaca", 3));
     }
 
     #[test]

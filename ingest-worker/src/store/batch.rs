@@ -1,0 +1,119 @@
+//! What is stored together: rows of one feed, and the bookkeeping they prove.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::{Record, Timestamp};
+
+/// Where a stream of a feed stands, a row of `market.feed_cursors`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CursorMove {
+    pub channel: String,
+    pub symbol: String,
+    pub sequence: i64,
+    pub event_time: Option<Timestamp>,
+}
+
+/// What happened to a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GapStatus {
+    Open,
+    Filled,
+    Unfillable,
+}
+
+impl GapStatus {
+    /// The word stored in `market.feed_gaps.status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GapStatus::Open => "open",
+            GapStatus::Filled => "filled",
+            GapStatus::Unfillable => "unfillable",
+        }
+    }
+}
+
+/// A run of missing messages, a row of `market.feed_gaps`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GapRow {
+    pub channel: String,
+    pub symbol: String,
+    /// `seq`, `id`, `reconnect`, `idle` or `clock`.
+    pub cause: String,
+    pub from_seq: i64,
+    pub to_seq: i64,
+    pub from_time: Option<Timestamp>,
+    pub to_time: Option<Timestamp>,
+    pub detected_at: Timestamp,
+    pub status: GapStatus,
+    pub filled_at: Option<Timestamp>,
+    pub filled_rows: Option<i64>,
+    pub note: Option<String>,
+}
+
+/// A connection, a row of `market.feed_sessions`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionRow {
+    pub url: String,
+    pub opened_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    pub close_code: Option<i32>,
+    pub close_reason: Option<String>,
+    pub frames: i64,
+    pub bytes: i64,
+    pub last_frame_at: Option<Timestamp>,
+}
+
+/// What is stored together: rows of one feed and the bookkeeping they prove.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    pub feed: String,
+    pub records: Vec<Record>,
+    pub cursors: Vec<CursorMove>,
+    pub gaps: Vec<GapRow>,
+    pub sessions: Vec<SessionRow>,
+}
+
+impl Batch {
+    pub fn new(feed: impl Into<String>) -> Self {
+        Batch { feed: feed.into(), ..Batch::default() }
+    }
+
+    /// Cursors, gaps and sessions.
+    pub fn bookkeeping(&self) -> usize {
+        self.cursors.len() + self.gaps.len() + self.sessions.len()
+    }
+
+    /// Each piece of the bookkeeping as a batch of its own.
+    pub fn apart(&self) -> Vec<Self> {
+        let cursors =
+            self.cursors.iter().map(|one| Self { cursors: vec![one.clone()], ..Self::new(&self.feed) });
+        let gaps = self.gaps.iter().map(|one| Self { gaps: vec![one.clone()], ..Self::new(&self.feed) });
+        let sessions =
+            self.sessions.iter().map(|one| Self { sessions: vec![one.clone()], ..Self::new(&self.feed) });
+        cursors.chain(gaps).chain(sessions).collect()
+    }
+
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.bookkeeping() == 0
+    }
+}
+
+/// What became of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Stored, or changed by a newer version of theirs.
+    pub stored: u64,
+    /// Stored before.
+    pub known: u64,
+    /// Quarantined, those that were quarantined before included.
+    pub rejected: u64,
+}
+
+impl std::ops::AddAssign for Written {
+    fn add_assign(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.known += other.known;
+        self.rejected += other.rejected;
+    }
+}

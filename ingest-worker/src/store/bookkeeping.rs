@@ -1,0 +1,93 @@
+//! Cursors, gaps and sessions: stored in the transaction of the rows that prove them.
+
+use tokio_postgres::{Transaction, types::ToSql};
+
+use super::batch::Batch;
+use crate::kinds::{Timestamp, clean};
+
+/// Cursors only move forward: a batch that is stored again cannot take one back.
+const CURSOR: &str = "
+insert into market.feed_cursors as c (feed, channel, symbol, sequence, event_time, updated_at)
+values ($1, $2, $3, $4, $5, now())
+on conflict (feed, channel, symbol) do update
+  set sequence = greatest(c.sequence, excluded.sequence), event_time = greatest(c.event_time, excluded.event_time),
+      updated_at = excluded.updated_at";
+
+/// A closed gap stays closed.
+const GAP: &str = "
+insert into market.feed_gaps as g (feed, channel, symbol, cause, from_seq, to_seq, from_time, to_time, detected_at,
+                                   status, filled_at, filled_rows, note)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+on conflict (feed, channel, symbol, cause, from_seq, to_seq) do update
+  set status = excluded.status, filled_at = excluded.filled_at, filled_rows = excluded.filled_rows,
+      note = excluded.note
+  where g.status = 'open' and excluded.status <> 'open'";
+
+const SESSION: &str = "
+insert into market.feed_sessions as s (feed, url, opened_at, closed_at, close_code, close_reason, frames, bytes,
+                                       last_frame_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+on conflict (feed, opened_at) do update
+  set closed_at = coalesce(excluded.closed_at, s.closed_at), close_code = excluded.close_code,
+      close_reason = excluded.close_reason, frames = excluded.frames, bytes = excluded.bytes,
+      last_frame_at = excluded.last_frame_at";
+
+/// Stores the bookkeeping of `batches`.
+///
+/// # Errors
+/// The server's error.
+pub(super) async fn store(
+    transaction: &Transaction<'_>,
+    batches: &[Batch],
+) -> Result<(), tokio_postgres::Error> {
+    // Many frames of one stream are stored together: only its last position counts.
+    let mut last = std::collections::BTreeMap::<(&str, &str, &str), (i64, Option<Timestamp>)>::new();
+    for batch in batches {
+        for c in &batch.cursors {
+            let place =
+                last.entry((&batch.feed, &c.channel, &c.symbol)).or_insert((c.sequence, c.event_time));
+            *place = (place.0.max(c.sequence), place.1.max(c.event_time));
+        }
+    }
+    for ((feed, channel, symbol), (sequence, event_time)) in last {
+        let (channel, symbol) = (clean(channel), clean(symbol));
+        transaction.execute(CURSOR, &[&feed, &channel, &symbol, &sequence, &event_time]).await?;
+    }
+    for batch in batches {
+        for g in &batch.gaps {
+            let (channel, symbol, note) = (clean(&g.channel), clean(&g.symbol), g.note.as_deref().map(clean));
+            let row: [&(dyn ToSql + Sync); 13] = [
+                &batch.feed,
+                &channel,
+                &symbol,
+                &g.cause,
+                &g.from_seq,
+                &g.to_seq,
+                &g.from_time,
+                &g.to_time,
+                &g.detected_at,
+                &g.status.as_str(),
+                &g.filled_at,
+                &g.filled_rows,
+                &note,
+            ];
+            transaction.execute(GAP, &row).await?;
+        }
+        for s in &batch.sessions {
+            let (url, reason) = (clean(&s.url), s.close_reason.as_deref().map(clean));
+            let row: [&(dyn ToSql + Sync); 9] = [
+                &batch.feed,
+                &url,
+                &s.opened_at,
+                &s.closed_at,
+                &s.close_code,
+                &reason,
+                &s.frames,
+                &s.bytes,
+                &s.last_frame_at,
+            ];
+            transaction.execute(SESSION, &row).await?;
+        }
+    }
+    Ok(())
+}
