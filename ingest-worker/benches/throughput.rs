@@ -12,7 +12,7 @@ use std::{
 use futures_util::SinkExt;
 use kronos_ingest::{
     exact::micros,
-    feed::{FeedSettings, find},
+    feeds::{FeedSettings, find},
     kinds::{Record, Trade},
     migrate::migrate,
     postgres::Database,
@@ -58,7 +58,7 @@ fn decode() -> Result<(), Failure> {
     ] {
         let venue = Venue { protocol, trades: (1..=4_000).map(trade).collect(), has_quotes: false };
         let frames: Vec<String> = venue.trades.chunks(packed).map(|trades| venue.frame(trades, 1)).collect();
-        let feed = (find(name).ok_or("feed")?.build)(FeedSettings::default())?;
+        let feed = find(name).ok_or("feed")?.stream(FeedSettings::default())?;
         let now = micros(1_700_000_000_000_000).ok_or("time")?;
         let (started, mut messages, mut rows) = (Instant::now(), 0u64, 0usize);
         while started.elapsed() < Duration::from_secs(2) {

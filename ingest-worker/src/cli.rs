@@ -11,18 +11,17 @@ use chrono::{NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kronos_ingest::{
     config::{Config, FeedConfig},
+    drive::{backfill, live, stopped},
     error::{Error, Result},
-    feed,
+    feeds,
     kinds::Timestamp,
-    live,
     load::{self, REPLAY_CHANNEL, ReplayOptions},
     migrate,
     postgres::Database,
     report, simulate,
     store::{Sink, Spill, Writer, Written},
-    stream::stopped,
     table::{self, parse_width},
-    transport::Network,
+    wire::Network,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -297,8 +296,8 @@ fn repeat(
 const REFRESH_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
 async fn backfill(config: &Config, database: Database, arguments: Backfill) -> Result<()> {
-    let entry = feed::find(&arguments.feed).ok_or_else(|| {
-        let names: Vec<_> = feed::FEEDS.iter().map(|entry| entry.name).collect();
+    let entry = feeds::find(&arguments.feed).ok_or_else(|| {
+        let names: Vec<_> = feeds::FEEDS.iter().map(|entry| entry.name).collect();
         Error::Usage(format!(
             "feed \"{}\" does not exist; the feeds are {}",
             arguments.feed,
@@ -315,9 +314,9 @@ async fn backfill(config: &Config, database: Database, arguments: Backfill) -> R
         return Err(Error::Usage(format!("name symbols, or configure feeds.{}.symbols", entry.name)));
     }
     let (from, to) = (arguments.from, arguments.to.unwrap_or_else(Utc::now));
-    let work = live::Backfill { symbols, from, to, width_seconds: arguments.width };
+    let work = backfill::Backfill { symbols, from, to, width_seconds: arguments.width };
     let network = Network::new()?;
-    let fetch = async |sink: Sink| live::backfill(&*feed, &mapping, &work, &network, &sink).await;
+    let fetch = async |sink: Sink| backfill::backfill(&*feed, &mapping, &work, &network, &sink).await;
     let (done, written) = with_writer(config, database, fetch).await?;
     println!("{} symbols from {}: {}", work.symbols.len(), entry.name, tell(&written));
     done.map(drop)

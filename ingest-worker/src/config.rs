@@ -10,10 +10,11 @@ use serde::Deserialize;
 
 use crate::{
     error::{Error, Result},
-    feed::{self, FeedEntry, FeedSettings, Secret},
+    feeds::{self, FeedEntry, FeedSettings},
     recording::unknown_feed,
     store::Limits,
     table::parse_width,
+    wire::Secret,
 };
 
 /// The whole file; every part has defaults. `kronos-ingest.example.toml` explains each line.
@@ -183,7 +184,7 @@ impl Config {
             );
         }
         for (name, feed) in &config.feeds {
-            let entry = feed::find(name).ok_or_else(|| unknown_feed(name))?;
+            let entry = feeds::find(name).ok_or_else(|| unknown_feed(name))?;
             feed.settings(entry, &BTreeMap::new())?;
             if feed.symbols.mapping().is_empty() {
                 return Err(format!("feeds.{name}.symbols is empty"));
@@ -220,18 +221,31 @@ impl FeedConfig {
     /// What the feed is built from.
     ///
     /// # Errors
-    /// A width of bars that is none.
+    /// A width of bars that is none, a plan or an address that the feed has no use for.
     pub fn settings(
         &self,
         entry: &FeedEntry,
         credentials: &BTreeMap<&'static str, Secret>,
     ) -> Result<FeedSettings, String> {
+        let name = entry.name;
+        if self.url.is_some() && entry.addresses.stream.is_none() {
+            return Err(format!("feeds.{name}.url: {name} has no stream"));
+        }
+        if self.rest_url.is_some() && entry.addresses.rest.is_none() {
+            return Err(format!("feeds.{name}.rest_url: {name} is not asked by REST"));
+        }
+        if let Some(plan) = self.plan.as_deref().filter(|plan| !entry.plans.contains(plan)) {
+            return Err(match entry.plans {
+                [] => format!("feeds.{name}.plan: {name} has no plans"),
+                plans => format!("feeds.{name}.plan: \"{plan}\" is none of {}", plans.join(", ")),
+            });
+        }
         let bars: Result<Vec<i64>, String> = self.bars.iter().map(|width| parse_width(width)).collect();
         Ok(FeedSettings {
             symbols: self.symbols.mapping().into_keys().collect(),
             trades: self.trades,
             quotes: self.quotes,
-            bars: bars.map_err(|e| format!("feeds.{}.bars: {e}", entry.name))?,
+            bars: bars.map_err(|e| format!("feeds.{name}.bars: {e}"))?,
             url: self.url.clone(),
             rest_url: self.rest_url.clone(),
             plan: self.plan.clone(),
@@ -267,7 +281,7 @@ mod tests {
     #[test]
     fn the_example_parses_and_names_every_live_feed() {
         let config = Config::parse(include_str!("../kronos-ingest.example.toml")).unwrap();
-        for entry in feed::FEEDS.iter().filter(|entry| entry.name != "kraken_v1") {
+        for entry in feeds::FEEDS.iter().filter(|entry| entry.name != "kraken_v1") {
             assert!(config.feeds.contains_key(entry.name), "{} is not in the example", entry.name);
         }
         assert_eq!(config.limits(), Limits::default());
@@ -282,6 +296,9 @@ mod tests {
             ("[feeds.coinbse]\nsymbols = [\"BTC-USD\"]", "coinbse"),
             ("[feeds.coinbase]\nsymbols = []", "symbols is empty"),
             ("[feeds.coinbase]\nsymbols = [\"BTC-USD\"]\nbars = [\"1x\"]", "feeds.coinbase.bars"),
+            ("[feeds.yahoo]\nsymbols = [\"SPY\"]\nurl = \"wss://y\"", "feeds.yahoo.url"),
+            ("[feeds.kraken]\nsymbols = [\"BTC/USD\"]\nplan = \"pro\"", "feeds.kraken.plan"),
+            ("[feeds.alpaca]\nsymbols = [\"SPY\"]\nplan = \"spi\"", "none of iex, sip"),
             ("[sink]\nmax_rows = 0", "at least 1"),
             ("[database]\nurl = \"postgresql://u:secret@h/d\"", "must not hold a password"),
             ("[database]\nurl = \"postgresql://u:secret@h/d", "line 2"),

@@ -14,7 +14,10 @@ pub enum FeedError {
     /// The message cannot be read; it goes to quarantine and the stream goes on.
     #[error("{0}")]
     Rejected(String),
-    /// Trying again cannot help (credentials, plan): this feed stops, the others go on.
+    /// The account's plan does not have this: not to be asked again for a day.
+    #[error("{0}")]
+    NotInPlan(String),
+    /// Trying again cannot help (credentials): this feed stops, the others go on.
     #[error("{0}")]
     Fatal(String),
 }

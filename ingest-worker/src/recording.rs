@@ -13,7 +13,7 @@ use std::{
 use crate::{
     error::{Error, Result},
     exact::unix_seconds,
-    feed::{self, Feed, FeedSettings},
+    feeds::{self, FeedSettings, StreamFeed},
     kinds::{Record, Rejected, Timestamp},
 };
 
@@ -182,7 +182,7 @@ fn stamped(bytes: &[u8]) -> Option<(Timestamp, String, Vec<u8>)> {
 
 /// Decodes a recording with the feed its connect line names.
 pub struct Decoder {
-    feed: Option<Box<dyn Feed>>,
+    feed: Option<Box<dyn StreamFeed>>,
     /// Name in `feed` columns; `unknown` for venues the worker does not speak.
     pub feed_name: &'static str,
     url: String,
@@ -200,13 +200,13 @@ impl Decoder {
     /// # Errors
     /// [`Error::Usage`] for an unknown feed.
     pub fn of_feed(name: &str) -> Result<Self> {
-        let entry = feed::find(name).ok_or_else(|| Error::Usage(unknown_feed(name)))?;
-        let feed = Some((entry.build)(FeedSettings::default()).map_err(Error::Usage)?);
+        let entry = feeds::find(name).ok_or_else(|| Error::Usage(unknown_feed(name)))?;
+        let feed = Some(entry.stream(FeedSettings::default()).map_err(Error::Usage)?);
         Ok(Decoder { feed, feed_name: entry.name, url: "(given feed)".to_owned() })
     }
 
     /// The feed that decodes at this point of the recording.
-    pub fn feed(&self) -> Option<&dyn Feed> {
+    pub fn feed(&self) -> Option<&dyn StreamFeed> {
         self.feed.as_deref()
     }
 
@@ -214,8 +214,8 @@ impl Decoder {
     pub fn decode(&mut self, line: &Line) -> Vec<Record> {
         match line {
             Line::Connected { url } => {
-                let entry = feed::of_url(url);
-                self.feed = entry.and_then(|entry| (entry.build)(FeedSettings::default()).ok());
+                let entry = feeds::of_url(url);
+                self.feed = entry.and_then(|entry| entry.stream(FeedSettings::default()).ok());
                 self.feed_name = entry.map_or("unknown", |entry| entry.name);
                 self.url.clone_from(url);
                 Vec::new()
@@ -242,7 +242,7 @@ impl Decoder {
 
 /// The text for a feed that is not in the table.
 pub(crate) fn unknown_feed(name: &str) -> String {
-    let names: Vec<_> = feed::FEEDS.iter().map(|entry| entry.name).collect();
+    let names: Vec<_> = feeds::FEEDS.iter().map(|entry| entry.name).collect();
     format!("feed \"{name}\" does not exist; the feeds are {}", names.join(", "))
 }
 

@@ -5,13 +5,13 @@ use tokio_postgres::Client;
 
 use crate::{
     config::{Config, FeedConfig},
+    drive::live,
     error::{Error, FeedError, Result},
-    feed::{self, FeedEntry, History},
-    kinds::{Record, Timestamp},
-    live,
+    feeds::{self, FeedEntry, History},
+    kinds::{KINDS, Record, Timestamp},
     migrate::FILES,
     postgres::Database,
-    transport::Transport,
+    wire::{Answer, Transport},
 };
 
 /// One line of `check`.
@@ -35,7 +35,7 @@ const MAX_CLOCK_SKEW_MS: i64 = 1_000;
 pub async fn check(config: &Config, database: Result<Database>, transport: &dyn Transport) -> Vec<Check> {
     let mut checks = vec![Check::new("configuration", Ok(format!("{} feeds", config.feeds.len())))];
     for (name, feed_config) in config.feeds.iter().filter(|(_, feed)| feed.enabled) {
-        let Some(entry) = feed::find(name) else { continue };
+        let Some(entry) = feeds::find(name) else { continue };
         checks.push(Check::new(format!("feed {name}"), ask(entry, feed_config, transport).await));
     }
     if let Some(folder) = &config.sink.spill_dir {
@@ -86,10 +86,10 @@ async fn ask(
     let Some(request) = questions.iter().find_map(|question| feed.request(question)) else {
         return Ok(format!("{} symbols, nothing to ask", symbols.len()));
     };
-    let answer = transport.get(request.clone()).await;
+    let answer = transport.ask(request.wire()).await.and_then(Answer::success);
     let page = answer.and_then(|body| feed.parse_page(&request, &body, Utc::now()));
     let page = page.map_err(|error| match error {
-        FeedError::Fatal(reason) => format!("refused: {reason}"),
+        FeedError::Fatal(reason) | FeedError::NotInPlan(reason) => format!("refused: {reason}"),
         other => other.to_string(),
     })?;
     let newest = page.records.iter().filter_map(Record::time);
@@ -127,10 +127,11 @@ async fn set_up(client: &Client) -> std::result::Result<String, String> {
 }
 
 async fn privileges(client: &Client) -> std::result::Result<String, String> {
-    let statement = "select t from unnest(array['trades', 'quotes', 'bars', 'trade_cancels', 'feed_sessions', \
-                     'feed_gaps', 'feed_cursors', 'rejected_rows', 'instruments']) t \
+    let statement = "select t from unnest($1::text[]) t \
                      where not has_table_privilege(to_regclass('market.' || t), 'insert')";
-    let rows = client.query(statement, &[]).await.map_err(|e| crate::error::database_message(&e))?;
+    let bookkeeping = ["feed_sessions", "feed_gaps", "feed_cursors", "instruments"];
+    let tables: Vec<&str> = KINDS.iter().map(|kind| kind.table()).chain(bookkeeping).collect();
+    let rows = client.query(statement, &[&tables]).await.map_err(|e| crate::error::database_message(&e))?;
     if rows.is_empty() {
         return Ok("may write market data".to_owned());
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use kronos_ingest::{
-    feed::TradeIds,
+    feeds::TradeIds,
     kinds::{Record, Timestamp},
     recording::{Decoder, Line, Recording},
 };

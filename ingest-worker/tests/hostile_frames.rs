@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 use kronos_ingest::{
+    drive::Tracker,
     exact::micros,
-    feed::{FEEDS, Feed, FeedSettings, History, find},
+    feeds::{FEEDS, FeedSettings, History, StreamFeed, find},
     kinds::{Record, Timestamp},
     store::Batch,
-    track::Tracker,
 };
 use proptest::prelude::*;
 
@@ -16,8 +16,8 @@ fn now() -> Timestamp {
     micros(1_700_000_000_000_000).unwrap()
 }
 
-fn feeds() -> Vec<Box<dyn Feed>> {
-    FEEDS.iter().map(|entry| (entry.build)(FeedSettings::default()).unwrap()).collect()
+fn feeds() -> Vec<Box<dyn StreamFeed>> {
+    FEEDS.iter().filter_map(|entry| entry.stream(FeedSettings::default()).ok()).collect()
 }
 
 /// One sound frame or response of each kind, to be damaged.
@@ -189,7 +189,7 @@ proptest! {
             if serde_json::from_str::<serde_json::Value>(&frame).is_err() {
                 continue;
             }
-            let feed = (find(name).unwrap().build)(FeedSettings::default()).unwrap();
+            let feed = find(name).unwrap().stream(FeedSettings::default()).unwrap();
             let records = feed.parse(frame.as_bytes(), now()).unwrap();
             let good = records.iter().filter(|r| matches!(r, Record::Trade(t) if t.trade_id.parse::<i64>().is_ok_and(|id| (100..105).contains(&id)))).count();
             let rejected = records.iter().filter(|r| matches!(r, Record::Rejected(_))).count();

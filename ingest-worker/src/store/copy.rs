@@ -13,7 +13,7 @@ use super::{
     bookkeeping,
 };
 use crate::{
-    feed,
+    feeds,
     kinds::{KINDS, Kind, Placed, Source, column_list},
 };
 
@@ -102,7 +102,7 @@ impl Store {
 fn sorted(batches: &[Batch]) -> Vec<Group<'_>> {
     let mut groups: Vec<_> = KINDS.iter().map(|kind| (*kind, Vec::new())).collect();
     for batch in batches {
-        let entry = feed::find(&batch.feed);
+        let entry = feeds::find(&batch.feed);
         let takes_trades_back = entry.is_some_and(|entry| entry.takes_trades_back);
         let source = Source { name: &batch.feed, takes_trades_back };
         for record in &batch.records {

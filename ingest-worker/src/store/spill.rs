@@ -236,7 +236,8 @@ mod tests {
         std::fs::write(folder.path().join("kronos-ingest.spill"), old).unwrap();
         let (batches, _) = Spill::open(folder.path(), 1 << 20).unwrap().peek(usize::MAX).unwrap();
         let [batch] = &batches[..] else { panic!("{batches:?}") };
-        let tables: Vec<_> = batch.records.iter().map(|record| record.row().unwrap().kind().table()).collect();
+        let tables: Vec<_> =
+            batch.records.iter().map(|record| record.row().unwrap().kind().table()).collect();
         assert_eq!(tables, ["trades", "quotes", "bars", "trade_cancels", "rejected_rows"]);
         assert_eq!((batch.feed.as_str(), batch.bookkeeping()), ("alpaca", 3));
     }

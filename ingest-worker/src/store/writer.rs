@@ -9,9 +9,9 @@ use super::{
     apart::{halves, quarantined},
 };
 use crate::{
-    backoff::Backoff,
     error::{Error, Result, database_message},
     postgres::Database,
+    wire::Backoff,
 };
 
 /// Writes what the channel brings until all senders are gone, then drains.

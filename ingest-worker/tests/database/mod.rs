@@ -4,11 +4,10 @@
 #![allow(dead_code)]
 
 use kronos_ingest::{
-    live,
+    drive::{Anchor, KnownGap, live},
     migrate::migrate,
     postgres::Database,
     store::{Batch, Store},
-    track::{Anchor, KnownGap},
 };
 use kronos_tests::Cluster;
 use tokio::runtime::{Builder, Runtime};

@@ -22,13 +22,15 @@ use cases::{Case, Kill, cases};
 use chrono::TimeDelta;
 use database::Tables;
 use kronos_ingest::{
+    drive::{
+        Anchor, KnownGap, Stream, TRADES, Tracker,
+        backfill::{Backfill, backfill},
+    },
     exact::micros,
-    feed::{Feed, FeedSettings, Secret, find},
+    feeds::{FeedSettings, StreamFeed, find},
     kinds::Record,
-    live::{Backfill, backfill},
     store::{Batch, CursorMove, Limits, Sink},
-    stream::Stream,
-    track::{Anchor, KnownGap, TRADES, Tracker},
+    wire::Secret,
 };
 use kronos_venue::{KEY, Protocol, SECRET};
 use proptest::test_runner::{Config as ProptestConfig, TestRunner};
@@ -66,7 +68,7 @@ impl Stored {
 /// One life of the worker; returns what it handed to the writer.
 async fn live(
     world: &Arc<World>,
-    feed: &Arc<dyn Feed>,
+    feed: &Arc<dyn StreamFeed>,
     (anchors, gaps): (Vec<Anchor>, Vec<KnownGap>),
     kill: Option<Kill>,
 ) -> Vec<Batch> {
@@ -127,7 +129,7 @@ fn world(case: &Case) -> World {
     }
 }
 
-fn feed(world: &World) -> Arc<dyn Feed> {
+fn feed(world: &World) -> Arc<dyn StreamFeed> {
     let settings = FeedSettings {
         symbols: symbols(world).into_keys().collect(),
         trades: true,
@@ -138,7 +140,7 @@ fn feed(world: &World) -> Arc<dyn Feed> {
             .into(),
         ..FeedSettings::default()
     };
-    Arc::from((find(world.venue.protocol.feed()).unwrap().build)(settings).unwrap())
+    Arc::from(find(world.venue.protocol.feed()).unwrap().stream(settings).unwrap())
 }
 
 /// Runs the worker against the world until everything can have been repaired, and returns what is stored then.

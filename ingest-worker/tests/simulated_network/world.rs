@@ -9,8 +9,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use kronos_ingest::{
     error::FeedError,
-    feed::Request,
-    transport::{Connection, Received, Transport},
+    wire::{Answer, Connection, Received, Request, Transport},
 };
 use kronos_venue::{Protocol, Trade, Venue};
 use tokio::time::Instant;
@@ -123,7 +122,7 @@ impl Transport for Simulated {
         .boxed()
     }
 
-    fn get(&self, request: Request) -> BoxFuture<'static, Result<Vec<u8>, FeedError>> {
+    fn ask(&self, request: Request) -> BoxFuture<'static, Result<Answer, FeedError>> {
         let world = Arc::clone(&self.0);
         async move {
             tokio::time::sleep(Duration::from_millis(80)).await;
@@ -142,8 +141,7 @@ impl Transport for Simulated {
             }
             let target = request.url.strip_prefix("http://venue").unwrap().to_owned();
             let (status, body) = world.venue.answer(&target, world.listed());
-            kronos_ingest::transport::classify(status, None, body.as_bytes())?;
-            Ok(body.into_bytes())
+            Ok(Answer { status, body: body.into_bytes(), ..Answer::default() })
         }
         .boxed()
     }

@@ -1,8 +1,8 @@
 //! Where a worker that starts finds its feeds.
 
 use kronos_ingest::{
+    drive::{Anchor, KnownGap},
     store::{Batch, CursorMove, GapRow, GapStatus},
-    track::{Anchor, KnownGap},
 };
 
 use crate::{at, database::Tables, gap, trade, trades};

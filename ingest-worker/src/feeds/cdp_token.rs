@@ -69,7 +69,10 @@ mod tests {
     use p256::pkcs8::{EncodePrivateKey, LineEnding};
 
     use super::*;
-    use crate::feed::{Feed, Secret, coinbase::Coinbase};
+    use crate::{
+        feeds::{StreamFeed, coinbase::Coinbase},
+        wire::Secret,
+    };
 
     fn settings(pem: &str) -> FeedSettings {
         let credentials =

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde::Deserialize;
 
-use super::{Feed, FeedSettings, History, Page, Plan, Request, Secret, TradeIds, from_json};
+use super::{FeedSettings, History, Page, Plan, Request, Secret, StreamFeed, TradeIds, from_json};
 use crate::{
     error::FeedError,
     exact::micros,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(super) const NAME: &str = "yahoo";
-const REST: &str = "https://query1.finance.yahoo.com";
+pub(super) const REST: &str = "https://query1.finance.yahoo.com";
 /// Prices settle some minutes after the close.
 const SETTLING: TimeDelta = TimeDelta::minutes(20);
 
@@ -107,7 +107,7 @@ struct AdjustedColumn {
     adjclose: Vec<Option<f64>>,
 }
 
-impl Feed for Yahoo {
+impl StreamFeed for Yahoo {
     fn name(&self) -> &'static str {
         NAME
     }

@@ -1,4 +1,4 @@
-//! The network as the streams see it: open a websocket, get a REST response. Tests put a scripted one in its place.
+//! The real network: HTTP and websockets over TLS.
 
 use std::{
     collections::HashMap,
@@ -13,41 +13,15 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::WebSocketConfig},
 };
 
-use crate::{
-    error::{Error, FeedError, Result},
-    feed::Request,
+use super::{
+    Answer, Connection, Received, Request, Transport,
+    answer::{classify, retry_after, used_up},
 };
+use crate::error::{Error, FeedError, Result};
 
-/// Largest frame and response accepted; the largest real ones (order book snapshots) are under 1 MiB.
+/// Largest frame accepted; the largest real ones (order book snapshots) are under 1 MiB.
 const MAX_FRAME: usize = 16 << 20;
-const MAX_BODY: usize = 64 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What comes out of an open connection.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Received {
-    /// A text or binary frame.
-    Frame(Vec<u8>),
-    /// A ping or pong: the peer lives.
-    Alive,
-    /// The end, with the peer's code and reason where it gave them.
-    Closed { code: Option<u16>, reason: String },
-}
-
-/// An open websocket. All methods may be dropped while waiting.
-pub trait Connection: Send {
-    fn send(&mut self, text: String) -> BoxFuture<'_, Result<(), FeedError>>;
-    fn ping(&mut self) -> BoxFuture<'_, Result<(), FeedError>>;
-    fn receive(&mut self) -> BoxFuture<'_, Received>;
-}
-
-/// Opens connections and answers requests.
-pub trait Transport: Send + Sync {
-    fn open(&self, url: String) -> BoxFuture<'static, Result<Box<dyn Connection>, FeedError>>;
-    /// The body of a successful response; refusals come as the [`FeedError`] they mean.
-    fn get(&self, request: Request) -> BoxFuture<'static, Result<Vec<u8>, FeedError>>;
-}
 
 /// The real network.
 #[derive(Clone)]
@@ -87,7 +61,8 @@ impl Network {
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(RESPONSE_TIMEOUT)
+            // Where an answer points elsewhere, headers with keys would go along.
+            .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("kronos-ingest/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| Error::Usage(format!("could not set up HTTP: {e}")))?;
@@ -110,20 +85,32 @@ impl Transport for Network {
         .boxed()
     }
 
-    fn get(&self, request: Request) -> BoxFuture<'static, Result<Vec<u8>, FeedError>> {
+    fn ask(&self, request: Request) -> BoxFuture<'static, Result<Answer, FeedError>> {
         let (http, limits) = (self.http.clone(), self.limits.clone());
         async move {
-            let url = reqwest::Url::parse(&request.url).map_err(|e| FeedError::Fatal(e.to_string()))?;
+            let mut url = reqwest::Url::parse(&request.url).map_err(|e| FeedError::Fatal(e.to_string()))?;
+            for (name, value) in &request.secret_query {
+                url.query_pairs_mut().append_pair(name, &value.0);
+            }
             let host = url.authority().to_owned();
             limits.wait(&host).await;
-            let mut builder = http.get(&request.url);
+            let mut builder = http.request(request.method, url).timeout(request.timeout);
             for (name, value) in &request.headers {
                 builder = builder.header(*name, &value.0);
             }
-            let response = builder.send().await.map_err(|e| transient(&e))?;
+            if let Some(body) = request.body {
+                builder = builder.header("Content-Type", body.content_type).body(body.text);
+            }
+            let response = builder.send().await.map_err(transient)?;
             let status = response.status().as_u16();
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let pause = pause(response.headers(), now.as_secs());
+            let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+            let header = |name: &str| response.headers().get(name)?.to_str().ok();
+            let pause = header("x-ratelimit-remaining")
+                .zip(header("x-ratelimit-reset"))
+                .and_then(|(remaining, reset)| used_up(remaining, reset, now));
+            let wait = header("retry-after").and_then(|text| retry_after(text, now)).or(pause);
+            let content_type = header("content-type").unwrap_or_default().to_owned();
             if let Some(pause) = pause {
                 tracing::debug!(
                     host,
@@ -132,18 +119,17 @@ impl Transport for Network {
                 );
                 limits.hold(&host, pause);
             }
-            let retry_after = retry_after(response.headers()).or(pause);
             let mut body = Vec::new();
             let mut chunks = response.bytes_stream_checked();
             while let Some(chunk) = chunks.next().await {
                 let chunk = chunk?;
-                if body.len() + chunk.len() > MAX_BODY {
-                    return Err(FeedError::Rejected(format!("response of more than {MAX_BODY} bytes")));
+                if body.len() + chunk.len() > request.max_body {
+                    let reason = format!("response of more than {} bytes", request.max_body);
+                    return Err(FeedError::Rejected(reason));
                 }
                 body.extend_from_slice(&chunk);
             }
-            classify(status, retry_after, &body)?;
-            Ok(body)
+            Ok(Answer { status, wait, content_type, body })
         }
         .boxed()
     }
@@ -165,53 +151,21 @@ impl BodyStream for reqwest::Response {
             match response.chunk().await {
                 Ok(Some(chunk)) => Some((Ok(chunk), Some(response))),
                 Ok(None) => None,
-                Err(error) => Some((Err(transient(&error)), None)),
+                Err(error) => Some((Err(transient(error)), None)),
             }
         })
         .boxed()
     }
 }
 
-/// Errors of the client without its URL, which may be long and holds nothing new.
-fn transient(error: &reqwest::Error) -> FeedError {
+/// Errors of the client without its URL, which may hold credentials.
+fn transient(error: reqwest::Error) -> FeedError {
+    let error = error.without_url();
     let mut text = error.to_string();
-    if let Some(cause) = std::error::Error::source(error) {
+    if let Some(cause) = std::error::Error::source(&error) {
         text = format!("{text}: {cause}");
     }
     FeedError::Transient(text)
-}
-
-/// What an HTTP status means. 404 and its kin concern the request, not the feed.
-///
-/// # Errors
-/// Everything but a success.
-pub fn classify(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Result<(), FeedError> {
-    let text = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
-    let reason = format!("HTTP {status} {text}");
-    match status {
-        200..=299 => Ok(()),
-        429 | 418 => Err(FeedError::RateLimited { reason, retry_after }),
-        401..=403 => Err(FeedError::Fatal(reason)),
-        408 | 425 | 500..=599 => Err(FeedError::Transient(reason)),
-        _ => Err(FeedError::Rejected(reason)),
-    }
-}
-
-fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get("retry-after")?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds.min(3_600)))
-}
-
-/// How long `X-RateLimit-*` asks to wait: nothing while requests remain.
-fn pause(headers: &reqwest::header::HeaderMap, now: u64) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-    if number("x-ratelimit-remaining")? > 0 {
-        return None;
-    }
-    // A time where it is one, else seconds from now.
-    let reset = number("x-ratelimit-reset")?;
-    let wait = if reset > 1_000_000_000 { reset.saturating_sub(now) } else { reset };
-    Some(Duration::from_secs(wait.min(3_600)))
 }
 
 fn handshake_error(error: tokio_tungstenite::tungstenite::Error) -> FeedError {
@@ -261,43 +215,5 @@ impl Connection for WebSocket {
             }
         }
         .boxed()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_used_up_limit_is_waited_for() {
-        let headers = |remaining: &str, reset: &str| {
-            let mut headers = reqwest::header::HeaderMap::new();
-            headers.insert("x-ratelimit-remaining", remaining.parse().unwrap());
-            headers.insert("x-ratelimit-reset", reset.parse().unwrap());
-            headers
-        };
-        let now = 1_800_000_000;
-        assert_eq!(pause(&headers("1", "1800000009"), now), None);
-        assert_eq!(pause(&headers("0", "1800000009"), now), Some(Duration::from_secs(9)));
-        assert_eq!(pause(&headers("0", "7"), now), Some(Duration::from_secs(7)));
-        assert_eq!(pause(&headers("0", "1799999999"), now), Some(Duration::ZERO));
-        assert_eq!(pause(&headers("0", "soon"), now), None);
-        assert_eq!(pause(&reqwest::header::HeaderMap::new(), now), None);
-    }
-
-    #[test]
-    fn statuses_are_told_apart() {
-        let wait = Some(Duration::from_secs(7));
-        assert!(classify(200, None, b"").is_ok());
-        assert!(
-            matches!(classify(429, wait, b""), Err(FeedError::RateLimited { retry_after, .. }) if retry_after == wait)
-        );
-        for status in [401, 402, 403] {
-            assert!(matches!(classify(status, None, b""), Err(FeedError::Fatal(_))), "{status}");
-        }
-        assert!(
-            matches!(classify(503, None, b"busy"), Err(FeedError::Transient(text)) if text.contains("busy"))
-        );
-        assert!(matches!(classify(404, None, b"<html>"), Err(FeedError::Rejected(_))));
     }
 }

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Feed, FeedSettings, History, Message, Page, Plan, Request, Secret, Timers, TradeIds, coinbase::float,
-    each, from_json,
+    FeedSettings, History, Message, Page, Plan, Request, Secret, StreamFeed, Timers, TradeIds,
+    coinbase::float, each, from_json,
 };
 use crate::{
     error::FeedError,
@@ -25,8 +25,10 @@ pub(super) const CRYPTO: &str = "alpaca_crypto";
 pub(super) const CREDENTIALS: &[&str] = &[KEY, SECRET];
 const KEY: &str = "APCA_API_KEY_ID";
 const SECRET: &str = "APCA_API_SECRET_KEY";
-const WEBSOCKET: &str = "wss://stream.data.alpaca.markets";
-const REST: &str = "https://data.alpaca.markets";
+pub(super) const WEBSOCKET: &str = "wss://stream.data.alpaca.markets";
+pub(super) const REST: &str = "https://data.alpaca.markets";
+/// Tapes of the stock market, each a plan; `iex` is what the free one has.
+pub(super) const TAPES: &[&str] = &["iex", "sip", "delayed_sip", "boats", "overnight"];
 /// Points of one response, over all symbols.
 const POINTS_PER_PAGE: usize = 10_000;
 
@@ -53,9 +55,8 @@ impl Alpaca {
         Alpaca { market: Market::Crypto, ..Alpaca::stocks(settings) }
     }
 
-    /// `iex` is what the free plan has.
     fn tape(&self) -> &str {
-        self.settings.plan.as_deref().unwrap_or("iex")
+        self.settings.plan.as_deref().unwrap_or(TAPES[0])
     }
 
     fn page(&self, history: &History, token: &str) -> Option<Request> {
@@ -364,7 +365,7 @@ fn session_midnight(start: Timestamp) -> Result<Timestamp, String> {
     date.and_hms_opt(0, 0, 0).map(|t| t.and_utc()).ok_or_else(|| format!("{start} is out of range"))
 }
 
-impl Feed for Alpaca {
+impl StreamFeed for Alpaca {
     fn name(&self) -> &'static str {
         match self.market {
             Market::Stocks => STOCKS,

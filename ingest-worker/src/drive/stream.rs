@@ -8,16 +8,17 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use chrono::TimeDelta;
 use tokio::{sync::watch, time::Instant};
 
+use super::{
+    repair::{ANSWERS_BEFORE_LOST, Progress, Reason, Repair, Repairs},
+    track::{Stretch, TRADES, Tracker},
+};
 use crate::{
-    backoff::Backoff,
     config::canonical,
     error::FeedError,
-    feed::{Feed, Plan, TradeIds},
+    feeds::{Plan, StreamFeed, TradeIds},
     kinds::{Record, Rejected, Signal, Timestamp},
-    repair::{ANSWERS_BEFORE_LOST, Progress, Reason, Repair, Repairs},
     store::{Batch, GapRow, GapStatus, SessionRow, Sink},
-    track::{Stretch, TRADES, Tracker},
-    transport::{Connection, Received, Transport},
+    wire::{Backoff, Connection, Received, Transport},
 };
 
 /// Health that forgives earlier failures; a completed handshake is no health.
@@ -32,7 +33,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// A live feed.
 pub struct Stream {
-    feed: Arc<dyn Feed>,
+    feed: Arc<dyn StreamFeed>,
     transport: Arc<dyn Transport>,
     tracker: Tracker,
     repairs: Repairs,
@@ -70,7 +71,7 @@ enum Event {
 impl Stream {
     /// `symbols` maps the spelling of the feed to ours.
     pub fn new(
-        feed: Arc<dyn Feed>,
+        feed: Arc<dyn StreamFeed>,
         transport: Arc<dyn Transport>,
         tracker: Tracker,
         symbols: BTreeMap<String, String>,
@@ -129,7 +130,7 @@ impl Stream {
                     tracing::warn!(feed = self.feed.name(), reason = end.reason, "connection ended");
                     wait = end.wait;
                 }
-                Err(error @ FeedError::Fatal(_)) => return Err(error),
+                Err(error @ (FeedError::Fatal(_) | FeedError::NotInPlan(_))) => return Err(error),
                 Err(error) => {
                     if let FeedError::RateLimited { retry_after, .. } = error {
                         wait = retry_after;
@@ -293,7 +294,7 @@ impl Stream {
                 metrics::counter!("kronos_ingest_rejected_total", "feed" => feed).increment(1);
                 vec![Record::Rejected(Rejected::new(payload, reason, now))]
             }
-            Err(error @ FeedError::Fatal(_)) => return Err(error),
+            Err(error @ (FeedError::Fatal(_) | FeedError::NotInPlan(_))) => return Err(error),
             Err(FeedError::RateLimited { reason, retry_after }) => {
                 return Ok(Err(End { wait: retry_after, ..End::because(reason) }));
             }
@@ -463,7 +464,7 @@ impl Stream {
                 Some(repair) => self.close(repair, Some(reason)).await,
                 None => Ok(()),
             },
-            Err(error @ FeedError::Fatal(_)) => Err(error),
+            Err(error @ (FeedError::Fatal(_) | FeedError::NotInPlan(_))) => Err(error),
         }
     }
 

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Feed, FeedSettings, History, Message, Page, Plan, Request, TradeIds, cdp_token::CdpKey, each, from_json,
-    not_asked, published,
+    FeedSettings, History, Message, Page, Plan, Request, StreamFeed, TradeIds, cdp_token::CdpKey, each,
+    from_json, not_asked, published,
 };
 use crate::{
     error::FeedError,
@@ -20,8 +20,8 @@ use crate::{
 };
 
 pub(super) const NAME: &str = "coinbase";
-const WEBSOCKET: &str = "wss://advanced-trade-ws.coinbase.com";
-const REST: &str = "https://api.coinbase.com";
+pub(super) const WEBSOCKET: &str = "wss://advanced-trade-ws.coinbase.com";
+pub(super) const REST: &str = "https://api.coinbase.com";
 /// Trades of one `ticker` response.
 const TRADES_PER_PAGE: usize = 1000;
 /// Bars of one `candles` response.
@@ -206,7 +206,7 @@ pub(super) fn float(value: Exact) -> Result<f64, String> {
     value.0.to_string().parse().map_err(|e| format!("{}: {e}", value.0))
 }
 
-impl Feed for Coinbase {
+impl StreamFeed for Coinbase {
     fn name(&self) -> &'static str {
         NAME
     }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Feed, FeedSettings, History, Message, Page, Plan, Request, TradeIds, coinbase::float,
+    FeedSettings, History, Message, Page, Plan, Request, StreamFeed, TradeIds, coinbase::float,
     coinbase::stream_error, each, from_json, not_asked,
 };
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
 };
 
 pub(super) const NAME: &str = "coinbase_exchange";
-const WEBSOCKET: &str = "wss://ws-feed.exchange.coinbase.com";
-const REST: &str = "https://api.exchange.coinbase.com";
+pub(super) const WEBSOCKET: &str = "wss://ws-feed.exchange.coinbase.com";
+pub(super) const REST: &str = "https://api.exchange.coinbase.com";
 const TRADES_PER_PAGE: usize = 1000;
 const BARS_PER_PAGE: i64 = 300;
 
@@ -145,7 +145,7 @@ struct ErrorFrame {
     reason: Option<String>,
 }
 
-impl Feed for CoinbaseExchange {
+impl StreamFeed for CoinbaseExchange {
     fn name(&self) -> &'static str {
         NAME
     }

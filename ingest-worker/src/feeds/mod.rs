@@ -1,9 +1,9 @@
-//! The trait every feed implements, and the table of feeds.
+//! The feeds: a trait for those that are listened to, one for those that are polled, and the table of all.
 //!
-//! A feed is one file of pure functions: which messages subscribe, what a frame means, which request asks for
-//! history, what a response means. Sockets, timers, gaps, retries and the database are the same for all feeds and live
-//! elsewhere ([`crate::stream`], [`crate::store`]), so a recorded byte string is all a feed's test needs. Rejected: a
-//! client object per venue that owns its socket, because its failures can then only be tested against a server.
+//! A feed is one file of pure functions: what subscribes or asks, what a frame or response means. Sockets, timers, gaps,
+//! limits, retries and the database are the same for all feeds and live elsewhere ([`crate::drive`], [`crate::wire`],
+//! [`crate::store`]), so a recorded byte string is all a feed's test needs. Rejected: a client object per venue that owns its
+//! socket, because its failures can then only be tested against a server.
 
 mod alpaca;
 mod cdp_token;
@@ -11,192 +11,65 @@ mod coinbase;
 mod coinbase_exchange;
 mod kraken;
 mod kraken_v1;
+mod settings;
+mod stream;
 mod yahoo;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
-
 pub use kraken_v1::KrakenV1;
+pub use settings::FeedSettings;
+pub use stream::{History, Message, Page, Plan, Request, StreamFeed, Timers, TradeIds};
 
 use crate::{
     error::FeedError,
     kinds::{Record, Timestamp},
+    wire::Secret,
 };
 
-/// A source of market data, reduced to what is its own.
-pub trait Feed: Send + Sync {
-    /// Name in the configuration, in `feed` columns and in metrics.
-    fn name(&self) -> &'static str;
-
-    /// How to listen from `now`, which dates credentials; `None` for feeds that only have history.
-    fn plan(&self, now: Timestamp) -> Option<Plan>;
-
-    /// Decodes one frame. Pure: no I/O, no clock.
-    ///
-    /// A bad item inside a good frame becomes [`Record::Rejected`], so that the rest of the frame is kept.
-    ///
-    /// # Errors
-    /// [`FeedError::Rejected`] when the whole frame is unreadable; the other kinds when the feed reports an error.
-    fn parse(&self, payload: &[u8], received_at: Timestamp) -> Result<Vec<Record>, FeedError>;
-
-    /// First request for a stretch of history; `None` where the feed has no such history.
-    fn request(&self, history: &History) -> Option<Request>;
-
-    /// Decodes one response and names the next request of the stretch.
-    ///
-    /// # Errors
-    /// As [`Feed::parse`].
-    fn parse_page(&self, request: &Request, body: &[u8], received_at: Timestamp) -> Result<Page, FeedError>;
-
-    /// What the trade ids of this feed can prove.
-    fn trade_ids(&self) -> TradeIds;
-
-    /// Timers of the stream at `now`; markets that close are silent by night. See the operators' manual (`docs/feeds.md`).
-    fn timers(&self, now: Timestamp) -> Timers {
-        let _ = now;
-        Timers {
-            socket_idle: Duration::from_secs(10),
-            data_idle: Duration::from_secs(120),
-            compare_every: None,
-        }
-    }
-
-    /// Shortest time between two REST requests.
-    fn request_interval(&self) -> Duration;
-}
-
-/// How to listen to a feed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    pub url: String,
-    /// Sent in this order as soon as the socket is open.
-    pub on_open: Vec<Message>,
-    /// Sent in this order once the feed has confirmed the credentials; empty for public feeds.
-    pub on_authenticated: Vec<Message>,
-}
-
-/// A text frame to send. Its `Debug` form hides the text where it holds credentials.
-#[derive(Clone, PartialEq)]
-pub struct Message {
-    pub text: String,
-    pub is_secret: bool,
-}
-
-impl Message {
-    pub fn public(text: impl Into<String>) -> Self {
-        Message { text: text.into(), is_secret: false }
-    }
-}
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_secret { "(secret)" } else { &self.text })
-    }
-}
-
-/// A value that is never printed.
-#[derive(Clone, PartialEq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-/// What trade ids prove about completeness.
+/// Where a vendor is reached; the configuration may replace what is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TradeIds {
-    /// Consecutive integers per symbol: a missing number is a missing trade.
-    Dense,
-    /// Identities only: a gap can be known by time alone.
-    Sparse,
-    /// None; identities are made from the content.
-    Absent,
+pub struct Addresses {
+    pub stream: Option<&'static str>,
+    pub rest: Option<&'static str>,
 }
 
-/// The two silences a stream does not accept.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Timers {
-    /// No frame at all.
-    pub socket_idle: Duration,
-    /// Frames, but no data of any subscribed channel: an acknowledged subscription can be mute.
-    pub data_idle: Duration,
-    /// How often REST is asked for what the stream may have lost unnoticed; for feeds without dense ids.
-    pub compare_every: Option<Duration>,
+/// How a feed is made from its settings; fails with the reason when credentials or settings cannot be used.
+pub enum Build {
+    /// It is listened to, or has history alone.
+    Stream(fn(FeedSettings) -> Result<Box<dyn StreamFeed>, String>),
 }
 
-/// A stretch of history of one symbol (spelling of the feed).
-#[derive(Clone, Debug, PartialEq)]
-pub enum History {
-    /// Trades from `from` to `to`, both included; the ids, where they are known, bound it more tightly.
-    Trades { symbol: String, from: Timestamp, to: Timestamp, from_id: Option<i64>, to_id: Option<i64> },
-    /// Bars that start from `from` (included) to `to` (excluded).
-    Bars { symbol: String, width_seconds: i64, from: Timestamp, to: Timestamp },
-    /// The newest trade alone.
-    Latest { symbol: String },
-}
-
-/// One REST request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    pub url: String,
-    pub headers: Vec<(&'static str, Secret)>,
-    pub history: History,
-}
-
-/// A decoded response.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page {
-    pub records: Vec<Record>,
-    pub next: Option<Request>,
-}
-
-/// What a feed is built from: its part of the configuration and the credentials of the environment.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct FeedSettings {
-    /// Spellings of the feed.
-    pub symbols: Vec<String>,
-    pub trades: bool,
-    pub quotes: bool,
-    /// Widths in seconds of the bars to subscribe to.
-    pub bars: Vec<i64>,
-    /// Replaces the vendor's websocket address (tests, regional hosts).
-    pub url: Option<String>,
-    /// Replaces the vendor's REST address.
-    pub rest_url: Option<String>,
-    /// Choice within the vendor's offer, for example Alpaca's `iex` or `sip`.
-    pub plan: Option<String>,
-    /// Environment variables the feed asked for, by name.
-    pub credentials: BTreeMap<&'static str, Secret>,
-}
-
-impl FeedSettings {
-    /// The value of an environment variable the feed asked for; empty where it is not set.
-    fn credential(&self, name: &str) -> &str {
-        self.credentials.get(name).map_or("", |secret| &secret.0)
-    }
-
-    fn url_or(&self, default: &str) -> String {
-        self.url.clone().unwrap_or_else(|| default.to_owned())
-    }
-
-    fn rest_url_or(&self, default: &str) -> String {
-        self.rest_url.clone().unwrap_or_else(|| default.to_owned()).trim_end_matches('/').to_owned()
-    }
-}
-
-/// One line of the table of feeds.
+/// One line of the table of feeds: all that others need to know of a feed.
 pub struct FeedEntry {
     pub name: &'static str,
     pub description: &'static str,
+    /// What it is in `market.sources`: `venue` (its own trades) or `vendor` (redistributes).
+    pub source: &'static str,
+    /// Where two sources have the same bar, the views show that of the lower rank.
+    pub rank: i32,
+    pub addresses: Addresses,
+    /// Beginnings of the addresses whose recorded frames it decodes; the longest that fits decides.
+    pub recorded_as: &'static [&'static str],
+    /// What `plan` in the configuration may be; empty where there is no choice.
+    pub plans: &'static [&'static str],
     /// Environment variables without which it cannot work.
     pub credentials: &'static [&'static str],
     /// Environment variables it can do without, all of them or none.
     pub optional_credentials: &'static [&'static str],
     /// Whether notices of it take trades back, so that each new trade must be looked for among them.
     pub takes_trades_back: bool,
-    /// Fails with the reason when credentials or settings cannot be used.
-    pub build: fn(FeedSettings) -> Result<Box<dyn Feed>, String>,
+    pub build: Build,
+}
+
+impl FeedEntry {
+    /// The feed, where it is one that is listened to.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn stream(&self, settings: FeedSettings) -> Result<Box<dyn StreamFeed>, String> {
+        match self.build {
+            Build::Stream(build) => build(settings),
+        }
+    }
 }
 
 /// Every feed the worker speaks. Adding one is its file and a line here.
@@ -204,58 +77,96 @@ pub const FEEDS: &[FeedEntry] = &[
     FeedEntry {
         name: coinbase::NAME,
         description: "Coinbase Advanced Trade: trades, quotes, bars",
+        source: "venue",
+        rank: 10,
+        addresses: Addresses { stream: Some(coinbase::WEBSOCKET), rest: Some(coinbase::REST) },
+        recorded_as: &["wss://advanced-trade-ws.coinbase.com"],
+        plans: &[],
         credentials: &[],
         optional_credentials: cdp_token::CREDENTIALS,
         takes_trades_back: false,
-        build: |settings| Ok(Box::new(coinbase::Coinbase::new(settings)?)),
+        build: Build::Stream(|settings| Ok(Box::new(coinbase::Coinbase::new(settings)?))),
     },
     FeedEntry {
         name: coinbase_exchange::NAME,
         description: "Coinbase Exchange: trades, quotes",
+        source: "venue",
+        rank: 11,
+        addresses: Addresses {
+            stream: Some(coinbase_exchange::WEBSOCKET),
+            rest: Some(coinbase_exchange::REST),
+        },
+        recorded_as: &["wss://ws-feed.exchange.coinbase.com", "wss://ws-feed.pro.coinbase.com"],
+        plans: &[],
         credentials: &[],
         optional_credentials: &[],
         takes_trades_back: false,
-        build: |settings| Ok(Box::new(coinbase_exchange::CoinbaseExchange::new(settings))),
+        build: Build::Stream(|settings| Ok(Box::new(coinbase_exchange::CoinbaseExchange::new(settings)))),
     },
     FeedEntry {
         name: kraken::NAME,
         description: "Kraken websocket v2: trades, quotes, bars",
+        source: "venue",
+        rank: 20,
+        addresses: Addresses { stream: Some(kraken::WEBSOCKET), rest: Some(kraken::REST) },
+        recorded_as: &["wss://ws.kraken.com/v2"],
+        plans: &[],
         credentials: &[],
         optional_credentials: &[],
         takes_trades_back: false,
-        build: |settings| Ok(Box::new(kraken::Kraken::new(settings))),
+        build: Build::Stream(|settings| Ok(Box::new(kraken::Kraken::new(settings)))),
     },
     FeedEntry {
         name: kraken_v1::NAME,
         description: "Kraken websocket v1, for recordings: trades, quotes",
+        source: "venue",
+        rank: 21,
+        addresses: Addresses { stream: None, rest: None },
+        recorded_as: &["wss://ws.kraken.com"],
+        plans: &[],
         credentials: &[],
         optional_credentials: &[],
         takes_trades_back: false,
-        build: |_| Ok(Box::new(KrakenV1)),
+        build: Build::Stream(|_| Ok(Box::new(KrakenV1))),
     },
     FeedEntry {
         name: alpaca::STOCKS,
         description: "Alpaca stocks: trades, quotes, bars, corrections",
+        source: "vendor",
+        rank: 30,
+        addresses: Addresses { stream: Some(alpaca::WEBSOCKET), rest: Some(alpaca::REST) },
+        recorded_as: &["wss://stream.data.alpaca.markets/v2/"],
+        plans: alpaca::TAPES,
         credentials: alpaca::CREDENTIALS,
         optional_credentials: &[],
         takes_trades_back: true,
-        build: |settings| Ok(Box::new(alpaca::Alpaca::stocks(settings))),
+        build: Build::Stream(|settings| Ok(Box::new(alpaca::Alpaca::stocks(settings)))),
     },
     FeedEntry {
         name: alpaca::CRYPTO,
         description: "Alpaca crypto: trades, quotes, bars",
+        source: "vendor",
+        rank: 31,
+        addresses: Addresses { stream: Some(alpaca::WEBSOCKET), rest: Some(alpaca::REST) },
+        recorded_as: &["wss://stream.data.alpaca.markets/v1beta3/crypto"],
+        plans: &[],
         credentials: alpaca::CREDENTIALS,
         optional_credentials: &[],
         takes_trades_back: true,
-        build: |settings| Ok(Box::new(alpaca::Alpaca::crypto(settings))),
+        build: Build::Stream(|settings| Ok(Box::new(alpaca::Alpaca::crypto(settings)))),
     },
     FeedEntry {
         name: yahoo::NAME,
         description: "Yahoo chart: daily bars of the leaders, back-fill only",
+        source: "vendor",
+        rank: 40,
+        addresses: Addresses { stream: None, rest: Some(yahoo::REST) },
+        recorded_as: &[],
+        plans: &[],
         credentials: &[],
         optional_credentials: &[],
         takes_trades_back: false,
-        build: |settings| Ok(Box::new(yahoo::Yahoo::new(settings))),
+        build: Build::Stream(|settings| Ok(Box::new(yahoo::Yahoo::new(settings)))),
     },
 ];
 
@@ -266,16 +177,14 @@ pub fn find(name: &str) -> Option<&'static FeedEntry> {
 
 /// The feed whose frames a recording of `url` holds; `None` for venues the worker does not speak.
 pub fn of_url(url: &str) -> Option<&'static FeedEntry> {
-    let name = match url {
-        _ if url.starts_with("wss://advanced-trade-ws.coinbase.com") => coinbase::NAME,
-        _ if url.starts_with("wss://ws-feed.") && url.contains("coinbase.com") => coinbase_exchange::NAME,
-        _ if url.starts_with("wss://ws.kraken.com/v2") => kraken::NAME,
-        _ if url.starts_with("wss://ws.kraken.com") => kraken_v1::NAME,
-        _ if url.starts_with("wss://stream.data.alpaca.markets/v2/") => alpaca::STOCKS,
-        _ if url.starts_with("wss://stream.data.alpaca.markets/v1beta3/crypto") => alpaca::CRYPTO,
-        _ => return None,
+    let fit = |entry: &FeedEntry| {
+        entry.recorded_as.iter().filter(|start| url.starts_with(**start)).map(|start| start.len()).max()
     };
-    find(name)
+    FEEDS
+        .iter()
+        .filter_map(|entry| Some((fit(entry)?, entry)))
+        .max_by_key(|(fit, _)| *fit)
+        .map(|(_, entry)| entry)
 }
 
 /// Reads a JSON frame; the position of the first error goes into the reason.
@@ -318,7 +227,7 @@ mod tests {
     #[test]
     fn feed_names_are_unique_and_agree_with_their_feeds() {
         for (i, entry) in FEEDS.iter().enumerate() {
-            assert_eq!((entry.build)(FeedSettings::default()).map(|feed| feed.name()), Ok(entry.name));
+            assert_eq!(entry.stream(FeedSettings::default()).map(|feed| feed.name()), Ok(entry.name));
             assert!(FEEDS[..i].iter().all(|earlier| earlier.name != entry.name), "{}", entry.name);
         }
     }
@@ -340,7 +249,7 @@ mod tests {
         };
         let venue = Venue { protocol, trades: vec![trade.clone()], has_quotes: true };
         let settings = FeedSettings { rest_url: Some("http://venue".to_owned()), ..FeedSettings::default() };
-        let feed = (find(protocol.feed()).unwrap().build)(settings).unwrap();
+        let feed = find(protocol.feed()).unwrap().stream(settings).unwrap();
         let after = |delay: i64| micros(TRADED + delay).unwrap();
         let live = [venue.frame(&venue.trades, 1), venue.quote(&trade, 2)];
         let live = live.map(|frame| feed.parse(frame.as_bytes(), after(delay)).unwrap());
@@ -384,6 +293,8 @@ mod tests {
             ("wss://ws-feed.pro.coinbase.com", Some("coinbase_exchange")),
             ("wss://ws.kraken.com", Some("kraken_v1")),
             ("wss://ws.kraken.com/v2", Some("kraken")),
+            ("wss://stream.data.alpaca.markets/v2/iex", Some("alpaca")),
+            ("wss://stream.data.alpaca.markets/v1beta3/crypto/us", Some("alpaca_crypto")),
             ("wss://stream.binance.com:9443/stream", None),
         ] {
             assert_eq!(of_url(url).map(|entry| entry.name), name, "{url}");

@@ -8,7 +8,7 @@ use std::{collections::HashMap, time::Duration};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::{Feed, History, Page, Plan, Request, TradeIds, each, from_json};
+use super::{History, Page, Plan, Request, StreamFeed, TradeIds, each, from_json};
 use crate::{
     error::FeedError,
     exact::{Exact, unix_seconds},
@@ -96,7 +96,7 @@ impl KrakenV1 {
     }
 }
 
-impl Feed for KrakenV1 {
+impl StreamFeed for KrakenV1 {
     fn name(&self) -> &'static str {
         NAME
     }

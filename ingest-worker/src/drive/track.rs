@@ -13,7 +13,7 @@ use std::{
 use chrono::TimeDelta;
 
 use crate::{
-    feed::TradeIds,
+    feeds::TradeIds,
     kinds::{Bar, Record, Signal, Timestamp, Trade},
     store::{Batch, CursorMove, GapRow, GapStatus},
 };

@@ -9,13 +9,12 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
 
+use super::track::Stretch;
 use crate::{
-    backoff::Backoff,
     error::FeedError,
-    feed::{Feed, History, Request},
+    feeds::{History, Request, StreamFeed},
     store::GapRow,
-    track::Stretch,
-    transport::Transport,
+    wire::{Backoff, Transport},
 };
 
 /// A frame that overtook another closes the gap by itself: REST is asked only after this grace.
@@ -59,7 +58,7 @@ pub enum Progress {
 
 /// The queue; one request is in flight at a time, and never sooner than the feed's limit allows.
 pub struct Repairs {
-    feed: Arc<dyn Feed>,
+    feed: Arc<dyn StreamFeed>,
     transport: Arc<dyn Transport>,
     queue: VecDeque<Repair>,
     /// Gaps that are in the queue, by symbol and first id.
@@ -69,7 +68,7 @@ pub struct Repairs {
 }
 
 impl Repairs {
-    pub fn new(feed: Arc<dyn Feed>, transport: Arc<dyn Transport>) -> Self {
+    pub fn new(feed: Arc<dyn StreamFeed>, transport: Arc<dyn Transport>) -> Self {
         let next_request = Instant::now();
         Repairs {
             feed,
@@ -141,13 +140,13 @@ impl Repairs {
                 None => return self.finish().map(|repair| (repair, false)),
             }
         }
-        let request = repair.request.clone()?;
+        let request = repair.request.as_ref()?.wire();
         let at = repair.not_before.max(self.next_request);
         let transport = Arc::clone(&self.transport);
         self.in_flight = Some(
             async move {
                 tokio::time::sleep_until(at).await;
-                transport.get(request).await
+                transport.ask(request).await?.success()
             }
             .boxed(),
         );

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Feed, FeedSettings, History, Message, Page, Plan, Request, Timers, TradeIds, coinbase::float, each,
+    FeedSettings, History, Message, Page, Plan, Request, StreamFeed, Timers, TradeIds, coinbase::float, each,
     from_json, not_asked,
 };
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
 };
 
 pub(super) const NAME: &str = "kraken";
-const WEBSOCKET: &str = "wss://ws.kraken.com/v2";
-const REST: &str = "https://api.kraken.com";
+pub(super) const WEBSOCKET: &str = "wss://ws.kraken.com/v2";
+pub(super) const REST: &str = "https://api.kraken.com";
 const TRADES_PER_PAGE: usize = 1000;
 
 pub(super) struct Kraken {
@@ -144,7 +144,7 @@ impl OhlcItem<'_> {
     }
 }
 
-impl Feed for Kraken {
+impl StreamFeed for Kraken {
     fn name(&self) -> &'static str {
         NAME
     }

@@ -1,0 +1,121 @@
+//! `backfill`: history of a feed by REST.
+
+use std::collections::BTreeMap;
+
+use chrono::Utc;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::Instant;
+
+use crate::{
+    config::canonical,
+    error::{Error, FeedError, Result},
+    feeds::{History, Page, Request, StreamFeed},
+    kinds::{Record, Timestamp},
+    load::Loaded,
+    store::{Batch, Sink},
+    wire::{Answer, Backoff, Transport},
+};
+
+/// What a back-fill fetches.
+#[derive(Clone, Debug)]
+pub struct Backfill {
+    /// Spelling of the feed, or canonical.
+    pub symbols: Vec<String>,
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// Width of the bars; trades when absent.
+    pub width_seconds: Option<i64>,
+}
+
+/// Failed attempts for one request before the back-fill gives up.
+const ATTEMPTS: u32 = 8;
+
+/// Fetches history by REST; what was read.
+///
+/// # Errors
+/// [`Error::Feed`] when the feed refuses or keeps failing. What came before is stored; running it again is harmless.
+pub async fn backfill(
+    feed: &dyn StreamFeed,
+    mapping: &BTreeMap<String, String>,
+    work: &Backfill,
+    transport: &dyn Transport,
+    sink: &Sink,
+) -> Result<Loaded> {
+    let bar = ProgressBar::new(work.symbols.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} symbols {msg} {eta}") {
+        bar.set_style(style);
+    }
+    let mut loaded = Loaded::default();
+    let failed = |error| Error::Feed { feed: feed.name().to_owned(), error };
+    for symbol in &work.symbols {
+        let native = mapping
+            .iter()
+            .find_map(|(native, ours)| (native == symbol || ours == symbol).then(|| native.clone()))
+            .unwrap_or_else(|| symbol.clone());
+        let ours = mapping.get(&native).cloned().unwrap_or_else(|| canonical(&native));
+        let history = match work.width_seconds {
+            Some(width_seconds) => {
+                History::Bars { symbol: native, width_seconds, from: work.from, to: work.to }
+            }
+            None => {
+                History::Trades { symbol: native, from: work.from, to: work.to, from_id: None, to_id: None }
+            }
+        };
+        let mut next = feed.request(&history);
+        if next.is_none() {
+            let what = work.width_seconds.map_or("trades".to_owned(), |w| format!("bars of {w} s"));
+            return Err(Error::Usage(format!("feed \"{}\" has no history of {what}", feed.name())));
+        }
+        while let Some(request) = next {
+            let page = fetch(feed, &request, transport).await.map_err(failed)?;
+            let mut batch = Batch::new(feed.name());
+            for mut record in page.records {
+                if let Some(symbol) = record.symbol_mut() {
+                    symbol.clone_from(&ours);
+                }
+                // Pages reach beyond the stretch that was asked for; a bar that is still open comes again.
+                let is_outside = matches!(&record, Record::Trade(trade) if trade.event_time < work.from || trade.event_time > work.to);
+                if record.row().is_none() || is_outside {
+                    continue;
+                }
+                loaded.count(&record);
+                batch.records.push(record);
+            }
+            sink.send(batch).await?;
+            bar.set_message(format!("{ours} {} rows", loaded.rows));
+            next = page.next;
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(loaded)
+}
+
+async fn fetch(
+    feed: &dyn StreamFeed,
+    request: &Request,
+    transport: &dyn Transport,
+) -> Result<Page, FeedError> {
+    let mut backoff = Backoff::default();
+    for attempt in 1.. {
+        let started = Instant::now();
+        let answer = transport.ask(request.wire()).await.and_then(Answer::success);
+        let page = answer.and_then(|body| feed.parse_page(request, &body, Utc::now()));
+        tokio::time::sleep_until(started + feed.request_interval()).await;
+        let wait = match page {
+            Err(FeedError::Transient(_)) if attempt < ATTEMPTS => backoff.next_delay(),
+            Err(FeedError::RateLimited { retry_after, .. }) if attempt < ATTEMPTS => {
+                retry_after.unwrap_or_default().max(backoff.next_delay())
+            }
+            settled => return settled,
+        };
+        tracing::warn!(
+            feed = feed.name(),
+            attempt,
+            wait_ms = wait.as_millis() as u64,
+            "history request failed"
+        );
+        tokio::time::sleep(wait).await;
+    }
+    Err(FeedError::Transient("too many attempts".to_owned()))
+}
