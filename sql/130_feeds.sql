@@ -1,5 +1,5 @@
 -- Bookkeeping of the feeds: connections, gaps, resume positions, refused rows.
-call market.require_not_newer('130_feeds.sql', 1);
+call market.require_not_newer('130_feeds.sql', 2);
 
 create table if not exists market.feed_sessions (
   session_id     bigint generated always as identity primary key,
@@ -69,14 +69,36 @@ create table if not exists market.feed_cursors (
   updated_at  timestamptz not null,
   primary key (feed, channel, symbol)
 );
+alter table market.feed_cursors add column if not exists position jsonb;
 comment on table market.feed_cursors is
   'Resume position per stream: the only state a worker needs, written in the same transaction as the rows.';
 comment on column market.feed_cursors.feed is 'Feed, or the file being replayed.';
-comment on column market.feed_cursors.channel is 'Channel of the feed.';
-comment on column market.feed_cursors.symbol is 'Canonical symbol; * for a whole file.';
-comment on column market.feed_cursors.sequence is 'Highest stored trade id, microseconds, or frames of the file done.';
+comment on column market.feed_cursors.channel is 'Channel of the feed, or endpoint that is polled.';
+comment on column market.feed_cursors.symbol is 'Canonical symbol; * for a whole file, or an endpoint that is asked for all at once.';
+comment on column market.feed_cursors.sequence is 'Highest stored trade id, microseconds, frames of the file done, or answers stored.';
 comment on column market.feed_cursors.event_time is 'Event time of the newest stored row.';
+comment on column market.feed_cursors.position is 'Of an endpoint that is polled: where the next question begins, in a form of the feed''s own.';
 comment on column market.feed_cursors.updated_at is 'When it moved last.';
+
+create table if not exists market.feed_refusals (
+  feed        text        not null,
+  channel     text        not null,
+  symbol      text        not null,
+  refused_at  timestamptz not null,
+  until       timestamptz,
+  reason      text        not null,
+  lifted_at   timestamptz,
+  primary key (feed, channel, symbol)
+);
+comment on table market.feed_refusals is
+  'What vendors refuse: endpoints that are not in the plan of the account, and accounts that they do not know. One row until it is refused again.';
+comment on column market.feed_refusals.feed is 'Feed.';
+comment on column market.feed_refusals.channel is 'Endpoint; * for all of the feed.';
+comment on column market.feed_refusals.symbol is 'Canonical symbol; * for all.';
+comment on column market.feed_refusals.refused_at is 'When it was refused last.';
+comment on column market.feed_refusals.until is 'Until when the worker does not ask again; NULL: until it is started again.';
+comment on column market.feed_refusals.reason is 'What the vendor said.';
+comment on column market.feed_refusals.lifted_at is 'When it was answered again; NULL: it is refused.';
 
 create table if not exists market.rejected_rows (
   rejected_id  bigint generated always as identity primary key,
@@ -108,4 +130,4 @@ from market.feed_cursors c left join market.sources s on s.source = c.feed
 where c.channel <> 'replay';
 comment on view market.feed_health is 'One row per stream: how fresh it is and what it still lacks.';
 
-call market.record_file('130_feeds.sql', 1);
+call market.record_file('130_feeds.sql', 2);

@@ -1,5 +1,5 @@
 -- reader: SELECT. ingestor: also writes data and bookkeeping. operator: also instruments, sources, jobs, repairs.
-call market.require_not_newer('180_privileges.sql', 3);
+call market.require_not_newer('180_privileges.sql', 4);
 
 do $$
 begin
@@ -13,11 +13,11 @@ begin
   grant select on all tables in schema market to market_reader, market_ingestor, market_operator;
 
   grant insert on market.trades, market.quotes, market.trade_cancels, market.bars, market.feed_sessions,
-    market.feed_gaps, market.feed_cursors, market.rejected_rows, market.instruments, market.instrument_symbols,
-    market.validation_findings to market_ingestor, market_operator;
+    market.feed_gaps, market.feed_cursors, market.feed_refusals, market.rejected_rows, market.documents,
+    market.instruments, market.instrument_symbols, market.validation_findings to market_ingestor, market_operator;
   -- The whole of trades, for cancelled_at: TimescaleDB cannot grant single columns of a compressed hypertable.
   grant update on market.trades, market.bars, market.feed_sessions, market.feed_gaps, market.feed_cursors,
-    market.validation_findings to market_ingestor, market_operator;
+    market.feed_refusals, market.validation_findings to market_ingestor, market_operator;
   grant delete on market.validation_findings to market_ingestor, market_operator;
 
   grant execute on procedure market.refresh_liquidity(), market.refresh_trade_bars(), market.apply_retention()
@@ -28,8 +28,9 @@ begin
 
   grant insert, update, delete on market.sources, market.instruments, market.instrument_symbols, market.sessions
     to market_operator;
-  grant delete on market.rejected_rows, market.feed_gaps, market.feed_sessions, market.feed_cursors to market_operator;
+  grant delete on market.rejected_rows, market.feed_gaps, market.feed_sessions, market.feed_cursors, market.feed_refusals
+    to market_operator;
 end
 $$;
 
-call market.record_file('180_privileges.sql', 3);
+call market.record_file('180_privileges.sql', 4);

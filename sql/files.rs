@@ -6,6 +6,7 @@
     ("110_ticks.sql", include_str!("110_ticks.sql")),
     ("120_bars.sql", include_str!("120_bars.sql")),
     ("130_feeds.sql", include_str!("130_feeds.sql")),
+    ("132_documents.sql", include_str!("132_documents.sql")),
     ("140_timescale.sql", include_str!("140_timescale.sql")),
     ("145_stored_bars.sql", include_str!("145_stored_bars.sql")),
     ("150_trade_bars.sql", include_str!("150_trade_bars.sql")),

@@ -18,6 +18,7 @@ set local client_min_messages = warning;
 \ir 110_ticks.sql
 \ir 120_bars.sql
 \ir 130_feeds.sql
+\ir 132_documents.sql
 \ir 140_timescale.sql
 \ir 145_stored_bars.sql
 \ir 150_trade_bars.sql

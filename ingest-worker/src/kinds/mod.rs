@@ -10,6 +10,7 @@
 
 mod bar;
 mod cancel;
+mod document;
 mod quote;
 mod rejected;
 mod signal;
@@ -27,6 +28,7 @@ use tokio_postgres::{
 
 pub use bar::Bar;
 pub use cancel::Cancel;
+pub use document::{Document, Listing, canonical};
 pub use quote::Quote;
 pub use rejected::Rejected;
 pub use signal::Signal;
@@ -45,6 +47,7 @@ pub enum Record {
     /// A bar that may still change; it is final when a later one of the same series starts.
     OpenBar(Bar),
     Cancel(Cancel),
+    Document(Document),
     Rejected(Rejected),
     Signal(Signal),
 }
@@ -57,6 +60,7 @@ impl Record {
             Record::Quote(row) => Some(row),
             Record::Bar(row) => Some(row),
             Record::Cancel(row) => Some(row),
+            Record::Document(row) => Some(row),
             Record::Rejected(row) => Some(row),
             Record::OpenBar(_) | Record::Signal(_) => None,
         }
@@ -77,6 +81,7 @@ impl Record {
             Record::Quote(row) => row.symbol_mut(),
             Record::Bar(row) | Record::OpenBar(row) => row.symbol_mut(),
             Record::Cancel(row) => row.symbol_mut(),
+            Record::Document(row) => row.symbol_mut(),
             Record::Rejected(row) => row.symbol_mut(),
             Record::Signal(signal) => signal.symbol_mut(),
         }
@@ -177,8 +182,14 @@ pub trait Kind: Send + Sync {
 }
 
 /// Every kind of row, in the order in which they are stored: notices before the trades that look for them.
-pub const KINDS: &[&dyn Kind] =
-    &[&cancel::Cancels, &trade::Trades, &quote::Quotes, &bar::Bars, &rejected::RejectedRows];
+pub const KINDS: &[&dyn Kind] = &[
+    &cancel::Cancels,
+    &trade::Trades,
+    &quote::Quotes,
+    &bar::Bars,
+    &document::Documents,
+    &rejected::RejectedRows,
+];
 
 /// Columns as a statement names them.
 pub fn column_list(columns: &[(&str, Type)]) -> String {

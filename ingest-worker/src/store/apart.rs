@@ -27,23 +27,25 @@ pub(super) fn halves(batches: &[Batch], total: usize) -> Vec<Vec<Batch>> {
 
 /// A batch of one row, or of one piece of bookkeeping, as a row of the quarantine; `None` where it is one already, or empty.
 pub(super) fn quarantined(batch: &Batch, reason: &str) -> Option<Batch> {
-    let text =
-        |printed: serde_json::Result<String>| printed.unwrap_or_else(|e| format!("(unprintable row: {e})"));
-    let (text, received_at) = match (batch.records.first(), batch.sessions.first(), batch.gaps.first()) {
-        (Some(record), ..) => {
-            let row = record.row()?;
-            if row.kind().is_quarantine() {
-                return None;
-            }
-            (text(serde_json::to_string(record)), row.received_at())
+    let (text, received_at) = if let Some(record) = batch.records.first() {
+        let row = record.row()?;
+        if row.kind().is_quarantine() {
+            return None;
         }
-        (_, Some(session), _) => (text(serde_json::to_string(session)), session.opened_at),
-        (_, _, Some(gap)) => (text(serde_json::to_string(gap)), gap.detected_at),
-        _ => {
-            let cursor = batch.cursors.first()?;
-            (text(serde_json::to_string(cursor)), cursor.event_time.unwrap_or(Timestamp::UNIX_EPOCH))
-        }
+        (serde_json::to_string(record), row.received_at())
+    } else if let Some(session) = batch.sessions.first() {
+        (serde_json::to_string(session), session.opened_at)
+    } else if let Some(gap) = batch.gaps.first() {
+        (serde_json::to_string(gap), gap.detected_at)
+    } else if let Some(refusal) = batch.refusals.first() {
+        (serde_json::to_string(refusal), refusal.at)
+    } else if let Some(mark) = batch.marks.first() {
+        (serde_json::to_string(mark), mark.event_time.unwrap_or(Timestamp::UNIX_EPOCH))
+    } else {
+        let cursor = batch.cursors.first()?;
+        (serde_json::to_string(cursor), cursor.event_time.unwrap_or(Timestamp::UNIX_EPOCH))
     };
+    let text = text.unwrap_or_else(|e| format!("(unprintable row: {e})"));
     let row = Record::Rejected(Rejected::new(text.as_bytes(), reason, received_at));
     Some(Batch { records: vec![row], ..Batch::new(&batch.feed) })
 }

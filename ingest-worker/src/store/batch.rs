@@ -63,6 +63,33 @@ pub struct SessionRow {
     pub last_frame_at: Option<Timestamp>,
 }
 
+/// How far an endpoint that is polled is read, a row of `market.feed_cursors`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MarkMove {
+    pub endpoint: String,
+    pub symbol: String,
+    /// Rises with each answer.
+    pub sequence: i64,
+    /// When the newest thing happened that the answer told of.
+    pub event_time: Option<Timestamp>,
+    /// What the driver needs to go on.
+    pub position: serde_json::Value,
+}
+
+/// A refusal of a vendor's, or its end: a row of `market.feed_refusals`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefusalRow {
+    /// The endpoint; `*` for all of the feed.
+    pub channel: String,
+    /// Canonical; `*` for all.
+    pub symbol: String,
+    pub at: Timestamp,
+    /// Until when nobody asks again; for as long as the worker runs without it.
+    pub until: Option<Timestamp>,
+    /// What the vendor said; `None`: it answers again.
+    pub reason: Option<String>,
+}
+
 /// What is stored together: rows of one feed and the bookkeeping they prove.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
@@ -71,6 +98,11 @@ pub struct Batch {
     pub cursors: Vec<CursorMove>,
     pub gaps: Vec<GapRow>,
     pub sessions: Vec<SessionRow>,
+    // Absent from the spill files of older versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MarkMove>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<RefusalRow>,
 }
 
 impl Batch {
@@ -78,9 +110,9 @@ impl Batch {
         Batch { feed: feed.into(), ..Batch::default() }
     }
 
-    /// Cursors, gaps and sessions.
+    /// Pieces that are no rows of data: cursors, gaps, sessions, marks, refusals.
     pub fn bookkeeping(&self) -> usize {
-        self.cursors.len() + self.gaps.len() + self.sessions.len()
+        self.cursors.len() + self.gaps.len() + self.sessions.len() + self.marks.len() + self.refusals.len()
     }
 
     /// Each piece of the bookkeeping as a batch of its own.
@@ -90,7 +122,10 @@ impl Batch {
         let gaps = self.gaps.iter().map(|one| Self { gaps: vec![one.clone()], ..Self::new(&self.feed) });
         let sessions =
             self.sessions.iter().map(|one| Self { sessions: vec![one.clone()], ..Self::new(&self.feed) });
-        cursors.chain(gaps).chain(sessions).collect()
+        let marks = self.marks.iter().map(|one| Self { marks: vec![one.clone()], ..Self::new(&self.feed) });
+        let refusals =
+            self.refusals.iter().map(|one| Self { refusals: vec![one.clone()], ..Self::new(&self.feed) });
+        cursors.chain(gaps).chain(sessions).chain(marks).chain(refusals).collect()
     }
 
     /// Whether there is nothing to store.

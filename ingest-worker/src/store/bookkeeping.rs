@@ -1,9 +1,9 @@
-//! Cursors, gaps and sessions: stored in the transaction of the rows that prove them.
+//! Cursors, gaps, sessions, marks, refusals: stored in the transaction of the rows that prove them.
 
 use tokio_postgres::{Transaction, types::ToSql};
 
 use super::batch::Batch;
-use crate::kinds::{Timestamp, clean};
+use crate::kinds::{Timestamp, canonical, clean};
 
 /// Cursors only move forward: a batch that is stored again cannot take one back.
 const CURSOR: &str = "
@@ -12,6 +12,26 @@ values ($1, $2, $3, $4, $5, now())
 on conflict (feed, channel, symbol) do update
   set sequence = greatest(c.sequence, excluded.sequence), event_time = greatest(c.event_time, excluded.event_time),
       updated_at = excluded.updated_at";
+
+/// As with cursors, the furthest counts.
+const MARK: &str = "
+insert into market.feed_cursors as c (feed, channel, symbol, sequence, event_time, position, updated_at)
+values ($1, $2, $3, $4, $5, $6::text::jsonb, now())
+on conflict (feed, channel, symbol) do update
+  set sequence = excluded.sequence, event_time = greatest(c.event_time, excluded.event_time),
+      position = excluded.position, updated_at = excluded.updated_at
+  where excluded.sequence > c.sequence";
+
+const REFUSAL: &str = "
+insert into market.feed_refusals as r (feed, channel, symbol, refused_at, until, reason)
+values ($1, $2, $3, $4, $5, $6)
+on conflict (feed, channel, symbol) do update
+  set refused_at = excluded.refused_at, until = excluded.until, reason = excluded.reason, lifted_at = null
+  where excluded.refused_at > r.refused_at";
+
+const LIFTED: &str = "
+update market.feed_refusals set lifted_at = $4
+where feed = $1 and channel = $2 and symbol = $3 and lifted_at is null and refused_at <= $4";
 
 /// A closed gap stays closed.
 const GAP: &str = "
@@ -87,6 +107,23 @@ pub(super) async fn store(
                 &s.last_frame_at,
             ];
             transaction.execute(SESSION, &row).await?;
+        }
+        for m in &batch.marks {
+            let (endpoint, symbol) = (clean(&m.endpoint), clean(&m.symbol));
+            // A token of a vendor's may hold what jsonb cannot.
+            let position = canonical(&m.position.to_string()).unwrap_or_else(|_| "null".to_owned());
+            let row: [&(dyn ToSql + Sync); 6] =
+                [&batch.feed, &endpoint, &symbol, &m.sequence, &m.event_time, &position];
+            transaction.execute(MARK, &row).await?;
+        }
+        for r in &batch.refusals {
+            let (channel, symbol, reason) =
+                (clean(&r.channel), clean(&r.symbol), r.reason.as_deref().map(clean));
+            let row: [&(dyn ToSql + Sync); 6] = [&batch.feed, &channel, &symbol, &r.at, &r.until, &reason];
+            match reason {
+                Some(_) => transaction.execute(REFUSAL, &row).await?,
+                None => transaction.execute(LIFTED, &row[..4]).await?,
+            };
         }
     }
     Ok(())

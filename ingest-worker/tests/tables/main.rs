@@ -5,6 +5,7 @@
 
 #[path = "../database/mod.rs"]
 mod database;
+mod documents;
 mod resume;
 mod store;
 mod writer;

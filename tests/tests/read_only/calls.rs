@@ -66,6 +66,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("market.refresh_trade_bars_statements", "select count(*) from market.refresh_trade_bars_statements('2024-01-01 00:00+00')"),
     ("market.hypertables", "select case when market.timescale_schema() is not null then (select count(*) from market.hypertables()) end"),
     ("market.liquidity", "select * from market.liquidity('2024-01-05 00:00+00', 3)"),
+    ("market.documents_at", "select * from market.documents_at('2024-02-01 00:00+00')"),
     ("market.check_bars", "select * from market.check_bars('2024-01-01 00:00+00', '2024-02-01 00:00+00', 5, 5)"),
     ("market.check_ticks", "select * from market.check_ticks('2024-01-01 00:00+00', '2024-02-01 00:00+00')"),
     ("market.check_feeds", "select * from market.check_feeds('2024-01-01 00:00+00', '2024-02-01 00:00+00')"),
