@@ -18,6 +18,7 @@ use kronos_ingest::{
     load::{self, REPLAY_CHANNEL, ReplayOptions},
     migrate,
     postgres::Database,
+    recording::unknown_feed,
     report, simulate,
     store::{Sink, Spill, Writer, Written},
     table::{self, parse_width},
@@ -296,17 +297,18 @@ fn repeat(
 const REFRESH_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
 async fn backfill(config: &Config, database: Database, arguments: Backfill) -> Result<()> {
-    let entry = feeds::find(&arguments.feed).ok_or_else(|| {
-        let names: Vec<_> = feeds::FEEDS.iter().map(|entry| entry.name).collect();
-        Error::Usage(format!(
-            "feed \"{}\" does not exist; the feeds are {}",
-            arguments.feed,
-            names.join(", ")
-        ))
-    })?;
+    let entry = feeds::find(&arguments.feed).ok_or_else(|| Error::Usage(unknown_feed(&arguments.feed)))?;
     let section =
         config.feeds.get(entry.name).cloned().unwrap_or_else(|| FeedConfig::of_symbols(&arguments.symbols));
-    let feed = live::build(entry, &section)?;
+    let feed = match live::build(entry, &section)? {
+        feeds::Feed::Stream(feed) => feed,
+        feeds::Feed::Poll(_) => {
+            return Err(Error::Usage(format!(
+                "feed \"{}\" is polled by run: it has no back-fill",
+                entry.name
+            )));
+        }
+    };
     let mapping = section.symbols.mapping();
     let symbols =
         if arguments.symbols.is_empty() { mapping.keys().cloned().collect() } else { arguments.symbols };

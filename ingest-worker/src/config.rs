@@ -221,19 +221,13 @@ impl FeedConfig {
     /// What the feed is built from.
     ///
     /// # Errors
-    /// A width of bars that is none, a plan or an address that the feed has no use for.
+    /// A width of bars that is none, a plan that the feed does not have.
     pub fn settings(
         &self,
         entry: &FeedEntry,
         credentials: &BTreeMap<&'static str, Secret>,
     ) -> Result<FeedSettings, String> {
         let name = entry.name;
-        if self.url.is_some() && entry.addresses.stream.is_none() {
-            return Err(format!("feeds.{name}.url: {name} has no stream"));
-        }
-        if self.rest_url.is_some() && entry.addresses.rest.is_none() {
-            return Err(format!("feeds.{name}.rest_url: {name} is not asked by REST"));
-        }
         if let Some(plan) = self.plan.as_deref().filter(|plan| !entry.plans.contains(plan)) {
             return Err(match entry.plans {
                 [] => format!("feeds.{name}.plan: {name} has no plans"),
@@ -281,7 +275,7 @@ mod tests {
     #[test]
     fn the_example_parses_and_names_every_live_feed() {
         let config = Config::parse(include_str!("../kronos-ingest.example.toml")).unwrap();
-        for entry in feeds::FEEDS.iter().filter(|entry| entry.name != "kraken_v1") {
+        for entry in feeds::FEEDS.iter().filter(|entry| entry.is_offered && entry.name != "kraken_v1") {
             assert!(config.feeds.contains_key(entry.name), "{} is not in the example", entry.name);
         }
         assert_eq!(config.limits(), Limits::default());
@@ -296,7 +290,6 @@ mod tests {
             ("[feeds.coinbse]\nsymbols = [\"BTC-USD\"]", "coinbse"),
             ("[feeds.coinbase]\nsymbols = []", "symbols is empty"),
             ("[feeds.coinbase]\nsymbols = [\"BTC-USD\"]\nbars = [\"1x\"]", "feeds.coinbase.bars"),
-            ("[feeds.yahoo]\nsymbols = [\"SPY\"]\nurl = \"wss://y\"", "feeds.yahoo.url"),
             ("[feeds.kraken]\nsymbols = [\"BTC/USD\"]\nplan = \"pro\"", "feeds.kraken.plan"),
             ("[feeds.alpaca]\nsymbols = [\"SPY\"]\nplan = \"spi\"", "none of iex, sip"),
             ("[sink]\nmax_rows = 0", "at least 1"),

@@ -8,6 +8,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
     path::Path,
+    sync::Arc,
 };
 
 use crate::{
@@ -182,7 +183,7 @@ fn stamped(bytes: &[u8]) -> Option<(Timestamp, String, Vec<u8>)> {
 
 /// Decodes a recording with the feed its connect line names.
 pub struct Decoder {
-    feed: Option<Box<dyn StreamFeed>>,
+    feed: Option<Arc<dyn StreamFeed>>,
     /// Name in `feed` columns; `unknown` for venues the worker does not speak.
     pub feed_name: &'static str,
     url: String,
@@ -241,8 +242,9 @@ impl Decoder {
 }
 
 /// The text for a feed that is not in the table.
-pub(crate) fn unknown_feed(name: &str) -> String {
-    let names: Vec<_> = feeds::FEEDS.iter().map(|entry| entry.name).collect();
+pub fn unknown_feed(name: &str) -> String {
+    let offered = feeds::FEEDS.iter().filter(|entry| entry.is_offered);
+    let names: Vec<_> = offered.map(|entry| entry.name).collect();
     format!("feed \"{name}\" does not exist; the feeds are {}", names.join(", "))
 }
 

@@ -7,11 +7,11 @@ use crate::{
     config::{Config, FeedConfig},
     drive::live,
     error::{Error, FeedError, Result},
-    feeds::{self, FeedEntry, History},
+    feeds::{self, Feed, FeedEntry, History, PollFeed, Question, Scope, StreamFeed},
     kinds::{KINDS, Record, Timestamp},
     migrate::FILES,
     postgres::Database,
-    wire::{Answer, Transport},
+    wire::Transport,
 };
 
 /// One line of `check`.
@@ -68,7 +68,8 @@ pub async fn check(config: &Config, database: Result<Database>, transport: &dyn 
     checks
 }
 
-/// Puts one question to a feed: the newest trade of its first symbol, or the history of the last minute or days.
+/// Puts one question to a feed: the newest trade of its first symbol, the history of the last minute or days, or what its
+/// first endpoint has.
 async fn ask(
     entry: &'static FeedEntry,
     section: &FeedConfig,
@@ -77,24 +78,46 @@ async fn ask(
     let feed = live::build(entry, section).map_err(|e| e.to_string())?;
     let symbols = section.symbols.mapping();
     let Some(symbol) = symbols.keys().next().cloned() else { return Err("no symbols".to_owned()) };
-    let (to, minute) = (Utc::now(), chrono::TimeDelta::minutes(1));
-    let questions = [
-        History::Latest { symbol: symbol.clone() },
-        History::Trades { symbol: symbol.clone(), from: to - minute, to, from_id: None, to_id: None },
-        History::Bars { symbol: symbol.clone(), width_seconds: 86_400, from: to - minute * 14_400, to },
-    ];
-    let Some(request) = questions.iter().find_map(|question| feed.request(question)) else {
-        return Ok(format!("{} symbols, nothing to ask", symbols.len()));
+    let records = match feed {
+        Feed::Stream(feed) => history(&*feed, &symbol, transport).await,
+        Feed::Poll(feed) => polled(&*feed, &symbol, transport).await,
     };
-    let answer = transport.ask(request.wire()).await.and_then(Answer::success);
-    let page = answer.and_then(|body| feed.parse_page(&request, &body, Utc::now()));
-    let page = page.map_err(|error| match error {
+    let records = records.map_err(|error| match error {
         FeedError::Fatal(reason) | FeedError::NotInPlan(reason) => format!("refused: {reason}"),
         other => other.to_string(),
     })?;
-    let newest = page.records.iter().filter_map(Record::time);
+    let Some(records) = records else { return Ok(format!("{} symbols, nothing to ask", symbols.len())) };
+    let newest = records.iter().filter_map(Record::time);
     let newest = newest.max().map_or_else(|| "no recent row".to_owned(), |time| format!("newest of {time}"));
     Ok(format!("{} symbols; it answers for {symbol}: {newest}", symbols.len()))
+}
+
+async fn history(
+    feed: &dyn StreamFeed,
+    symbol: &str,
+    transport: &dyn Transport,
+) -> std::result::Result<Option<Vec<Record>>, FeedError> {
+    let (symbol, to, minute) = (symbol.to_owned(), Utc::now(), chrono::TimeDelta::minutes(1));
+    let questions = [
+        History::Latest { symbol: symbol.clone() },
+        History::Trades { symbol: symbol.clone(), from: to - minute, to, from_id: None, to_id: None },
+        History::Bars { symbol, width_seconds: 86_400, from: to - minute * 14_400, to },
+    ];
+    let Some(request) = questions.iter().find_map(|question| feed.request(question)) else { return Ok(None) };
+    let body = transport.ask(request.wire()).await?.success()?;
+    Ok(Some(feed.parse_page(&request, &body, Utc::now())?.records))
+}
+
+async fn polled(
+    feed: &dyn PollFeed,
+    symbol: &str,
+    transport: &dyn Transport,
+) -> std::result::Result<Option<Vec<Record>>, FeedError> {
+    let Some(endpoint) = feed.endpoints().first() else { return Ok(None) };
+    let symbol = (endpoint.scope == Scope::Symbol).then_some(symbol);
+    let question = Question { endpoint, symbol, position: None };
+    let body = transport.ask(feed.request(question)).await?.json()?;
+    Ok(Some(feed.parse(question, &body, Utc::now())?.records))
 }
 
 async fn clock(client: &Client) -> std::result::Result<String, String> {
@@ -129,7 +152,7 @@ async fn set_up(client: &Client) -> std::result::Result<String, String> {
 async fn privileges(client: &Client) -> std::result::Result<String, String> {
     let statement = "select t from unnest($1::text[]) t \
                      where not has_table_privilege(to_regclass('market.' || t), 'insert')";
-    let bookkeeping = ["feed_sessions", "feed_gaps", "feed_cursors", "instruments"];
+    let bookkeeping = ["feed_sessions", "feed_gaps", "feed_cursors", "feed_refusals", "instruments"];
     let tables: Vec<&str> = KINDS.iter().map(|kind| kind.table()).chain(bookkeeping).collect();
     let rows = client.query(statement, &[&tables]).await.map_err(|e| crate::error::database_message(&e))?;
     if rows.is_empty() {
@@ -181,6 +204,14 @@ pub async fn status(client: &Client) -> Result<()> {
             silence,
             if stale { "  STALE" } else { "" }
         );
+    }
+    let refused = "select feed, channel, symbol, reason, until from market.feed_refusals \
+                   where lifted_at is null and coalesce(until > now(), true) order by 1, 2, 3";
+    for row in client.query(refused, &[]).await? {
+        let [feed, channel, symbol, reason]: [String; 4] = std::array::from_fn(|i| row.get(i));
+        let until: Option<Timestamp> = row.get(4);
+        let until = until.map_or_else(|| "the worker is started again".to_owned(), |time| time.to_rfc3339());
+        println!("{feed} refuses {channel} of {symbol} until {until}: {reason}");
     }
     let totals = client
         .query_one(

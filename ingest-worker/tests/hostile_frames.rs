@@ -16,7 +16,7 @@ fn now() -> Timestamp {
     micros(1_700_000_000_000_000).unwrap()
 }
 
-fn feeds() -> Vec<Box<dyn StreamFeed>> {
+fn feeds() -> Vec<std::sync::Arc<dyn StreamFeed>> {
     FEEDS.iter().filter_map(|entry| entry.stream(FeedSettings::default()).ok()).collect()
 }
 

@@ -19,7 +19,7 @@ const START: i64 = 1_699_833_600_000_000;
 fn venue(protocol: Protocol, trades: i64) -> Venue {
     let symbols = match protocol {
         Protocol::Kraken | Protocol::AlpacaCrypto => ["BTC/USD", "ETH/USD"],
-        Protocol::Alpaca => ["SPY", "QQQ"],
+        Protocol::Alpaca | Protocol::Hello => ["SPY", "QQQ"],
         Protocol::Yahoo => ["SPY", "^VIX"],
         Protocol::Coinbase | Protocol::CoinbaseExchange => ["BTC-USD", "ETH-USD"],
     };

@@ -118,6 +118,63 @@ fn a_live_feed_with_faults_and_a_worker_killed_again_and_again_loses_and_doubles
     );
 }
 
+/// Greetings of two symbols, five of each, that change and change.
+fn greetings(count: i64) -> Venue {
+    let trade = |i: i64| Trade {
+        symbol: ["AAA", "BBB"][(i % 2).unsigned_abs() as usize].to_owned(),
+        id: i / 2 + 1,
+        micros: START + i * 1_000_000,
+        price: i.to_string(),
+        size: "1".to_owned(),
+        is_buy: true,
+    };
+    Venue { protocol: Protocol::Hello, trades: (0..count).map(trade).collect(), has_quotes: false }
+}
+
+#[test]
+fn a_polled_feed_with_faults_and_a_worker_killed_again_and_again_loses_and_doubles_nothing() {
+    const GREETINGS: i64 = 1_000;
+    let db = Database::new("ingest_polled");
+    let connection = Cluster::get().connection_string(db.name());
+    assert!(worker::at(&connection).arg("migrate").stdout(Stdio::null()).status().unwrap().success());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let faults = Faults { refuse_every: 23, ..Faults::default() };
+    let pace = Pace { trades: GREETINGS.unsigned_abs() as usize, tick: Duration::from_millis(1) };
+    let mut server = runtime.block_on(Server::start(greetings(GREETINGS), faults, pace)).unwrap();
+    server.begin();
+    runtime.block_on(server.finished());
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("feeds.toml");
+    let text = format!(
+        "[sink]\nspill_dir = '{}'\nmax_rows = 20\nmax_delay_ms = 10\n[metrics]\nenabled = false\n[feeds.hello]\n\
+         symbols = ['AAA', 'BBB']\nrest_url = 'http://{}'\n",
+        scratch.path().join("spill").display(),
+        server.address
+    );
+    std::fs::write(&path, text).unwrap();
+    for kill in 1..6 {
+        let child = start(&connection, &path);
+        let fatal = kill * GREETINGS / 8;
+        worker::wait_for(&db, &format!("select count(*) > {fatal} from market.documents"), "t");
+        drop(child);
+    }
+    let child = start(&connection, &path);
+    let read = "select string_agg(concat(symbol, ' ', position ->> 'position', ' ', position ->> 'has_more'), ', ' order by symbol)
+                from market.feed_cursors";
+    worker::wait_for(&db, read, "AAA 500 false, BBB 500 false");
+    worker::terminate(child);
+    let different = format!(
+        "select count(*) from (select (payload ->> 'text')::bigint as i, symbol, known_at from market.documents) d
+         full join (select i, (array['AAA', 'BBB'])[i % 2 + 1] as symbol,
+                           timestamptz '2023-11-14 22:13:20+00' + i * interval '1 second' as known_at
+                    from generate_series(0, {GREETINGS} - 1) as i) g using (i, symbol, known_at)
+         where d is null or g is null"
+    );
+    assert_eq!(db.value(&different), "0");
+    assert_eq!(db.value("select count(*) from market.documents"), GREETINGS.to_string());
+    assert_eq!(db.value("select kind from market.sources where source = 'hello'"), "vendor");
+}
+
 /// A cluster of its own, because it is killed; gone at the end of the test, unless that failed: its log may say why.
 struct Victim {
     name: String,

@@ -6,11 +6,11 @@ use chrono::Utc;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_postgres::Client;
 
-use super::{Anchor, Clock, KnownGap, Stream, TRADES, Tracker, stopped};
+use super::{Anchor, Clock, KnownGap, KnownRefusal, Mark, Poller, Stream, TRADES, Tracker, stopped};
 use crate::{
     config::{Config, FeedConfig, credentials},
     error::{Error, Result},
-    feeds::{self, FeedEntry, StreamFeed},
+    feeds::{self, Feed, FeedEntry},
     postgres::Database,
     recording::unknown_feed,
     store::{GapRow, GapStatus, Sink},
@@ -21,10 +21,17 @@ use crate::{
 ///
 /// # Errors
 /// Missing credentials, or a section that does not fit.
-pub fn build(entry: &'static FeedEntry, section: &FeedConfig) -> Result<Arc<dyn StreamFeed>> {
+pub fn build(entry: &'static FeedEntry, section: &FeedConfig) -> Result<Feed> {
     let wrong = |message| Error::Config { path: "feeds".into(), message };
+    let given = [
+        ("url", &section.url, entry.addresses.stream),
+        ("rest_url", &section.rest_url, entry.addresses.rest),
+    ];
+    for (setting, _, _) in given.iter().filter(|(_, ours, theirs)| ours.is_some() && theirs.is_none()) {
+        tracing::warn!(feed = entry.name, setting, "has no effect: the feed has no such address");
+    }
     let settings = section.settings(entry, &credentials(entry)?).map_err(wrong)?;
-    Ok(Arc::from(entry.stream(settings).map_err(wrong)?))
+    entry.build(settings).map_err(wrong)
 }
 
 /// Where the feed stood when its last transaction committed.
@@ -82,6 +89,32 @@ pub async fn resume_state(client: &Client, feed: &str) -> Result<(Vec<Anchor>, V
     Ok((anchors, gaps))
 }
 
+/// Where a feed that is polled stood when its last transaction committed, and what it is refused until later than now.
+///
+/// # Errors
+/// The database's error.
+pub async fn resume_polls(client: &Client, feed: &str) -> Result<(Vec<Mark>, Vec<KnownRefusal>)> {
+    let statement = "select channel, symbol, sequence, position from market.feed_cursors \
+                     where feed = $1 and position is not null";
+    let mut marks = Vec::new();
+    for row in client.query(statement, &[&feed]).await? {
+        let (endpoint, symbol): (String, String) = (row.get(0), row.get(1));
+        match serde_json::from_value(row.get(3)) {
+            Ok(place) => marks.push(Mark { endpoint, symbol, sequence: row.get(2), place }),
+            // What is read again is known, so a position that nobody understands costs time alone.
+            Err(error) => tracing::warn!(feed, endpoint, symbol, %error, "reading from the beginning"),
+        }
+    }
+    let statement = "select channel, symbol, until from market.feed_refusals \
+                     where feed = $1 and lifted_at is null and coalesce(until > now(), true)";
+    let refusals = client.query(statement, &[&feed]).await?;
+    let refusals = refusals
+        .iter()
+        .map(|row| KnownRefusal { endpoint: row.get(0), symbol: row.get(1), until: row.get(2) })
+        .collect();
+    Ok((marks, refusals))
+}
+
 /// Runs every enabled feed of the configuration until `shutdown`; a feed that cannot go on stops alone.
 ///
 /// # Errors
@@ -100,23 +133,34 @@ pub async fn run(
     for (name, section) in config.feeds.iter().filter(|(_, section)| section.enabled) {
         let entry = feeds::find(name).ok_or_else(|| Error::Usage(unknown_feed(name)))?;
         let feed = build(entry, section)?;
-        if feed.plan(clock()).is_none() {
+        if matches!(&feed, Feed::Stream(feed) if feed.plan(clock()).is_none()) {
             continue;
         }
-        register_symbols(&client, feed.name(), &section.symbols.mapping()).await?;
-        let (anchors, gaps) = resume_state(&client, feed.name()).await?;
-        let known = gaps.iter().map(|gap| gap.row.clone()).collect();
-        let tracker = Tracker::new(feed.name(), feed.trade_ids(), anchors, gaps);
         let symbols = section.symbols.mapping();
-        let mut stream =
-            Stream::new(feed, Arc::clone(&transport), tracker, symbols, sink.clone(), clock.clone());
-        stream.resume(known);
-        let (name, shutdown) = (name.clone(), shutdown.clone());
-        streams.spawn(async move { (name, stream.run(shutdown).await) });
+        register(&client, entry, &symbols).await?;
+        let (name, shutdown, transport) = (name.clone(), shutdown.clone(), Arc::clone(&transport));
+        match feed {
+            Feed::Stream(feed) => {
+                let (anchors, gaps) = resume_state(&client, feed.name()).await?;
+                let known = gaps.iter().map(|gap| gap.row.clone()).collect();
+                let tracker = Tracker::new(feed.name(), feed.trade_ids(), anchors, gaps);
+                let mut stream = Stream::new(feed, transport, tracker, symbols, sink.clone(), clock.clone());
+                stream.resume(known);
+                streams.spawn(async move { (name, stream.run(shutdown).await) });
+            }
+            Feed::Poll(feed) => {
+                let (marks, refusals) = resume_polls(&client, feed.name()).await?;
+                let poller =
+                    Poller::new(feed, transport, &symbols, marks, &refusals, sink.clone(), clock.clone());
+                streams.spawn(async move { (name, poller.run(shutdown).await) });
+            }
+        }
     }
     drop((client, sink));
     if streams.is_empty() {
-        return Err(Error::Usage("no feed with a stream is configured and enabled".to_owned()));
+        return Err(Error::Usage(
+            "no feed with a stream, or one to poll, is configured and enabled".to_owned(),
+        ));
     }
     let mut last_failure = None;
     while let Some(ended) = streams.join_next().await {
@@ -133,8 +177,16 @@ pub async fn run(
     if *shutdown.borrow() { Ok(()) } else { last_failure.map_or(Ok(()), Err) }
 }
 
-/// Writes down which spelling of the feed means which symbol.
-async fn register_symbols(client: &Client, feed: &str, mapping: &BTreeMap<String, String>) -> Result<()> {
+/// Writes down the source, and which spelling of the feed means which symbol.
+async fn register(client: &Client, entry: &FeedEntry, mapping: &BTreeMap<String, String>) -> Result<()> {
+    let feed = entry.name;
+    // Who only ingests may not add sources, and has no need to where the set-up did.
+    let is_there = "select from market.sources where source = $1";
+    if client.query_opt(is_there, &[&feed]).await?.is_none() {
+        let add = "insert into market.sources (source, kind, rank, description) values ($1, $2, $3, $4) \
+                   on conflict do nothing";
+        client.execute(add, &[&feed, &entry.source, &entry.rank, &entry.description]).await?;
+    }
     let native: Vec<&String> = mapping.keys().collect();
     let ours: Vec<&String> = mapping.values().collect();
     client

@@ -9,15 +9,20 @@ mod alpaca;
 mod cdp_token;
 mod coinbase;
 mod coinbase_exchange;
+mod hello;
 mod kraken;
 mod kraken_v1;
+mod poll;
 mod settings;
 mod stream;
 mod yahoo;
 
 pub use kraken_v1::KrakenV1;
+pub use poll::{Endpoint, PollFeed, Polled, Position, Question, Scope};
 pub use settings::FeedSettings;
 pub use stream::{History, Message, Page, Plan, Request, StreamFeed, Timers, TradeIds};
+
+use std::sync::Arc;
 
 use crate::{
     error::FeedError,
@@ -32,10 +37,29 @@ pub struct Addresses {
     pub rest: Option<&'static str>,
 }
 
+/// A feed of either form.
+#[derive(Clone)]
+pub enum Feed {
+    /// It is listened to, or has history alone.
+    Stream(Arc<dyn StreamFeed>),
+    /// It is asked again and again.
+    Poll(Arc<dyn PollFeed>),
+}
+
+impl Feed {
+    /// Name in the configuration, in `feed` columns and in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Feed::Stream(feed) => feed.name(),
+            Feed::Poll(feed) => feed.name(),
+        }
+    }
+}
+
 /// How a feed is made from its settings; fails with the reason when credentials or settings cannot be used.
 pub enum Build {
-    /// It is listened to, or has history alone.
     Stream(fn(FeedSettings) -> Result<Box<dyn StreamFeed>, String>),
+    Poll(fn(FeedSettings) -> Result<Box<dyn PollFeed>, String>),
 }
 
 /// One line of the table of feeds: all that others need to know of a feed.
@@ -57,17 +81,33 @@ pub struct FeedEntry {
     pub optional_credentials: &'static [&'static str],
     /// Whether notices of it take trades back, so that each new trade must be looked for among them.
     pub takes_trades_back: bool,
+    /// Whether people are told of it; what only tests and recordings need is found by name.
+    pub is_offered: bool,
     pub build: Build,
 }
 
 impl FeedEntry {
-    /// The feed, where it is one that is listened to.
+    /// The feed.
     ///
     /// # Errors
     /// Why it cannot be made.
-    pub fn stream(&self, settings: FeedSettings) -> Result<Box<dyn StreamFeed>, String> {
-        match self.build {
-            Build::Stream(build) => build(settings),
+    pub fn build(&self, settings: FeedSettings) -> Result<Feed, String> {
+        Ok(match self.build {
+            Build::Stream(build) => Feed::Stream(Arc::from(build(settings)?)),
+            Build::Poll(build) => Feed::Poll(Arc::from(build(settings)?)),
+        })
+    }
+
+    /// The feed, where it is one that is listened to.
+    ///
+    /// # Errors
+    /// Why it cannot be made, also where it is polled.
+    pub fn stream(&self, settings: FeedSettings) -> Result<Arc<dyn StreamFeed>, String> {
+        match self.build(settings)? {
+            Feed::Stream(feed) => Ok(feed),
+            Feed::Poll(feed) => {
+                Err(format!("feed \"{}\" is polled by run: it has no frames and no back-fill", feed.name()))
+            }
         }
     }
 }
@@ -85,6 +125,7 @@ pub const FEEDS: &[FeedEntry] = &[
         credentials: &[],
         optional_credentials: cdp_token::CREDENTIALS,
         takes_trades_back: false,
+        is_offered: true,
         build: Build::Stream(|settings| Ok(Box::new(coinbase::Coinbase::new(settings)?))),
     },
     FeedEntry {
@@ -101,6 +142,7 @@ pub const FEEDS: &[FeedEntry] = &[
         credentials: &[],
         optional_credentials: &[],
         takes_trades_back: false,
+        is_offered: true,
         build: Build::Stream(|settings| Ok(Box::new(coinbase_exchange::CoinbaseExchange::new(settings)))),
     },
     FeedEntry {
@@ -114,6 +156,7 @@ pub const FEEDS: &[FeedEntry] = &[
         credentials: &[],
         optional_credentials: &[],
         takes_trades_back: false,
+        is_offered: true,
         build: Build::Stream(|settings| Ok(Box::new(kraken::Kraken::new(settings)))),
     },
     FeedEntry {
@@ -127,6 +170,7 @@ pub const FEEDS: &[FeedEntry] = &[
         credentials: &[],
         optional_credentials: &[],
         takes_trades_back: false,
+        is_offered: true,
         build: Build::Stream(|_| Ok(Box::new(KrakenV1))),
     },
     FeedEntry {
@@ -140,6 +184,7 @@ pub const FEEDS: &[FeedEntry] = &[
         credentials: alpaca::CREDENTIALS,
         optional_credentials: &[],
         takes_trades_back: true,
+        is_offered: true,
         build: Build::Stream(|settings| Ok(Box::new(alpaca::Alpaca::stocks(settings)))),
     },
     FeedEntry {
@@ -153,6 +198,7 @@ pub const FEEDS: &[FeedEntry] = &[
         credentials: alpaca::CREDENTIALS,
         optional_credentials: &[],
         takes_trades_back: true,
+        is_offered: true,
         build: Build::Stream(|settings| Ok(Box::new(alpaca::Alpaca::crypto(settings)))),
     },
     FeedEntry {
@@ -166,7 +212,22 @@ pub const FEEDS: &[FeedEntry] = &[
         credentials: &[],
         optional_credentials: &[],
         takes_trades_back: false,
+        is_offered: true,
         build: Build::Stream(|settings| Ok(Box::new(yahoo::Yahoo::new(settings)))),
+    },
+    FeedEntry {
+        name: hello::NAME,
+        description: "Greetings of the test venue: the smallest feed that is polled",
+        source: "vendor",
+        rank: 80,
+        addresses: Addresses { stream: None, rest: Some(hello::REST) },
+        recorded_as: &[],
+        plans: &[],
+        credentials: &[],
+        optional_credentials: &[],
+        takes_trades_back: false,
+        is_offered: false,
+        build: Build::Poll(|settings| Ok(Box::new(hello::Hello::new(settings)))),
     },
 ];
 
@@ -227,7 +288,7 @@ mod tests {
     #[test]
     fn feed_names_are_unique_and_agree_with_their_feeds() {
         for (i, entry) in FEEDS.iter().enumerate() {
-            assert_eq!(entry.stream(FeedSettings::default()).map(|feed| feed.name()), Ok(entry.name));
+            assert_eq!(entry.build(FeedSettings::default()).map(|feed| feed.name()), Ok(entry.name));
             assert!(FEEDS[..i].iter().all(|earlier| earlier.name != entry.name), "{}", entry.name);
         }
     }

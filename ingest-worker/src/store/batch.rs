@@ -90,6 +90,20 @@ pub struct RefusalRow {
     pub reason: Option<String>,
 }
 
+impl RefusalRow {
+    /// It refuses `channel` for `symbol`.
+    pub fn new(channel: &str, symbol: &str, at: Timestamp, until: Option<Timestamp>, reason: &str) -> Self {
+        let (channel, symbol) = (channel.to_owned(), symbol.to_owned());
+        RefusalRow { channel, symbol, at, until, reason: Some(reason.to_owned()) }
+    }
+
+    /// It answers again.
+    pub fn lifted(channel: &str, symbol: &str, at: Timestamp) -> Self {
+        let (channel, symbol) = (channel.to_owned(), symbol.to_owned());
+        RefusalRow { channel, symbol, at, until: None, reason: None }
+    }
+}
+
 /// What is stored together: rows of one feed and the bookkeeping they prove.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Batch {

@@ -1,4 +1,4 @@
-//! Exponential back-off with jitter: 250 ms, doubling, at most 30 s, plus up to 200 ms.
+//! Exponential back-off with jitter: 250 ms, doubling, at most 30 s where nobody says otherwise, plus up to 200 ms.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ const JITTER_MS: u64 = 200;
 #[derive(Clone, Debug)]
 pub struct Backoff {
     next: Duration,
+    longest: Duration,
     random: u64,
 }
 
@@ -27,7 +28,12 @@ impl Default for Backoff {
 impl Backoff {
     /// A back-off whose jitter follows from `seed` (tests).
     pub fn seeded(seed: u64) -> Self {
-        Backoff { next: FIRST, random: seed | 1 }
+        Backoff { next: FIRST, longest: LONGEST, random: seed | 1 }
+    }
+
+    /// A back-off whose delays grow to `longest` before jitter.
+    pub fn up_to(longest: Duration) -> Self {
+        Backoff { longest, ..Backoff::default() }
     }
 
     /// The next delay; the one after it is longer.
@@ -37,7 +43,7 @@ impl Backoff {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let delay = self.next + Duration::from_millis(self.random % (JITTER_MS + 1));
-        self.next = (self.next * 2).min(LONGEST);
+        self.next = self.next.saturating_mul(2).min(self.longest);
         delay
     }
 

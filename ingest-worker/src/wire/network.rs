@@ -217,3 +217,79 @@ impl Connection for WebSocket {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::wire::{Method, Secret};
+
+    /// Asks a server on loopback that answers once with `reply`, or never with an empty one; also what it was asked.
+    async fn exchange(reply: &str, change: impl FnOnce(&mut Request)) -> (Result<Answer, FeedError>, String) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let reply = reply.to_owned();
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            // Until the end of the body, which the tests mark.
+            while !asked.ends_with(b"\r\n\r\n") && !asked.ends_with(b"}") {
+                let mut chunk = [0; 1024];
+                let read = stream.read(&mut chunk).await.unwrap();
+                asked.extend_from_slice(&chunk[..read]);
+            }
+            if reply.is_empty() {
+                // Until the client hangs up.
+                drop(stream.read(&mut [0; 1]).await);
+            } else {
+                drop(stream.write_all(reply.as_bytes()).await);
+            }
+            String::from_utf8(asked).unwrap()
+        });
+        let mut request = Request::get(format!("http://{address}/orders"));
+        change(&mut request);
+        let answer = Network::new().unwrap().ask(request).await;
+        (answer, serving.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn any_method_and_body_and_both_places_for_keys_arrive() {
+        let reply = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nRetry-After: 3\r\nContent-Length: 2\r\n\r\n{}";
+        let (answer, asked) = exchange(reply, |request| {
+            let url = request.url.clone();
+            *request = Request::json(Method::DELETE, url, r#"{"id":1}"#);
+            request.headers.push(("X-Key", Secret("one".to_owned())));
+            request.secret_query.push(("apikey", Secret("t wo".to_owned())));
+        })
+        .await;
+        let answer = answer.unwrap();
+        assert_eq!((answer.status, answer.body.as_slice()), (201, &b"{}"[..]));
+        assert_eq!(
+            (answer.wait, answer.content_type.as_str()),
+            (Some(Duration::from_secs(3)), "application/json")
+        );
+        assert!(asked.starts_with("DELETE /orders?apikey=t+wo HTTP/1.1"), "{asked}");
+        assert!(asked.to_lowercase().contains("x-key: one") && asked.ends_with(r#"{"id":1}"#), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn answers_are_bounded_in_size_and_time_and_lead_nowhere_else() {
+        let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", "x".repeat(100));
+        let (answer, _) = exchange(&reply, |request| request.max_body = 99).await;
+        assert!(matches!(answer, Err(FeedError::Rejected(_))), "{answer:?}");
+        let reply = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n";
+        let (answer, _) = exchange(reply, |_| ()).await;
+        assert_eq!(answer.unwrap().status, 302);
+        let (answer, _) = exchange("", |request| {
+            request.timeout = Duration::from_millis(50);
+            request.secret_query.push(("apikey", Secret("hunter2".to_owned())));
+        })
+        .await;
+        let Err(FeedError::Transient(reason)) = answer else { panic!("{answer:?}") };
+        assert!(!reason.contains("hunter2") && !reason.contains("apikey"), "{reason}");
+    }
+}

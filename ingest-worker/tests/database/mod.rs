@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use kronos_ingest::{
-    drive::{Anchor, KnownGap, live},
+    drive::{Anchor, KnownGap, KnownRefusal, Mark, live},
     migrate::migrate,
     postgres::Database,
     store::{Batch, Store},
@@ -48,6 +48,11 @@ impl Tables {
     /// Where a worker that starts now finds its feed.
     pub fn resume(&self, feed: &str) -> (Vec<Anchor>, Vec<KnownGap>) {
         self.runtime.block_on(live::resume_state(self.store.client(), feed)).unwrap()
+    }
+
+    /// Where a worker that starts now finds its feed that is polled.
+    pub fn resume_polls(&self, feed: &str) -> (Vec<Mark>, Vec<KnownRefusal>) {
+        self.runtime.block_on(live::resume_polls(self.store.client(), feed)).unwrap()
     }
 
     /// Runs statements and returns the rows of the last of them, each as its values separated by blanks.

@@ -10,6 +10,7 @@
 mod cases;
 #[path = "../database/mod.rs"]
 mod database;
+mod polling;
 mod world;
 
 use std::{
@@ -140,7 +141,7 @@ fn feed(world: &World) -> Arc<dyn StreamFeed> {
             .into(),
         ..FeedSettings::default()
     };
-    Arc::from(find(world.venue.protocol.feed()).unwrap().stream(settings).unwrap())
+    find(world.venue.protocol.feed()).unwrap().stream(settings).unwrap()
 }
 
 /// Runs the worker against the world until everything can have been repaired, and returns what is stored then.

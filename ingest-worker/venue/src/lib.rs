@@ -6,6 +6,7 @@
 
 mod alpaca;
 mod bars;
+mod hello;
 mod rest;
 pub mod server;
 
@@ -38,6 +39,8 @@ pub enum Protocol {
     AlpacaCrypto,
     /// History alone.
     Yahoo,
+    /// Asked again and again.
+    Hello,
 }
 
 impl Protocol {
@@ -50,6 +53,7 @@ impl Protocol {
             Protocol::Alpaca => "alpaca",
             Protocol::AlpacaCrypto => "alpaca_crypto",
             Protocol::Yahoo => "yahoo",
+            Protocol::Hello => "hello",
         }
     }
 
@@ -140,7 +144,7 @@ impl Venue {
                 format!(r#"{{"channel":"trade","type":"update","data":[{}]}}"#, items.join(","))
             }
             Protocol::Alpaca | Protocol::AlpacaCrypto => alpaca::trades(self.protocol, trades),
-            Protocol::Yahoo => String::new(),
+            Protocol::Yahoo | Protocol::Hello => String::new(),
         }
     }
 
@@ -164,7 +168,7 @@ impl Venue {
                 trade.symbol, trade.price
             ),
             Protocol::Alpaca | Protocol::AlpacaCrypto => alpaca::quote(trade, &bid, &ask),
-            Protocol::Yahoo => String::new(),
+            Protocol::Yahoo | Protocol::Hello => String::new(),
         }
     }
 
@@ -202,7 +206,7 @@ impl Venue {
             }
             Protocol::Kraken => vec![r#"{"channel":"heartbeat"}"#.to_owned()],
             // The peer's pong is its only sign of life.
-            Protocol::Alpaca | Protocol::AlpacaCrypto | Protocol::Yahoo => Vec::new(),
+            Protocol::Alpaca | Protocol::AlpacaCrypto | Protocol::Yahoo | Protocol::Hello => Vec::new(),
         }
     }
 
@@ -231,7 +235,7 @@ impl Venue {
                     .collect()
             }
             Protocol::Alpaca | Protocol::AlpacaCrypto => alpaca::acknowledge(&message),
-            Protocol::Yahoo => Vec::new(),
+            Protocol::Yahoo | Protocol::Hello => Vec::new(),
         }
     }
 }

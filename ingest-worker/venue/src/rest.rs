@@ -5,27 +5,27 @@ use chrono::DateTime;
 use crate::{
     Protocol, Trade, Venue, alpaca,
     bars::{self, Bar},
-    rfc3339,
+    hello, rfc3339,
 };
 
 /// Trades of one page.
 const PAGE: usize = 1_000;
 
 /// A question: its path and the parameters after it.
-struct Question<'a> {
+pub(crate) struct Question<'a> {
     path: &'a str,
     query: &'a str,
 }
 
 impl<'a> Question<'a> {
-    fn parameter(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&'a str> {
         self.query
             .split('&')
             .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
     }
 
     /// A number, or the seconds of a time in RFC 3339.
-    fn number(&self, name: &str) -> Option<i64> {
+    pub(crate) fn number(&self, name: &str) -> Option<i64> {
         let text = self.parameter(name)?;
         text.parse().ok().or_else(|| Some(DateTime::parse_from_rfc3339(text).ok()?.timestamp()))
     }
@@ -48,6 +48,7 @@ impl Venue {
         let question = Question { path, query };
         let out = &self.trades[..published];
         let body = match (self.protocol, path.rsplit('/').next().unwrap_or_default()) {
+            (Protocol::Hello, "greetings") => hello::page(out, &question),
             (Protocol::Coinbase, "ticker") => Some(coinbase_trades(out, &question)),
             (Protocol::Coinbase, "candles") => coinbase_bars(out, &question),
             (Protocol::CoinbaseExchange, "trades") => Some(exchange_trades(out, &question)),

@@ -1,0 +1,357 @@
+//! One feed that is polled: what to ask next, how long to wait, what an answer or a refusal means for the rest.
+//!
+//! Each limit of the feed has a lane of its own that asks one question at a time; the question that is due first goes first.
+//! The position after an answer is stored with the rows of the answer in one transaction, and what is stored twice is one
+//! row, so a worker that is killed at any moment loses and doubles nothing. Time comes from tokio and from [`Clock`], so tests
+//! run days of it in milliseconds.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+
+use super::{Clock, stopped};
+use crate::{
+    config::canonical,
+    error::FeedError,
+    feeds::{Endpoint, PollFeed, Polled, Position, Question, Scope},
+    kinds::{Record, Rejected, Timestamp},
+    store::{Batch, MarkMove, RefusalRow, Sink},
+    wire::{Answer, Backoff, Budget, Transport},
+};
+
+/// How long an endpoint rests that the account's plan does not have: plans change, but not by the minute.
+const NOT_IN_PLAN: TimeDelta = TimeDelta::days(1);
+/// Longest wait between two attempts of one question that fails.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(15 * 60);
+/// Largest answer that is accepted.
+const MAX_BODY: usize = 16 << 20;
+/// Stands for all symbols, and for all endpoints.
+pub const ALL: &str = "*";
+
+/// Where a question stands, out of `market.feed_cursors`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mark {
+    pub endpoint: String,
+    /// Canonical; [`ALL`] where the endpoint is asked for all at once.
+    pub symbol: String,
+    /// Answers stored so far.
+    pub sequence: i64,
+    pub place: Place,
+}
+
+/// What is kept of a question from answer to answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// The feed's own.
+    pub position: Option<Position>,
+    /// Whether the reading stopped amid its pages.
+    pub has_more: bool,
+    /// When the last answer came.
+    pub asked_at: Timestamp,
+}
+
+/// A refusal that an earlier run has met and that still stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownRefusal {
+    pub endpoint: String,
+    pub symbol: String,
+    /// `None`: until the worker is started, which it is.
+    pub until: Option<Timestamp>,
+}
+
+/// One question that is put again and again.
+struct Task {
+    endpoint: &'static Endpoint,
+    /// Spelling of the feed.
+    native: Option<String>,
+    symbol: String,
+    sequence: i64,
+    place: Option<Place>,
+    due: Instant,
+    backoff: Backoff,
+    is_refused: bool,
+}
+
+/// A feed that is polled.
+pub struct Poller {
+    feed: Arc<dyn PollFeed>,
+    transport: Arc<dyn Transport>,
+    sink: Sink,
+    clock: Clock,
+    tasks: Vec<Task>,
+    /// The account was refused when the worker ran last.
+    was_stopped: bool,
+}
+
+impl Poller {
+    /// `symbols` maps the spelling of the feed to ours; `marks` and `refusals` are what an earlier run has left.
+    pub fn new(
+        feed: Arc<dyn PollFeed>,
+        transport: Arc<dyn Transport>,
+        symbols: &BTreeMap<String, String>,
+        marks: Vec<Mark>,
+        refusals: &[KnownRefusal],
+        sink: Sink,
+        clock: Clock,
+    ) -> Self {
+        let now = clock();
+        let mut marks: BTreeMap<_, _> =
+            marks.into_iter().map(|mark| ((mark.endpoint.clone(), mark.symbol.clone()), mark)).collect();
+        let mut tasks = Vec::new();
+        for endpoint in feed.endpoints() {
+            let whole = [(None, ALL.to_owned())];
+            let asked: Vec<(Option<String>, String)> = match endpoint.scope {
+                Scope::Whole => whole.into(),
+                Scope::Symbol => {
+                    symbols.iter().map(|(native, ours)| (Some(native.clone()), ours.clone())).collect()
+                }
+            };
+            for (native, symbol) in asked {
+                let mark = marks.remove(&(endpoint.name.to_owned(), symbol.clone()));
+                let refusal = refusals.iter().find(|refusal| {
+                    refusal.endpoint == endpoint.name && [ALL, &symbol].contains(&refusal.symbol.as_str())
+                });
+                let (sequence, place) = mark.map_or((0, None), |mark| (mark.sequence, Some(mark.place)));
+                let read = place.as_ref().filter(|place| !place.has_more).map(|place| place.asked_at);
+                let rest =
+                    read.and_then(|at| at.checked_add_signed(TimeDelta::from_std(endpoint.every).ok()?));
+                let refused = refusal.and_then(|refusal| refusal.until);
+                // A clock that has jumped back must not put a question off for longer than it ever rests.
+                let wait = |until: Option<Timestamp>, longest: Duration| {
+                    until.and_then(|until| (until - now).to_std().ok()).unwrap_or_default().min(longest)
+                };
+                let wait =
+                    wait(rest, endpoint.every).max(wait(refused, NOT_IN_PLAN.to_std().unwrap_or_default()));
+                tasks.push(Task {
+                    endpoint,
+                    native,
+                    symbol,
+                    sequence,
+                    place,
+                    due: Instant::now() + wait,
+                    backoff: Backoff::up_to(LONGEST_BACKOFF.min(endpoint.every.max(Duration::from_secs(30)))),
+                    is_refused: refusal.is_some(),
+                });
+            }
+        }
+        let was_stopped = refusals.iter().any(|refusal| refusal.endpoint == ALL);
+        Poller { feed, transport, sink, clock, tasks, was_stopped }
+    }
+
+    /// Asks until `shutdown` is true.
+    ///
+    /// # Errors
+    /// [`FeedError::Fatal`] when trying again cannot help, [`FeedError::Transient`] when the writer has stopped.
+    pub async fn run(self, shutdown: watch::Receiver<bool>) -> Result<(), FeedError> {
+        let mut lanes = JoinSet::new();
+        let mut tasks = self.tasks;
+        for limit in self.feed.limits() {
+            let (mine, others): (Vec<_>, Vec<_>) =
+                tasks.into_iter().partition(|task| task.endpoint.limit == limit.name);
+            tasks = others;
+            if mine.is_empty() {
+                continue;
+            }
+            let lane = Lane {
+                feed: Arc::clone(&self.feed),
+                transport: Arc::clone(&self.transport),
+                sink: self.sink.clone(),
+                clock: Arc::clone(&self.clock),
+                budget: Budget::new(*limit),
+                backoff: Backoff::up_to(LONGEST_BACKOFF),
+                tasks: mine,
+                was_stopped: self.was_stopped,
+            };
+            lanes.spawn(lane.run(shutdown.clone()));
+        }
+        if let Some(task) = tasks.first() {
+            let (endpoint, limit) = (task.endpoint.name, task.endpoint.limit);
+            return Err(FeedError::Fatal(format!("endpoint {endpoint} names no limit of the feed: {limit}")));
+        }
+        while let Some(ended) = lanes.join_next().await {
+            // The others end with the set when this returns.
+            ended.map_err(|e| FeedError::Fatal(format!("a lane failed: {e}")))??;
+        }
+        Ok(())
+    }
+}
+
+/// The questions that count against one limit.
+struct Lane {
+    feed: Arc<dyn PollFeed>,
+    transport: Arc<dyn Transport>,
+    sink: Sink,
+    clock: Clock,
+    budget: Budget,
+    /// Of the limit: refusals without a time.
+    backoff: Backoff,
+    tasks: Vec<Task>,
+    was_stopped: bool,
+}
+
+impl Lane {
+    async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), FeedError> {
+        loop {
+            let Some(next) = (0..self.tasks.len()).min_by_key(|i| self.tasks[*i].due) else { return Ok(()) };
+            let task = &self.tasks[next];
+            let question = question(task);
+            let mut request = self.feed.request(question);
+            request.max_body = request.max_body.min(MAX_BODY);
+            let asking = async {
+                tokio::time::sleep_until(task.due).await;
+                self.budget.ready().await;
+                self.transport.ask(request).await
+            };
+            let answer = tokio::select! {
+                () = stopped(&mut shutdown) => return Ok(()),
+                answer = asking => answer,
+            };
+            let now = (self.clock)();
+            self.settle(next, answer, now).await?;
+        }
+    }
+
+    /// What an answer, or none, means for its question and for the others.
+    async fn settle(
+        &mut self,
+        which: usize,
+        answer: Result<Answer, FeedError>,
+        now: Timestamp,
+    ) -> Result<(), FeedError> {
+        let feed = self.feed.name();
+        let task = &self.tasks[which];
+        let endpoint = task.endpoint;
+        metrics::counter!("kronos_ingest_requests_total", "feed" => feed, "endpoint" => endpoint.name)
+            .increment(1);
+        let mut body = Vec::new();
+        let polled = answer.and_then(Answer::json).and_then(|json| {
+            body = json;
+            self.feed.parse(question(task), &body, now)
+        });
+        match polled.and_then(|polled| goes_on(task, polled)) {
+            Ok(polled) => self.take(which, polled, now).await,
+            Err(FeedError::RateLimited { reason, retry_after }) => {
+                let wait = retry_after.unwrap_or_default().max(self.backoff.next_delay());
+                tracing::info!(
+                    feed,
+                    endpoint = endpoint.name,
+                    reason,
+                    seconds = wait.as_secs(),
+                    "limit reached"
+                );
+                self.budget.hold(wait);
+                Ok(())
+            }
+            Err(FeedError::Transient(reason)) => {
+                self.postpone(which, &reason);
+                Ok(())
+            }
+            Err(FeedError::Rejected(reason)) => {
+                self.postpone(which, &reason);
+                metrics::counter!("kronos_ingest_rejected_total", "feed" => feed).increment(1);
+                let mut batch = Batch::new(feed);
+                let reason = format!("{}: {reason}", endpoint.name);
+                // A refusal by status has no body that is kept apart from the reason.
+                let payload = if body.is_empty() { reason.as_bytes() } else { &body };
+                batch.records.push(Record::Rejected(Rejected::new(payload, &*reason, now)));
+                self.send(batch).await
+            }
+            Err(FeedError::NotInPlan(reason)) => self.rest(which, reason, now).await,
+            Err(FeedError::Fatal(reason)) => {
+                let mut batch = Batch::new(feed);
+                batch.refusals.push(RefusalRow::new(ALL, ALL, now, None, &reason));
+                self.send(batch).await?;
+                Err(FeedError::Fatal(reason))
+            }
+        }
+    }
+
+    /// Hands over the records of an answer and where it stands after them.
+    async fn take(&mut self, which: usize, polled: Polled, now: Timestamp) -> Result<(), FeedError> {
+        let feed = self.feed.name();
+        let mut batch = Batch::new(feed);
+        let task = &mut self.tasks[which];
+        for mut record in polled.records {
+            if let Some(symbol) = record.symbol_mut() {
+                *symbol = match &task.native {
+                    Some(native) if native == symbol => task.symbol.clone(),
+                    _ => canonical(symbol),
+                };
+            }
+            batch.records.push(record);
+        }
+        let event_time = batch.records.iter().filter_map(Record::time).max();
+        task.sequence += 1;
+        task.backoff.reset();
+        let every = if polled.has_more { Duration::ZERO } else { task.endpoint.every };
+        task.due = Instant::now() + every;
+        let place = Place { position: polled.position, has_more: polled.has_more, asked_at: now };
+        batch.marks.push(MarkMove {
+            endpoint: task.endpoint.name.to_owned(),
+            symbol: task.symbol.clone(),
+            sequence: task.sequence,
+            event_time,
+            position: serde_json::to_value(&place).unwrap_or_default(),
+        });
+        task.place = Some(place);
+        if std::mem::take(&mut task.is_refused) {
+            let scope = if task.endpoint.is_planned_by_symbol { &task.symbol } else { ALL };
+            batch.refusals.push(RefusalRow::lifted(task.endpoint.name, scope, now));
+        }
+        if std::mem::take(&mut self.was_stopped) {
+            batch.refusals.push(RefusalRow::lifted(ALL, ALL, now));
+        }
+        self.backoff.reset();
+        self.send(batch).await
+    }
+
+    /// Tries a question again later; the others go on.
+    fn postpone(&mut self, which: usize, reason: &str) {
+        let task = &mut self.tasks[which];
+        let wait = task.backoff.next_delay();
+        task.due = Instant::now() + wait;
+        let (feed, endpoint, symbol) = (self.feed.name(), task.endpoint.name, &task.symbol);
+        tracing::warn!(feed, endpoint, symbol, reason, seconds = wait.as_secs(), "question failed");
+    }
+
+    /// The plan does not have it: a day of rest, for the symbol or for the whole endpoint, that everybody can see.
+    async fn rest(&mut self, which: usize, reason: String, now: Timestamp) -> Result<(), FeedError> {
+        let (feed, endpoint) = (self.feed.name(), self.tasks[which].endpoint);
+        let symbol =
+            if endpoint.is_planned_by_symbol { self.tasks[which].symbol.clone() } else { ALL.to_owned() };
+        tracing::warn!(feed, endpoint = endpoint.name, symbol, reason, "not in the plan of this account");
+        metrics::counter!("kronos_ingest_not_in_plan_total", "feed" => feed, "endpoint" => endpoint.name)
+            .increment(1);
+        let due = Instant::now() + NOT_IN_PLAN.to_std().unwrap_or_default();
+        for task in &mut self.tasks {
+            if task.endpoint.name == endpoint.name && (symbol == ALL || task.symbol == symbol) {
+                task.due = due;
+                task.is_refused = true;
+            }
+        }
+        let mut batch = Batch::new(feed);
+        let until = now.checked_add_signed(NOT_IN_PLAN);
+        batch.refusals.push(RefusalRow::new(endpoint.name, &symbol, now, until, &reason));
+        self.send(batch).await
+    }
+
+    async fn send(&self, batch: Batch) -> Result<(), FeedError> {
+        self.sink.send(batch).await.map_err(|e| FeedError::Transient(e.to_string()))
+    }
+}
+
+fn question(task: &Task) -> Question<'_> {
+    let position = task.place.as_ref().and_then(|place| place.position.as_ref());
+    Question { endpoint: task.endpoint, symbol: task.native.as_deref(), position }
+}
+
+/// Refuses an answer that promises more from where it was asked: it would be asked for ever.
+fn goes_on(task: &Task, polled: Polled) -> Result<Polled, FeedError> {
+    let before = task.place.as_ref().and_then(|place| place.position.as_ref());
+    if polled.has_more && (polled.position.is_none() || polled.position.as_ref() == before) {
+        return Err(FeedError::Rejected("a page that says it is followed by itself".to_owned()));
+    }
+    Ok(polled)
+}
