@@ -18,7 +18,7 @@ use crate::{
     feeds::{Endpoint, PollFeed, Polled, Position, Question, Scope},
     kinds::{Record, Rejected, Timestamp},
     store::{Batch, MarkMove, RefusalRow, Sink},
-    wire::{Answer, Backoff, Budget, Transport},
+    wire::{Answer, Backoff, Budget, Request, Transport},
 };
 
 /// How long an endpoint rests that the account's plan does not have: plans change, but not by the minute.
@@ -202,14 +202,14 @@ impl Lane {
             let asking = async {
                 tokio::time::sleep_until(task.due).await;
                 self.budget.ready().await;
-                self.transport.ask(request).await
+                self.transport.ask(request.clone()).await
             };
             let answer = tokio::select! {
                 () = stopped(&mut shutdown) => return Ok(()),
                 answer = asking => answer,
             };
             let now = (self.clock)();
-            self.settle(next, answer, now).await?;
+            self.settle(next, &request, answer, now).await?;
         }
     }
 
@@ -217,6 +217,7 @@ impl Lane {
     async fn settle(
         &mut self,
         which: usize,
+        request: &Request,
         answer: Result<Answer, FeedError>,
         now: Timestamp,
     ) -> Result<(), FeedError> {
@@ -226,13 +227,15 @@ impl Lane {
         metrics::counter!("kronos_ingest_requests_total", "feed" => feed, "endpoint" => endpoint.name)
             .increment(1);
         let mut body = Vec::new();
-        let polled = answer.and_then(Answer::json).and_then(|json| {
-            body = json;
-            self.feed.parse(question(task), &body, now)
-        });
+        let polled =
+            answer.map(|answer| concealed(answer, request)).and_then(Answer::json).and_then(|json| {
+                body = json;
+                self.feed.parse(question(task), &body, now)
+            });
         match polled.and_then(|polled| goes_on(task, polled)) {
             Ok(polled) => self.take(which, polled, now).await,
             Err(FeedError::RateLimited { reason, retry_after }) => {
+                let reason = request.conceal(&reason);
                 let wait = retry_after.unwrap_or_default().max(self.backoff.next_delay());
                 tracing::info!(
                     feed,
@@ -245,21 +248,24 @@ impl Lane {
                 Ok(())
             }
             Err(FeedError::Transient(reason)) => {
-                self.postpone(which, &reason);
+                self.postpone(which, &request.conceal(&reason));
                 Ok(())
             }
             Err(FeedError::Rejected(reason)) => {
+                let reason = request.conceal(&reason);
                 self.postpone(which, &reason);
                 metrics::counter!("kronos_ingest_rejected_total", "feed" => feed).increment(1);
                 let mut batch = Batch::new(feed);
                 let reason = format!("{}: {reason}", endpoint.name);
                 // A refusal by status has no body that is kept apart from the reason.
-                let payload = if body.is_empty() { reason.as_bytes() } else { &body };
-                batch.records.push(Record::Rejected(Rejected::new(payload, &*reason, now)));
+                let body = request.conceal(&String::from_utf8_lossy(&body));
+                let payload = if body.is_empty() { &reason } else { &body };
+                batch.records.push(Record::Rejected(Rejected::new(payload.as_bytes(), &*reason, now)));
                 self.send(batch).await
             }
-            Err(FeedError::NotInPlan(reason)) => self.rest(which, reason, now).await,
+            Err(FeedError::NotInPlan(reason)) => self.rest(which, request.conceal(&reason), now).await,
             Err(FeedError::Fatal(reason)) => {
+                let reason = request.conceal(&reason);
                 let mut batch = Batch::new(feed);
                 batch.refusals.push(RefusalRow::new(ALL, ALL, now, None, &reason));
                 self.send(batch).await?;
@@ -340,6 +346,15 @@ impl Lane {
     async fn send(&self, batch: Batch) -> Result<(), FeedError> {
         self.sink.send(batch).await.map_err(|e| FeedError::Transient(e.to_string()))
     }
+}
+
+/// A refusal without the credentials that it may quote: whole, before messages take a part of it.
+fn concealed(answer: Answer, request: &Request) -> Answer {
+    if answer.status < 300 {
+        return answer;
+    }
+    let body = request.conceal(&String::from_utf8_lossy(&answer.body)).into_bytes();
+    Answer { body, ..answer }
 }
 
 fn question(task: &Task) -> Question<'_> {

@@ -90,6 +90,7 @@ impl Record {
 
 /// What is asked of every row, whatever its kind.
 pub trait Row {
+    /// What the store does with it.
     fn kind(&self) -> &'static dyn Kind;
 
     /// The symbol, to be replaced by its canonical spelling.
@@ -107,6 +108,7 @@ pub trait Row {
         None
     }
 
+    /// Our clock when it arrived.
     fn received_at(&self) -> Timestamp;
 }
 

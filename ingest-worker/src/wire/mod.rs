@@ -78,6 +78,15 @@ impl Request {
         }
     }
 
+    /// `text` without the credentials of this request: vendors quote what they refuse.
+    pub fn conceal(&self, text: &str) -> String {
+        let secrets = self.headers.iter().chain(&self.secret_query).map(|(_, secret)| secret.0.as_str());
+        // A header of a letter or two is none, and would spoil every text.
+        secrets
+            .filter(|secret| secret.len() > 3)
+            .fold(text.to_owned(), |text, secret| text.replace(secret, "(secret)"))
+    }
+
     /// Anything else, with a body in JSON.
     pub fn json(method: Method, url: impl Into<String>, text: impl Into<String>) -> Self {
         let body = Body { content_type: "application/json", text: text.into() };
@@ -126,5 +135,6 @@ mod tests {
         };
         let printed = format!("{request:?}");
         assert!(!printed.contains("hunter2") && printed.contains("https://vendor/orders"), "{printed}");
+        assert_eq!(request.conceal("no such key: hunter2"), "no such key: (secret)");
     }
 }

@@ -15,7 +15,7 @@ use kronos_ingest::{
     feeds::{Endpoint, Feed, FeedSettings, PollFeed, Polled, Question, Scope, find},
     kinds::{Document, Record, Timestamp},
     store::{Batch, Limits, Sink},
-    wire::{Answer, Connection, Limit, Request, Transport},
+    wire::{Answer, Connection, Limit, Request, Secret, Transport},
 };
 use kronos_venue::{Protocol, Trade, Venue};
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
@@ -257,7 +257,8 @@ impl PollFeed for Toy {
 
     fn request(&self, question: Question<'_>) -> Request {
         let symbol = question.symbol.unwrap_or_default();
-        Request::get(format!("http://vendor{}/{symbol}", question.endpoint.path))
+        let headers = vec![("X-Key", Secret("hunter2".to_owned()))];
+        Request { headers, ..Request::get(format!("http://vendor{}/{symbol}", question.endpoint.path)) }
     }
 
     fn parse(&self, question: Question<'_>, body: &[u8], at: Timestamp) -> Result<Polled, FeedError> {
@@ -339,6 +340,19 @@ fn an_account_that_is_not_known_stops_the_feed() {
     assert_eq!(vendor.asked.lock().unwrap().len(), 1);
     let refusal = &batches[0].refusals[0];
     assert_eq!((refusal.channel.as_str(), refusal.until), ("*", None));
+}
+
+#[test]
+fn a_key_that_a_vendor_quotes_is_stored_nowhere() {
+    for status in [200, 401, 402, 404, 429, 500] {
+        // Where the message is cut, too.
+        let quoted = format!("{{\"error\": \"{}hunter2 hunter2", "x".repeat(182));
+        let answer = move |_: &str| (status, quoted.clone());
+        let (_, batches, ended) = run_toy(Vec::new(), Duration::from_secs(60), NOTHING, answer);
+        let told = format!("{batches:?} {ended:?}");
+        assert!(!told.contains("hunt"), "{told}");
+        assert_eq!(told.contains("(sec"), ![429, 500].contains(&status), "{status}: {told}");
+    }
 }
 
 #[test]
