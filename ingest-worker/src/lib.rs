@@ -16,6 +16,7 @@ pub mod kinds;
 pub mod load;
 pub mod migrate;
 pub mod postgres;
+pub mod queue;
 pub mod recording;
 pub mod report;
 pub mod simulate;

@@ -1,26 +1,17 @@
 //! The queue: taking a job, and telling how it ended.
 //!
-//! A job belongs to the session that took it, which its row names by process and start. A session that is gone has given the job
-//! back, however it ended. No lock is held meanwhile: a lock on a number can be taken by anybody, and a transaction that lasts as long as a
-//! training keeps the server from cleaning up.
+//! A job belongs to the session that took it; `kronos-queue` has the protocol, here is what is a job's own.
 
 use super::Request;
 use crate::error::{Error, Result};
 use crate::rank::{BestFit, DAYS};
 use kronos_job::limits::OPTIONS_BYTES;
+use kronos_queue::Queue;
 use postgres::{Client, Row, Transaction};
 use serde_json::Value;
 
-/// How often a job is tried whose worker ends without a word.
-const ATTEMPTS: i32 = 3;
-
-/// When this session began, with its process an identity that none had before.
-const STARTED: &str = "(select a.backend_start from pg_stat_activity a where a.pid = pg_backend_pid())";
-
-/// Whether a job is one that this session took and has not lost since.
-pub(super) fn mine() -> String {
-    format!("j.state = 'running' and j.worker_pid = pg_backend_pid() and j.worker_started = {STARTED}")
-}
+/// The jobs.
+pub(super) const QUEUE: Queue = Queue { table: "training.jobs", key: "job_id", attempts: 3 };
 
 /// What is found for a worker to do.
 pub(super) enum Found {
@@ -32,24 +23,17 @@ pub(super) enum Found {
 
 /// Takes the oldest job that no living session has.
 pub(super) fn claim(client: &mut Client) -> Result<Option<Found>> {
-    let open = "select job_id from training.jobs where state in ('queued', 'running') order by job_id";
-    for row in client.query(open, &[])? {
+    for row in client.query(&QUEUE.open(), &[])? {
         let job_id: i64 = row.get(0);
         let mut transaction = client.transaction()?;
         // Locked first and looked at afterwards, by a statement that sees what others have done to it before.
-        let lock = "select from training.jobs where job_id = $1 and state in ('queued', 'running') for update skip locked";
-        if transaction.query_opt(lock, &[&job_id])?.is_none() {
+        if transaction.query_opt(&QUEUE.lock(), &[&job_id])?.is_none() {
             continue;
         }
-        // Of sessions of other roles the start is not shown; that the process is there must do.
-        let free = "select j.attempts, j.folder::text from training.jobs j
-                    where j.job_id = $1 and (j.state = 'queued' or not exists (
-                      select from pg_stat_activity a
-                      where a.pid = j.worker_pid and a.usesysid = j.worker
-                        and coalesce(a.backend_start, j.worker_started) = j.worker_started))";
-        let Some(row) = transaction.query_opt(free, &[&job_id])? else { continue };
+        let free = QUEUE.free(", j.folder::text");
+        let Some(row) = transaction.query_opt(&free, &[&job_id])? else { continue };
         let (attempts, folder): (i32, String) = (row.get(0), row.get(1));
-        let found = match attempts < ATTEMPTS {
+        let found = match attempts < QUEUE.attempts {
             true => Found::Job(Box::new(take(&mut transaction, job_id)?)),
             false => {
                 give_up(&mut transaction, job_id)?;
@@ -63,14 +47,10 @@ pub(super) fn claim(client: &mut Client) -> Result<Option<Found>> {
 }
 
 fn take(transaction: &mut Transaction<'_>, job_id: i64) -> Result<Request> {
-    let sql = format!(
-        "update training.jobs set state = 'running', attempts = attempts + 1,
-                worker = to_regrole(quote_ident(current_user)), worker_pid = pg_backend_pid(), worker_started = {STARTED},
-                started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
-         where job_id = $1
-         returning name, family, targets, left(options::text, {}), folder::text, attempts",
+    let sql = QUEUE.take(&format!(
+        "name, family, targets, left(options::text, {}), folder::text, attempts",
         OPTIONS_BYTES + 1
-    );
+    ));
     request(job_id, &transaction.query_one(&sql, &[&job_id])?)
 }
 
@@ -97,15 +77,14 @@ fn request(job_id: i64, row: &Row) -> Result<Request> {
 }
 
 fn give_up(transaction: &mut Transaction<'_>, job_id: i64) -> Result<()> {
-    transaction.execute(
-        "update training.jobs set state = 'failed', remaining = null, ended_at = clock_timestamp(), updated_at = clock_timestamp(),
-                message = format('given up after %s attempts: each time the worker ended without a word, as a process does that the '
-                                 'system kills for want of memory%s', attempts,
-                                 (select '; it last said: ' || m.message from training.messages m
-                                  where m.job_id = jobs.job_id order by m.line desc limit 1))
-         where job_id = $1",
-        &[&job_id],
-    )?;
+    let end = QUEUE.end(
+        "state = 'failed', remaining = null,
+         message = format('given up after %s attempts: each time the worker ended without a word, as a process does that the '
+                          'system kills for want of memory%s', attempts,
+                          (select '; it last said: ' || m.message from training.messages m
+                           where m.job_id = jobs.job_id order by m.line desc limit 1))",
+    );
+    transaction.execute(&end, &[&job_id])?;
     forget(transaction, job_id)
 }
 
@@ -143,19 +122,12 @@ pub(super) struct Model<'a> {
 /// Tells how a job of this session ended, all at once. A job that is another's by now is left to it.
 pub(super) fn end(client: &mut Client, request: &Request, end: &End<'_>) -> Result<()> {
     let mut transaction = client.transaction()?;
-    let lock = format!("select from training.jobs j where j.job_id = $1 and {} for update", mine());
-    if transaction.query_opt(&lock, &[&request.job_id])?.is_none() {
+    if transaction.query_opt(&QUEUE.hold(), &[&request.job_id])?.is_none() {
         return Ok(());
     }
     let (state, sqlstate, message, version) = match end {
         End::Released => {
-            // An end that was asked for is no failed attempt.
-            transaction.execute(
-                "update training.jobs set state = 'queued', attempts = attempts - 1, worker = null, worker_pid = null,
-                        worker_started = null, updated_at = clock_timestamp()
-                 where job_id = $1",
-                &[&request.job_id],
-            )?;
+            transaction.execute(&QUEUE.release(), &[&request.job_id])?;
             return Ok(transaction.commit()?);
         }
         End::Cancelled => ("cancelled", None, None, None),
@@ -166,11 +138,8 @@ pub(super) fn end(client: &mut Client, request: &Request, end: &End<'_>) -> Resu
             ("done", None, None, Some(version))
         }
     };
-    transaction.execute(
-        "update training.jobs set state = $2, sqlstate = $3, message = $4, model_version = $5, remaining = null,
-                ended_at = clock_timestamp(), updated_at = clock_timestamp() where job_id = $1",
-        &[&request.job_id, &state, &sqlstate, &message, &version],
-    )?;
+    let end = QUEUE.end("state = $2, sqlstate = $3, message = $4, model_version = $5, remaining = null");
+    transaction.execute(&end, &[&request.job_id, &state, &sqlstate, &message, &version])?;
     forget(&mut transaction, request.job_id)?;
     Ok(transaction.commit()?)
 }

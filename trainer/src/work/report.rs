@@ -1,6 +1,6 @@
 //! Telling the database how far a job is, and hearing from it whether the job is to stop.
 
-use super::queue::mine;
+use super::queue::QUEUE;
 use crate::error::Result;
 use crate::progress::{Watcher, line};
 use kronos_models::train::Event;
@@ -38,11 +38,8 @@ impl<'a> Reporter<'a> {
 
     /// Sets columns of the row while the job is this session's, and hears whether it is to stop.
     fn update(&mut self, set: &str, values: &[&(dyn ToSql + Sync)]) -> Result<()> {
-        let sql = format!(
-            "update training.jobs j set {set} where j.job_id = $1 and {}
-             returning exists (select from training.cancellations c where c.job_id = j.job_id)",
-            mine()
-        );
+        let cancelled = "exists (select from training.cancellations c where c.job_id = j.job_id)";
+        let sql = QUEUE.tell(set, cancelled);
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.job_id];
         parameters.extend(values);
         match self.client.query_opt(&sql, &parameters)? {
