@@ -8,7 +8,8 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::value::RawValue;
 
-use crate::kinds::Timestamp;
+/// An instant in UTC; PostgreSQL keeps its microseconds.
+pub type Timestamp = DateTime<Utc>;
 
 /// A decimal read from a JSON string or number without rounding.
 #[derive(Clone, Copy, Debug, PartialEq)]

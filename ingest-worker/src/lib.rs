@@ -22,4 +22,5 @@ pub mod report;
 pub mod simulate;
 pub mod store;
 pub mod table;
+pub mod text;
 pub mod wire;

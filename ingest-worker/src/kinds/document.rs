@@ -14,7 +14,8 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{Kind, Placed, Record, Row, Timestamp, Values, clean, digest};
+use super::{Kind, Placed, Record, Row, Timestamp, Values, digest};
+use crate::text::clean;
 
 /// What an answer that lists a document proves of its other versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

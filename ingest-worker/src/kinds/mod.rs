@@ -16,9 +16,6 @@ mod rejected;
 mod signal;
 mod trade;
 
-use std::borrow::Cow;
-
-use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::{
@@ -34,8 +31,7 @@ pub use rejected::Rejected;
 pub use signal::Signal;
 pub use trade::{Aggressor, Trade};
 
-/// An instant in UTC; PostgreSQL keeps its microseconds.
-pub type Timestamp = DateTime<Utc>;
+pub use crate::exact::Timestamp;
 
 /// One decoded item of a frame or response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -196,16 +192,6 @@ pub const KINDS: &[&dyn Kind] = &[
 /// Columns as a statement names them.
 pub fn column_list(columns: &[(&str, Type)]) -> String {
     columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
-}
-
-/// A text of a venue as it is stored: NUL, which `text` cannot hold, and other control characters, which would command the
-/// terminals of those who read it, are replaced by U+FFFD; tabs and ends of lines stay.
-pub fn clean(text: &str) -> Cow<'_, str> {
-    let commands = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
-    match text.contains(commands) {
-        true => Cow::Owned(text.replace(commands, "\u{fffd}")),
-        false => Cow::Borrowed(text),
-    }
 }
 
 fn digest(bytes: &[u8]) -> [u8; 32] {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{Kind, Placed, Record, Row, Timestamp, Values, clean, digest};
+use super::{Kind, Placed, Record, Row, Timestamp, Values, digest};
+use crate::text::clean;
 
 /// What could not be read, a row of `market.rejected_rows`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

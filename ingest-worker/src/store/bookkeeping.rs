@@ -3,7 +3,10 @@
 use tokio_postgres::{Transaction, types::ToSql};
 
 use super::batch::Batch;
-use crate::kinds::{Timestamp, canonical, clean};
+use crate::{
+    kinds::{Timestamp, canonical},
+    text::clean,
+};
 
 /// Cursors only move forward: a batch that is stored again cannot take one back.
 const CURSOR: &str = "

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::FeedError;
+use crate::{error::FeedError, text::clean};
 
 /// Longest wait that a peer may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
@@ -48,7 +48,7 @@ impl Answer {
 /// The beginning of a body, for messages.
 fn told(what: &str, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
-    format!("{what} {}", crate::kinds::clean(&text))
+    format!("{what} {}", clean(&text))
 }
 
 /// What an HTTP status means. 404 and its kin concern the request, not the feed.
