@@ -1,5 +1,5 @@
 -- How much of a forecast comes true: the slope of what happened on what was said, from outcomes known by then only.
-call market.require_not_newer('355_trading_skill.sql', 2);
+call market.require_not_newer('355_trading_skill.sql', 3);
 
 create or replace function trading.normal_quantile(p double precision) returns double precision
 language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
@@ -44,13 +44,15 @@ $$;
 comment on function trading.band_volatility(double precision, double precision, double precision) is
   'Standard deviation of the logarithm that has a share of level between lower and upper: ln(upper / lower) / 3.29 at 0.9. NULL where there is no band.';
 
+-- A date is compared with an instant, and a width of days is added to one, by the time zone of the session: here always in UTC,
+-- so that nobody's session gives other numbers.
 create or replace function trading.matured_forecasts(
   relation regclass, step integer, as_of timestamptz default now(), kinds text[] default '{live,manual}',
   bar_width interval default '1 day', dates integer default 250, target text default 'close',
   series_col name default 'symbol', time_col name default 'time', price_col name default 'close')
 returns table (model_version text, calibration text, series text, cutoff timestamptz, ts timestamptz,
                forecast_return double precision, realised_return double precision, volatility double precision)
-language plpgsql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
 declare
   -- What a model has seen in training says nothing of its skill.
@@ -92,7 +94,7 @@ create or replace function trading.forecast_skill(
   series_col name default 'symbol', time_col name default 'time', price_col name default 'close', regime text default 'any')
 returns table (model_version text, calibration text, n bigint, dates bigint, intercept double precision, slope double precision,
                correlation double precision, beta double precision)
-language sql stable set search_path = pg_catalog, pg_temp
+language sql stable set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
   select l.model_version, l.calibration, l.n, l.dates, l.intercept, l.slope, l.correlation,
          case when l.n >= trading.knob('skill_least', forecast_skill.regime, forecast_skill.as_of)
@@ -116,7 +118,7 @@ create or replace function trading.score_skill(
   bar_width interval default '1 day', target text default 'close',
   series_col name default 'symbol', time_col name default 'time', price_col name default 'close', regime text default 'any')
 returns table (n bigint, dates bigint, ic double precision, kappa double precision)
-language sql stable set search_path = pg_catalog, pg_temp
+language sql stable set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
   with outcome as (
     -- Several models may have spoken of the same bar; it came true once.
@@ -140,4 +142,4 @@ comment on function trading.score_skill(regclass, integer, timestamptz, text[], 
   'Information coefficient of trading.scores as of an instant: mean over dates of the correlation across names between score and realised return per unit of volatility; '
   'kappa is the same kept between 0 and 1, and 0 with fewer than skill_least outcomes.';
 
-call market.record_file('355_trading_skill.sql', 2);
+call market.record_file('355_trading_skill.sql', 3);

@@ -1,5 +1,5 @@
 -- From the ledger's newest forecasts to expected returns that are as large as the models' skill allows.
-call market.require_not_newer('360_trading_signals.sql', 3);
+call market.require_not_newer('360_trading_signals.sql', 4);
 
 create or replace function trading.expected_returns(
   relation regclass, step integer, as_of timestamptz default now(), model text default null, kinds text[] default '{live,manual}',
@@ -7,7 +7,7 @@ create or replace function trading.expected_returns(
   series_col name default 'symbol', time_col name default 'time', price_col name default 'close', regime text default 'any')
 returns table (symbol text, expected_return double precision, volatility double precision, price double precision,
                forecast_return double precision, score double precision, kappa double precision, models text[], cutoff timestamptz)
-language plpgsql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
 declare
   least_volatility constant double precision := trading.knob('volatility_floor', regime, as_of) * sqrt(step / bars_per_year);
@@ -65,7 +65,7 @@ create or replace function trading.signals(
 returns table (symbol text, expected_return double precision, volatility double precision, price double precision,
                prev_weight double precision, shortable boolean, veto boolean, cost_bps double precision, borrow_bps double precision,
                adv_weight double precision, halt text, group_sector text)
-language sql stable set search_path = pg_catalog, pg_temp
+language sql stable set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
   with name as (
     select e.symbol, e.expected_return, e.volatility, e.price, null::text as halt
@@ -94,4 +94,4 @@ comment on function trading.signals(regclass, integer, text, timestamptz, text, 
   'The query signals of kronos.propose_weights: every name with a forecast or a position, with its expected return and the terms of its trading. '
   'A position without a forecast has an expected return of 0 and may only shrink; a name without terms may not be shorted.';
 
-call market.record_file('360_trading_signals.sql', 3);
+call market.record_file('360_trading_signals.sql', 4);

@@ -5,9 +5,17 @@ use kronos_tests::{Database, rows};
 /// Daily bars of no symbol yet, and `said`, which records what a model said of a symbol on the evening of day `d` for the
 /// day after: a logarithmic return, with an interval at 0.9 of a given volatility.
 fn installed(test: &str) -> Database {
+    installed_with(test, "timestamptz")
+}
+
+/// The same with another type of the column of times.
+fn installed_with(test: &str, time: &str) -> Database {
     let db = Database::installed(test);
+    db.run(&format!(
+        "create table bars (symbol text, time {time}, close float8, primary key (symbol, time))"
+    ));
     db.run(
-        "create table bars (symbol text, time timestamptz, close float8, primary key (symbol, time));
+        "
          insert into ledger.runs (relation, call, state) values ('bars', 'kronos_predict', 'done');
          create function day(d int) returns timestamptz language sql immutable
            as $$ select '2024-01-01 00:00+00'::timestamptz + d * interval '1 day' $$;
@@ -53,6 +61,39 @@ fn three_points(db: &Database) {
     db.run(
         "insert into trading.policy_knobs (knob, valid_from, value) values ('skill_least', '2020-01-01', 3)",
     );
+}
+
+/// The session's settings change no number: neither what a date means nor how long a day is.
+#[test]
+fn skill_and_returns_are_the_same_in_every_session() {
+    let found = ["timestamptz", "date", "timestamp"].map(|time| {
+        let db = installed_with(&format!("same_everywhere_{time}"), time);
+        three_points(&db);
+        db.run("select said('m@1', 'A', 3, 0.02)");
+        let mut answers = std::collections::BTreeSet::new();
+        for session in [
+            "set timezone = 'UTC'",
+            "set timezone = 'America/New_York'",
+            "set timezone = 'Asia/Tokyo'",
+            "set timezone = 'Pacific/Kiritimati'; set datestyle = 'SQL, DMY'; set intervalstyle = 'sql_standard'",
+            "set extra_float_digits = -15; set timezone = 'Europe/Berlin'",
+        ] {
+            let mut client = db.connect();
+            client.batch_execute(session).unwrap();
+            let answer = rows(
+                &mut client,
+                "select md5(string_agg(float8send(slope)::text || n || dates || float8send(beta), ' '))
+                        || (select md5(string_agg(symbol || float8send(expected_return)::text || float8send(price), ' '))
+                            from trading.expected_returns('bars', 1, day(4)))
+                 from trading.forecast_skill('bars', 1, day(4))",
+            );
+            assert!(answer[0][0].is_some(), "{time}: {session}");
+            answers.insert(answer);
+        }
+        assert_eq!(answers.len(), 1, "{time}: {answers:?}");
+        answers
+    });
+    assert!(found[0] == found[1] && found[1] == found[2], "{found:?}");
 }
 
 #[test]
