@@ -109,6 +109,31 @@ fn sql_of_the_documentation_runs_and_prints_what_it_says() {
     assert!(problems.is_empty(), "{}", problems.join("\n\n"));
 }
 
+/// The targets of the links of a page that lead to files of the project.
+fn links(page: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(page).unwrap();
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split([')', '#', ' ']).next())
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+        .map(|target| page.parent().unwrap().join(target))
+        .collect()
+}
+
+#[test]
+fn every_link_of_the_documentation_leads_somewhere_and_every_page_is_found() {
+    let readme = project_root().join("README.md");
+    let decisions =
+        std::fs::read_dir(project_root().join("docs/adr")).unwrap().map(|entry| entry.unwrap().path());
+    let all: Vec<PathBuf> = pages().into_iter().chain(decisions).collect();
+    let dead: Vec<_> =
+        all.iter().flat_map(|page| links(page).into_iter().filter(|target| !target.exists())).collect();
+    assert!(dead.is_empty(), "{dead:?}");
+    let found = links(&readme);
+    let lost: Vec<_> = pages().into_iter().filter(|page| *page != readme && !found.contains(page)).collect();
+    assert!(lost.is_empty(), "README.md leads to none of {lost:?}");
+}
+
 #[test]
 fn the_reference_names_every_function_view_and_setting() {
     let page = std::fs::read_to_string(project_root().join("docs/sql-reference.md")).unwrap();
