@@ -276,8 +276,8 @@ fn report(error: Error) -> Report {
                 format!("cannot tell the {role} column of \"{relation}\""),
             )
             .detail(detail)
-            .hint(match role {
-                "series" => format!("Pass {argument} => '...'; for one single series, make the time a unique key or forecast a view without the column."),
+            .hint(match candidates.as_slice() {
+                [_] => format!("Pass {argument} => '...'; for one single series, make the time a unique key or forecast a view without the column."),
                 _ => format!("Pass {argument} => '...'."),
             })
         }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::json::JsonB;
 use crate::options::{OnError, Options, Source};
-use crate::relation::{Fault, Group, Prepared, Reach, Rules, Scan, prepare};
+use crate::relation::{Fault, Group, Prepared, Reach, Relation, Rules, Scan, prepare};
 use kronos_models::bars::{Bar, BarOptions, BarPaths, BarRequest, Sampling, Window};
 use kronos_models::error::ModelError;
 use kronos_models::quantile::QuantileLevels;
@@ -173,6 +173,7 @@ impl Call {
     /// Forecasts every series of a scan, in its order, then reports the names of `only_series` that have no rows.
     pub fn run(
         &self,
+        relation: &Relation,
         scan: &Scan,
         only_series: Option<&[String]>,
         emit: impl FnMut(Outcome) -> Result<()>,
@@ -195,6 +196,9 @@ impl Call {
             if seen.insert(name.clone()) {
                 portion.add(Err(no_rows(name)))?;
             }
+        }
+        if portion.count == 0 && only_series.is_none() {
+            tell_of_no_rows(relation, self.as_of);
         }
         portion.finish()
     }
@@ -372,6 +376,11 @@ pub fn without_key() -> Fault {
         cutoff: None,
         detail: "Bars whose series column is NULL belong to no series.".into(),
     }
+}
+
+/// Says why a call has no answer: nothing of the relation was known yet.
+pub fn tell_of_no_rows(relation: &Relation, as_of: Instant) {
+    pgrx::notice!("relation \"{}\" has no rows known at {}", relation.display(), instant_text(as_of));
 }
 
 pub fn no_rows(name: &str) -> Fault {

@@ -112,6 +112,7 @@ fn kronos_paths(
 
 /// The bars of a relation, and which of its series are asked for.
 pub(super) struct Input {
+    relation: Relation,
     columns: Columns,
     scan: Scan,
     only_series: Option<Vec<String>>,
@@ -153,14 +154,14 @@ impl Input {
                 zone: call.calendar.zone(),
             },
         )?;
-        Ok(Self { columns, scan, only_series })
+        Ok(Self { relation, columns, scan, only_series })
     }
 
     pub(super) fn run(&self, call: &Call, emit: impl FnMut(Outcome) -> Result<()>) -> Result<()> {
         if self.columns.series.is_none() {
             return call.run_single(&self.scan, emit);
         }
-        call.run(&self.scan, self.only_series.as_deref(), emit)
+        call.run(&self.relation, &self.scan, self.only_series.as_deref(), emit)
     }
 }
 

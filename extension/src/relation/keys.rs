@@ -44,7 +44,7 @@ pub fn readable(names: &[String], type_of: &str) -> Vec<String> {
         "smallint" => name.parse::<i16>().is_ok(),
         "integer" => name.parse::<i32>().is_ok(),
         "bigint" => name.parse::<i64>().is_ok(),
-        "uuid" => {
+        "pg_catalog.uuid" => {
             name.len() == 36
                 && name.char_indices().all(|(place, digit)| match place {
                     8 | 13 | 18 | 23 => digit == '-',

@@ -10,7 +10,7 @@ pub use prepare::{Prepared, Variates};
 
 use crate::calendar::{self, Calendar, Instant, Width};
 use crate::error::{Error, Result};
-use crate::forecast::{bounded, instant_text, no_rows, now, reach, without_key};
+use crate::forecast::{bounded, instant_text, no_rows, now, reach, tell_of_no_rows, without_key};
 use crate::guc;
 use crate::options::OnError;
 use crate::relation::{
@@ -180,6 +180,9 @@ impl Call {
             if seen.insert(name.clone()) {
                 portion.add(Err(no_rows(name)))?;
             }
+        }
+        if portion.count == 0 && input.only_series.is_none() {
+            tell_of_no_rows(input.relation, self.as_of);
         }
         portion.finish()
     }

@@ -126,3 +126,24 @@ fn a_column_that_is_not_there_is_looked_for_under_its_other_names() {
         .is("42P18", "cannot tell the time column of \"public.epochs\"")
         .hint("to_timestamp(\"ts\" / 1000.0)");
 }
+
+/// No rows and no word would look like a forecast that was forgotten.
+#[test]
+fn a_relation_without_rows_is_told_of() {
+    let db = Database::new("predict_empty");
+    db.run(&kronos_tests::bars("bars", &["A"], 60));
+    db.run("create table empty (like bars including all)");
+    for (call, relation) in [
+        ("kronos_predict('empty', 2)", "empty"),
+        ("chronos_predict('empty', '{close}', 2)", "empty"),
+        ("forecast('naive', 'empty', '{close}', 2)", "empty"),
+        ("kronos_predict('bars', 2, as_of => '2001-01-01 00:00+00')", "bars"),
+        ("forecast('naive', 'bars', '{close}', 2, as_of => '2001-01-01 00:00+00')", "bars"),
+    ] {
+        let said = db.psql(&format!("select count(*) from {call};"));
+        let notice = format!("NOTICE:  relation \"public.{relation}\" has no rows known at ");
+        assert!(said.contains(&notice) && said.contains("     0\n"), "{call}: {said}");
+    }
+    let named = db.psql("select count(*) from kronos_predict('empty', 2, only_series => '{A}');");
+    assert!(!named.contains("NOTICE") && named.contains("     1\n"), "a status row says it: {named}");
+}
