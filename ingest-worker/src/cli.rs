@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::IsTerminal,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -103,6 +102,12 @@ struct Load {
     /// Maps a column, for example --column close=px_last.
     #[arg(long = "column", value_parser = parse_column)]
     columns: Vec<(String, String)>,
+    /// What stands between two columns; \t is a tab.
+    #[arg(long, default_value = ",", value_parser = parse_delimiter)]
+    delimiter: u8,
+    /// End with a failure when any row is rejected; without it, when no row of a file is taken.
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +149,14 @@ fn parse_instant(text: &str) -> Result<Timestamp, String> {
     table::parse_time(text, None)
 }
 
+fn parse_delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"\\t" => Ok(b'\t'),
+        [one] if one.is_ascii() => Ok(*one),
+        _ => Err("a delimiter is one character, for example ;".to_owned()),
+    }
+}
+
 fn parse_speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if speed > 0.0 && speed.is_finite() => Ok(speed),
@@ -154,10 +167,10 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 /// Starts the log on stderr.
 pub fn start_log(form: LogForm) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     match form {
         LogForm::Json => log.json().init(),
-        LogForm::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogForm::Text => log.init(),
     }
 }
 
@@ -224,7 +237,14 @@ async fn with_writer<T>(
 
 /// What became of rows, for people.
 fn tell(written: &Written) -> String {
-    format!("{} rows stored, {} known before, {} rejected", written.stored, written.known, written.rejected)
+    let mut text = format!(
+        "{} rows stored, {} known before, {} rejected",
+        written.stored, written.known, written.rejected
+    );
+    if written.rejected > 0 {
+        text.push_str("; market.rejected_rows has them, with the reasons");
+    }
+    text
 }
 
 async fn run_feeds(config: &Config, database: Database) -> Result<()> {
@@ -341,16 +361,21 @@ async fn refresh_trade_bars(database: &Database) {
 async fn load_files(config: &Config, database: Database, load: Load) -> Result<()> {
     let columns: BTreeMap<_, _> = load.columns.into_iter().collect();
     let (symbol, width_seconds, zone) = (load.symbol, load.width, load.timezone);
-    let options = table::Options { columns, symbol, width_seconds, zone };
+    let options = table::Options { columns, symbol, width_seconds, zone, delimiter: load.delimiter };
+    let mut refused = 0;
     for file in &load.files {
         let reading =
             async |sink: Sink| load::load_table(file, &load.source, options.clone(), &sink).await.map(drop);
         let (done, written) = with_writer(config, database.clone(), reading).await?;
         println!("{}: {}", file.display(), tell(&written));
         done?;
+        let none_taken = written.stored + written.known == 0;
+        if written.rejected > 0 && (load.strict || none_taken) {
+            refused += written.rejected;
+        }
     }
     refresh_trade_bars(&database).await;
-    Ok(())
+    if refused > 0 { Err(Error::Refused { rows: refused }) } else { Ok(()) }
 }
 
 async fn replay_files(config: &Config, database: Database, replay: Replay) -> Result<()> {

@@ -45,6 +45,8 @@ pub enum Error {
     Usage(String),
     #[error("could not serve metrics: {0}")]
     Metrics(String),
+    #[error("{rows} rows were rejected; market.rejected_rows has them, with the reasons")]
+    Refused { rows: u64 },
     #[error("{failed} of {total} checks failed")]
     Checks { failed: usize, total: usize },
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What the user says about a file; everything left open is read off the header and the first rows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Our column → column of the file.
     pub columns: BTreeMap<String, String>,
@@ -26,6 +26,14 @@ pub struct Options {
     pub width_seconds: Option<i64>,
     /// Zone of times written without one; UTC when absent.
     pub zone: Option<Tz>,
+    /// What stands between two columns.
+    pub delimiter: u8,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { columns: BTreeMap::new(), symbol: None, width_seconds: None, zone: None, delimiter: b',' }
+    }
 }
 
 /// Spellings a column is recognised by, our own first.
@@ -78,7 +86,10 @@ impl Table {
     /// # Errors
     /// [`Error::Read`], and [`Error::Row`] when columns are missing or the width of the bars cannot be told.
     pub fn open(path: &Path, options: Options, received_at: Timestamp) -> Result<Self> {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(Text::open(path)?);
+        let mut reader = csv::ReaderBuilder::new()
+            .delimiter(options.delimiter)
+            .flexible(true)
+            .from_reader(Text::open(path)?);
         let fail = |message: String| Error::Row { path: path.to_owned(), line: 1, message };
         let header = reader.headers().map_err(|e| fail(e.to_string()))?.clone();
         let positions = find_columns(&header, &options).map_err(fail)?;
@@ -224,6 +235,9 @@ impl Table {
         let number = |column: &str| -> Result<Option<f64>, String> {
             let Some(text) = self.text(column) else { return Ok(None) };
             match text.parse::<f64>() {
+                Ok(0.0) if is_written_above_zero(text) => {
+                    Err(format!("{column} \"{text}\" is nearer to zero than double precision can tell"))
+                }
                 Ok(value) if value.is_finite() => Ok(Some(value)),
                 Ok(value) if value.is_nan() => Ok(None),
                 _ => Err(format!("{column} \"{text}\" is not a number")),
@@ -251,6 +265,11 @@ impl Table {
             known_at: end,
         })
     }
+}
+
+/// Whether a number has another digit than 0 before its exponent.
+fn is_written_above_zero(text: &str) -> bool {
+    text.split(['e', 'E']).next().is_some_and(|digits| digits.contains(|c: char| ('1'..='9').contains(&c)))
 }
 
 fn find_columns(
@@ -284,7 +303,7 @@ fn infer_width(
 ) -> Result<i64, String> {
     const ROWS: usize = 2_000;
     let text = Text::open(path).map_err(|e| e.to_string())?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
+    let mut reader = csv::ReaderBuilder::new().delimiter(options.delimiter).flexible(true).from_reader(text);
     let mut previous: Option<(String, Timestamp)> = None;
     let mut counts = BTreeMap::<i64, usize>::new();
     for row in reader.records().take(ROWS).flatten() {
@@ -400,6 +419,25 @@ mod tests {
             if r.reason.contains("line 3") && r.reason.contains("oops") && b.width_seconds == 3_600),
             "{read:?}"
         );
+    }
+
+    #[test]
+    fn a_price_that_double_precision_takes_for_zero_is_refused() {
+        let bar = |close: &str| {
+            let options = Options { width_seconds: Some(86_400), ..Options::default() };
+            records(&format!("symbol,ds,open,high,low,close\nA,2014-03-03,0,41,0e5,{close}\n"), options)
+        };
+        for close in ["1e-400", "-0.1E-330", "00.001e-999"] {
+            let read = bar(close).unwrap();
+            assert!(
+                matches!(&read[..], [Record::Rejected(r)] if r.reason.contains(close) && r.reason.contains("nearer to zero")),
+                "{read:?}"
+            );
+        }
+        for (close, expected) in [("0.000", 0.0), ("-0", 0.0), ("5e-324", 5e-324), ("1e-300", 1e-300)] {
+            let read = bar(close).unwrap();
+            assert!(matches!(&read[..], [Record::Bar(bar)] if bar.close == expected), "{read:?}");
+        }
     }
 
     #[test]

@@ -263,3 +263,34 @@ fn a_file_that_unpacks_to_one_endless_row_ends_with_a_line() {
     }
     assert_eq!(db.value("select count(*) from market.trades"), "1", "what stands before it is stored");
 }
+
+/// A script that loads a file must not go on as if it had been read.
+#[test]
+fn a_file_whose_rows_are_refused_is_a_failure() {
+    let db = migrated("ingest_refused");
+    let folder = tempfile::tempdir().unwrap();
+    let load = |text: &str, arguments: &[&str]| {
+        let path = folder.path().join("bars.csv");
+        std::fs::write(&path, text).unwrap();
+        let output =
+            worker::of(&db).arg("load").arg(&path).args(["--width", "1d"]).args(arguments).output().unwrap();
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), said)
+    };
+    let good = "A;2024-01-02;1;1;1;1\n";
+    let (header, bad) = ("symbol;time;open;high;low;close\n", "A;2024-01-03;1;1;1;oops\n");
+    let semicolon = ["--delimiter", ";"];
+    let (passed, said) = load(&format!("{header}{good}{bad}"), &semicolon);
+    assert!(
+        passed && said.contains("1 rows stored, 0 known before, 1 rejected; market.rejected_rows has them"),
+        "{said}"
+    );
+    let (passed, said) = load(&format!("{header}{good}{bad}"), &[&semicolon[..], &["--strict"]].concat());
+    assert!(!passed && said.contains("1 rows were rejected; market.rejected_rows"), "{said}");
+    let (passed, said) = load(&format!("{header}{bad}"), &semicolon);
+    assert!(!passed && said.contains("0 rows stored, 0 known before, 1 rejected"), "{said}");
+    let (passed, said) = load(&format!("{header}{good}"), &[&semicolon[..], &["--strict"]].concat());
+    assert!(passed && said.contains("0 rows stored, 1 known before, 0 rejected\n"), "{said}");
+    assert!(!said.contains("ansi"), "{said}");
+}
