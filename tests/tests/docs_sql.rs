@@ -134,6 +134,20 @@ fn every_link_of_the_documentation_leads_somewhere_and_every_page_is_found() {
     assert!(lost.is_empty(), "README.md leads to none of {lost:?}");
 }
 
+/// A row after an empty line is the head of a table, or it is no part of any.
+#[test]
+fn every_row_of_a_table_belongs_to_one() {
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, pair) in lines.windows(3).enumerate() {
+            let begins = pair[0].is_empty() && pair[1].starts_with('|');
+            let has_head = pair[2].starts_with('|') && pair[2].chars().all(|c| "|-: ".contains(c));
+            assert!(!begins || has_head, "{}:{}: {}", page.display(), number + 2, pair[1]);
+        }
+    }
+}
+
 #[test]
 fn the_reference_names_every_function_view_and_setting() {
     let page = std::fs::read_to_string(project_root().join("docs/sql-reference.md")).unwrap();
