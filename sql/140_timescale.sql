@@ -38,11 +38,13 @@ comment on procedure market_internal.make_hypertable(regclass, name, interval, t
   'Makes a table a hypertable with its rows, compressed where the edition can; nothing without TimescaleDB.';
 
 -- A trigger with a transition table of deleted rows keeps a table from being compressed; 145_stored_bars.sql makes one for
--- each row.
-drop trigger if exists note_deleted_hours on market.trades;
-
+-- each row. Only where there is one: the lock keeps everybody from the trades until the set-up has ended.
 do $$
 begin
+  if exists (select from pg_catalog.pg_trigger
+             where tgrelid = 'market.trades'::regclass and tgname = 'note_deleted_hours' and tgoldtable is not null) then
+    drop trigger note_deleted_hours on market.trades;
+  end if;
   call market_internal.make_hypertable('market.trades', 'event_time', interval '1 day', 'symbol, feed', 'event_time, trade_id');
   call market_internal.make_hypertable('market.quotes', 'event_time', interval '1 day', 'symbol, feed', 'event_time, sequence');
   -- Daily bars of decades and minute bars share the table: a month keeps both at a sane number of chunks.

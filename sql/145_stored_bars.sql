@@ -129,6 +129,10 @@ do $$
 declare
   had_triggers constant boolean := market_internal.stores_trade_bars();
 begin
+  if (select count(*) from pg_catalog.pg_trigger
+      where tgrelid = 'market.trades'::regclass and tgname in ('note_inserted_hours', 'note_updated_hours', 'note_deleted_hours')) = 3 then
+    return;
+  end if;
   create or replace trigger note_inserted_hours after insert on market.trades
     referencing new table as added for each statement execute function market_internal.note_touched_hours();
   create or replace trigger note_updated_hours after update on market.trades

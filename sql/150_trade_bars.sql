@@ -82,8 +82,9 @@ comment on function market_internal.bucket_of(interval) is 'SQL expression of th
 
 -- TimescaleDB unpacks every compressed row that the constants of a deletion do not exclude: time is one in each, and the
 -- segment too where chunks may be compressed. What is left to unpack is bounded by the notes, so its own limit is lifted.
+-- The constants are written and read in one form, whatever that of the session: abbreviations of zones are ambiguous.
 create or replace procedure market_internal.delete_stored_bars(hours market_internal.touched_hours[])
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set datestyle = 'ISO' set timezone = 'UTC'
 as $$
 declare
   part   record;

@@ -111,8 +111,9 @@ revoke all on function market_internal.close_hours(timestamptz, boolean) from pu
 comment on function market_internal.close_hours(timestamptz, boolean) is
   'Stores the bars of all trades and closes the hours before bound to changes; false: not now, and no trade may be dropped.';
 
+-- The session's settings must not move the bound: a month is counted in UTC, and an abbreviation of a zone is ambiguous.
 create or replace procedure market.apply_retention()
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp set datestyle = 'ISO' set timezone = 'UTC'
 as $$
 declare
   rule      record;

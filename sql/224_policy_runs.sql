@@ -1,6 +1,6 @@
 -- How a policy runs: what it asks the forecast functions, who is kept out meanwhile.
 -- kronos.run_policy() is the door; schedulers call that.
-call market.require_not_newer('224_policy_runs.sql', 3);
+call market.require_not_newer('224_policy_runs.sql', 4);
 
 create or replace function ledger.argument(value jsonb, type oid) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -70,7 +70,9 @@ begin
         when name = 'relation' then format('%L::regclass', relation::oid)
         when name = 'horizon' then horizon::text
         when name = 'model' and model is not null then format('%L::text', model)
-        when name = 'as_of' and as_of is not null then format('%L::timestamptz', as_of)
+        -- In one form whatever the session's: abbreviations of zones are ambiguous, and another hour would be look-ahead.
+        when name = 'as_of' and as_of is not null
+          then format('%L::timestamptz', to_char(as_of at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US"+00"'))
         when name = 'only_series' and only_series is not null then format('%L::text[]', only_series)
         when args ? name and name <> all (fixed) then ledger.argument(args -> name, fn.proargtypes[i - 1]) end;
     exception when data_exception then
@@ -363,4 +365,4 @@ $$;
 comment on procedure ledger.run_policy is
   'Runs a policy of the current role: series in batches, each committed; a batch that fails is halved until the series at fault stands alone.';
 
-call market.record_file('224_policy_runs.sql', 3);
+call market.record_file('224_policy_runs.sql', 4);

@@ -367,9 +367,7 @@ impl Resolver<'_> {
                 numbers: self
                     .columns
                     .iter()
-                    .filter(|column| {
-                        column.is(&[BuiltinOid::INT8OID]) || EPOCHS.contains(&column.name.as_str())
-                    })
+                    .filter(|column| column.is(&NUMBERS) && EPOCHS.contains(&column.name.as_str()))
                     .map(|column| column.name.clone())
                     .collect(),
             }),
@@ -421,21 +419,23 @@ pub(super) fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<O
     if !views.has_more() {
         return Ok(None);
     }
-    let found = statement::select(
-        client,
-        Sight::Query,
+    // Only views can be continuous aggregates, and the look-up of one costs more than that of a table.
+    let text = if relation.is_view() {
         "select d.column_name::text
-         from timescaledb_information.dimensions d
-         left join timescaledb_information.continuous_aggregates a
-           on a.materialization_hypertable_schema operator(pg_catalog.=) d.hypertable_schema
-           and a.materialization_hypertable_name operator(pg_catalog.=) d.hypertable_name
-         where coalesce(a.view_schema, d.hypertable_schema) operator(pg_catalog.=) $1::name
-           and coalesce(a.view_name, d.hypertable_name) operator(pg_catalog.=) $2::name
+         from timescaledb_information.continuous_aggregates a
+         join timescaledb_information.dimensions d
+           on d.hypertable_schema operator(pg_catalog.=) a.materialization_hypertable_schema
+           and d.hypertable_name operator(pg_catalog.=) a.materialization_hypertable_name
+         where a.view_schema operator(pg_catalog.=) $1::name and a.view_name operator(pg_catalog.=) $2::name
            and d.dimension_type operator(pg_catalog.=) 'Time'
-         order by d.dimension_number",
-        Some(1),
-        &[relation.schema.as_str().into(), relation.name.as_str().into()],
-    )?;
+         order by d.dimension_number"
+    } else {
+        "select column_name::text from timescaledb_information.dimensions
+         where hypertable_schema operator(pg_catalog.=) $1::name and hypertable_name operator(pg_catalog.=) $2::name
+           and dimension_type operator(pg_catalog.=) 'Time' order by dimension_number"
+    };
+    let names = [relation.schema.as_str().into(), relation.name.as_str().into()];
+    let found = statement::select(client, Sight::Query, text, Some(1), &names)?;
     Ok(match found.into_iter().next() {
         Some(row) => row.get(1)?,
         None => None,

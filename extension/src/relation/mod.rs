@@ -74,6 +74,13 @@ impl Relation {
         self.oid
     }
 
+    /// Whether it is a view, as a continuous aggregate is one.
+    #[allow(unsafe_code)]
+    fn is_view(&self) -> bool {
+        // SAFETY: a look-up in the system cache by any OID.
+        unsafe { pg_sys::get_rel_relkind(self.oid) as u8 == pg_sys::RELKIND_VIEW }
+    }
+
     /// As messages call it.
     pub fn display(&self) -> String {
         format!("{}.{}", self.schema, self.name)

@@ -41,6 +41,17 @@ const TRAPS: &str = "
     end$$;
     create view trapped as select symbol, ts, open * public.trap(symbol) as open, high, low, close, volume, amount from bars";
 
+/// India's IST is also Israel's: another hour would be look-ahead, or a bar less.
+#[test]
+fn no_setting_of_a_session_moves_as_of() {
+    let db = with_bars("policy_session", &["A"]);
+    let query = db.value(
+        "set datestyle = 'SQL, DMY'; set timezone = 'Asia/Kolkata';
+         select ledger.policy_query('kronos_predict', 'bars', 3, null, '{}', null, '2024-01-02 03:00:00.25+00')",
+    );
+    assert!(query.contains("as_of => '2024-01-02 03:00:00.250000+00'::timestamptz"), "{query}");
+}
+
 /// A misspelt key must not run everything that is due.
 #[test]
 fn a_key_that_nobody_knows_runs_nothing() {

@@ -104,6 +104,9 @@ const COMPRESS: &str = "
       end if;
     end $$;";
 
+/// What the zone is called in the second is also the name of another one, three hours and a half away.
+const SESSIONS: [&str; 2] = ["", "set local datestyle = 'SQL, DMY'; set local timezone = 'Asia/Kolkata';"];
+
 fn walk(db: &Database, seed: u64, steps: u32) {
     let converts = db.value("show shared_preload_libraries").contains("timescaledb");
     let conversion = steps / 3;
@@ -138,7 +141,8 @@ fn walk(db: &Database, seed: u64, steps: u32) {
             install();
             writeln!(done, "{step}: conversion").unwrap();
         }
-        db.run(&format!("begin; {statement} commit"));
+        let session = SESSIONS[choice.below(SESSIONS.len() as u64) as usize];
+        db.run(&format!("begin; {session} {statement} commit"));
         let found = db.value(DIFFERENCES);
         assert!(found.starts_with("0 of "), "seed {seed}: {found}\n{done}");
     }

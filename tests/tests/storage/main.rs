@@ -478,6 +478,32 @@ fn bars_of_minutes_may_be_dropped_and_those_of_hours_stay() {
         .is("22023", "relation \"market.trade_bars_1h\" has no retention");
 }
 
+/// An ingestor may run the maintenance, in a session of its own making.
+#[test]
+fn no_setting_of_a_session_moves_the_bound_of_retention() {
+    let db = Database::installed("storage_retention_session");
+    db.run(
+        "call market.set_retention('market.trades', '14 days'); call market.set_retention('market.quotes', '14 days');
+         create function bound() returns timestamptz stable language sql set timezone = 'UTC' as
+           $$ select date_trunc('day', now() - interval '14 days', 'UTC') $$;
+         insert into market.trades (symbol, feed, event_time, trade_id, sequence, price, size, received_at, known_at)
+         select 'T', 'file', bound() + i * interval '1 hour', i, i, 10, 1, now(), now() from generate_series(-5, 5) i;
+         insert into market.quotes (symbol, feed, event_time, sequence, bid, ask, received_at, known_at)
+         select 'T', 'file', bound() + i * interval '1 hour', i + 5, 1, 2, now(), now() from generate_series(-5, 5) i;
+         set datestyle = 'SQL, DMY'; set timezone = 'Asia/Kolkata'; call market.maintenance()",
+    );
+    for table in ["trades", "quotes"] {
+        assert_eq!(
+            db.value(&format!(
+                "select format('%s %s', count(*), min(event_time) = bound()) from market.{table}"
+            )),
+            "6 t",
+            "{table}"
+        );
+    }
+    assert_eq!(db.value("select count(*) from market.trade_bars_1h"), "11");
+}
+
 /// Whoever may drop old trades need not have stored their bars before.
 #[test]
 fn trades_that_are_dropped_have_their_bars_stored_first() {
