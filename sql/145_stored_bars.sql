@@ -3,7 +3,7 @@
 -- A statement that changes trades notes the hours it touched, in its own transaction. The views show the stored bars of
 -- the other hours and compute those of touched ones, so they are exact at every instant; market.refresh_trade_bars()
 -- stores them. Days are made of hours. Bars of hours whose trades retention has dropped are closed: nothing changes them.
--- Continuous aggregates are not used: a refresh of dropped time empties their bars (docs/adr/0036).
+-- Continuous aggregates are not used: a refresh of dropped time empties their bars (docs/adr/0014).
 call market.require_not_newer('145_stored_bars.sql', 4);
 
 create table if not exists market_internal.stored_trade_bars (

@@ -238,7 +238,7 @@ pub fn temperature(given: &Given) -> Result<Option<f64>> {
     given.number("temperature", "a number greater than 0 and at most 100", |t| (1e-3..=100.0).contains(&t))
 }
 
-/// The three knobs of sampling; docs/adr/0010 has the reason for their defaults.
+/// The three knobs of sampling; docs/adr/0003 has the reason for their defaults.
 fn sampling(given: &Given) -> Result<Sampling> {
     let temperature = temperature(given)?.unwrap_or(1.0);
     let top_k = given.integer("top_k", 0, u32::MAX as usize)?;

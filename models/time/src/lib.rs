@@ -2,7 +2,7 @@
 //!
 //! A calendar decides two things about a forecast: which timestamps the forecast bars bear, and which calendar fields
 //! the model reads. Both change the numbers, so nothing here guesses: hours, holidays and half days are data, which
-//! whoever makes a [`Calendar`] has from somewhere, and the arithmetic below is pure. The rules are those of ADR 11.
+//! whoever makes a [`Calendar`] has from somewhere, and the arithmetic below is pure. The rules are those of ADR 4.
 #![deny(missing_docs)]
 
 mod grid;
