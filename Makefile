@@ -4,37 +4,37 @@ SHELL := /bin/bash
 .PHONY: help setup build demo test mutants test-timescale check golden cuda fuzz storm frames bench up down psql uri install
 
 # One profile and one selection of features for everything, so that each dependency is compiled once.
-cargo = . .ci/env.sh && require_postgres && cargo $(1) --profile release --locked --workspace --features "kronos/pg$$pg_version"
+cargo = . tools/env.sh && require_postgres && cargo $(1) --profile release --locked --workspace --features "kronos/pg$$pg_version"
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 setup: ## installs what is missing (PostgreSQL with headers, libclang); needs cargo
-	@.ci/setup
+	@tools/setup
 
 build: setup ## builds everything
 	@$(call cargo,build)
 
 demo: build ## prints a forecast; BARS=file.csv[.gz] takes your own bars
-	@.ci/demo $(if $(BARS),"$(BARS)")
+	@tools/demo $(if $(BARS),"$(BARS)")
 
 test: build ## unit, golden and integration tests; CLOCK='2028-02-29 12:00' at another time, TZ=America/New_York elsewhere
-	@export KRONOS_TEST_CLOCK="$(CLOCK)" && .ci/test
+	@export KRONOS_TEST_CLOCK="$(CLOCK)" && tools/test
 
 mutants: build ## puts small faults into a copy and sees that a test notices each; ONLY=text chooses, RESUME=1 goes on
 	@target/release/kronos-mutants $(if $(RESUME),--resume) $(if $(ONLY),"$(ONLY)")
 
 test-timescale: setup ## the tests on PostgreSQL 17 with TimescaleDB, in a Debian 13 root made below target/
-	@.ci/test-timescale
+	@tools/test-timescale
 
 check: setup ## formatting, lints, and the arrows between the crates
-	@.ci/check
+	@tools/check
 
 golden: setup ## parity with the published model, on every set found; KRONOS_GOLDEN=folder adds one
-	@.ci/golden
+	@tools/golden
 
 cuda: build ## builds the extension with CUDA into target/cuda, and proves that it serves where there is no driver
-	@.ci/cuda && .ci/cuda-without-driver
+	@tools/cuda && tools/cuda-without-driver
 
 fuzz: setup ## 100,000 damaged model files, and as many damaged messages and frames of feeds
 	@export PROPTEST_CASES=100000 && $(call cargo,test) --test artifact_fuzz --test protocol_fuzz --test hostile_frames
@@ -47,22 +47,22 @@ frames: setup ## recorded frames of venues decode to the expected trades; KRONOS
 
 bench: build ## time per forecast, decode step and allocation, rows per second into market.trades beside \copy, 10 million forecasts
 	@$(call cargo,bench) --bench kronos --bench layers --bench chronos2 --bench allocation
-	@export KRONOS_BENCH=1 && $(call cargo,test) --test service --test allocation_speed --test backtest --test ledger -- \
+	@export KRONOS_BENCH=1 && $(call cargo,test) --test service --test allocation --test evaluation --test ledger -- \
 		--nocapture throughput sql_costs windows_per_second latest_forecasts_of_ten
-	@.ci/cluster up bench-cluster && export KRONOS_DATABASE_URL="$$(.ci/cluster uri bench-cluster)" && \
-		$(call cargo,bench) --bench throughput; status=$$?; .ci/cluster down bench-cluster; exit $$status
+	@tools/cluster up bench-cluster && export KRONOS_DATABASE_URL="$$(tools/cluster uri bench-cluster)" && \
+		$(call cargo,bench) --bench throughput; status=$$?; tools/cluster down bench-cluster; exit $$status
 
 up: build ## starts a private cluster with everything installed
-	@.ci/cluster up && echo "psql '$$(.ci/cluster uri)'"
+	@tools/cluster up && echo "psql '$$(tools/cluster uri)'"
 
 down: ## stops the private cluster
-	@.ci/cluster down
+	@tools/cluster down
 
 psql: up ## opens psql in the private cluster
-	@.ci/cluster psql
+	@tools/cluster psql
 
 uri: ## prints the connection URI of the private cluster
-	@.ci/cluster uri
+	@tools/cluster uri
 
 install: build ## installs into the server of PG_CONFIG (needs permission)
-	@.ci/install && echo "Put shared_preload_libraries = 'kronos' into postgresql.conf, restart, and run CREATE EXTENSION kronos."
+	@tools/install && echo "Put shared_preload_libraries = 'kronos' into postgresql.conf, restart, and run CREATE EXTENSION kronos."

@@ -1,6 +1,6 @@
 -- The tables "How good they are" of docs/models.md and "On real data" of docs/backtesting.md:
 --
---   .ci/cluster psql NAME -v data=../shared/data -f tests/evaluation/default_models.sql
+--   tools/cluster psql NAME -v data=../shared/data -f tests/evaluation/default_models.sql
 --
 -- An empty database with the extension is needed. Every bar that is scored is later than the train_cutoff of the
 -- models and in the test part of their recipes, which nothing was chosen by. Takes about half an hour on two cores.

@@ -25,7 +25,7 @@ pub fn project_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the project")
 }
 
-/// The folder of the cluster that `.ci/cluster up NAME` makes: below `KRONOS_CLUSTERS` as there, else below `target`.
+/// The folder of the cluster that `tools/cluster up NAME` makes: below `KRONOS_CLUSTERS` as there, else below `target`.
 pub fn cluster_folder(name: &str) -> PathBuf {
     std::env::var_os("KRONOS_CLUSTERS")
         .map_or_else(|| project_root().join("target"), PathBuf::from)
@@ -173,13 +173,13 @@ pub fn administer(server: &Config, sql: &str, limit: Duration) -> Result<(), Str
 }
 
 fn cluster_script(action: &str, name: &str) -> String {
-    let output = Command::new(project_root().join(".ci/cluster"))
+    let output = Command::new(project_root().join("tools/cluster"))
         .args([action, name])
         .output()
-        .expect("the script .ci/cluster can be run");
+        .expect("the script tools/cluster can be run");
     assert!(
         output.status.success(),
-        ".ci/cluster {action} {name}: {}{}",
+        "tools/cluster {action} {name}: {}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );

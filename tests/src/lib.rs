@@ -14,7 +14,7 @@
 //!
 //! The cluster is the one that `KRONOS_TEST_URI` names (a superuser's URI of a database that serves as the template),
 //! or the running one that `KRONOS_TEST_CLUSTER` names, as `make test` does, or else `target/test-cluster`, which the
-//! first test starts through `.ci/cluster up test-cluster`. Its template database has the extension, the search path of `make up` and the fixture model
+//! first test starts through `tools/cluster up test-cluster`. Its template database has the extension, the search path of `make up` and the fixture model
 //! under the alias `kronos-default`. `make build` comes first: the harness installs what it finds in `target/release`.
 //!
 //! Tests run in parallel on one server: name roles through [`Database::role`], never write to the cluster's settings
@@ -28,6 +28,7 @@ mod failure;
 mod models;
 mod private;
 mod trainer;
+pub mod worker;
 
 pub use cluster::{Cluster, administer, cluster_folder, project_root, shared_folder};
 pub use database::{Database, Row, rows};

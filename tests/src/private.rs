@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A cluster that a test may stop, crash and reconfigure, as `.ci/cluster up` makes it.
+/// A cluster that a test may stop, crash and reconfigure, as `tools/cluster up` makes it.
 ///
 /// No other run has one of the same name, and it is gone when this is dropped, or the process ends in any other way.
 pub struct PrivateCluster {
     name: String,
     home: PathBuf,
     config: Config,
-    /// `.ci/cluster lend`, which removes the cluster when its standard input ends.
+    /// `tools/cluster lend`, which removes the cluster when its standard input ends.
     lender: Child,
 }
 
@@ -35,11 +35,11 @@ impl PrivateCluster {
             // What ends the tests must not end it before the cluster.
             .process_group(0)
             .spawn()
-            .expect("the script .ci/cluster can be run");
+            .expect("the script tools/cluster can be run");
         let mut uri = String::new();
         let printed = lender.stdout.take().expect("the output is a pipe");
         BufReader::new(printed).read_line(&mut uri).expect("the script prints text");
-        assert!(!uri.is_empty(), ".ci/cluster lend {name} failed: {:?}", lender.wait());
+        assert!(!uri.is_empty(), "tools/cluster lend {name} failed: {:?}", lender.wait());
         let config = uri.trim().parse().expect("the cluster has a connection URI");
         let home = cluster_folder(&name).canonicalize().expect("the cluster has a folder");
         Self { name, home, config, lender }
@@ -60,9 +60,12 @@ impl PrivateCluster {
         self.config.connect(NoTls).expect("the cluster accepts connections")
     }
 
-    /// What `.ci/cluster ACTION` does with this cluster.
+    /// What `tools/cluster ACTION` does with this cluster.
     pub fn call(&self, action: &str) -> Output {
-        Command::new(script()).args([action, &self.name]).output().expect("the script .ci/cluster can be run")
+        Command::new(script())
+            .args([action, &self.name])
+            .output()
+            .expect("the script tools/cluster can be run")
     }
 
     /// As [`Self::call`] for what must succeed; what it printed.
@@ -120,7 +123,7 @@ impl Drop for PrivateCluster {
 }
 
 fn script() -> PathBuf {
-    project_root().join(".ci/cluster")
+    project_root().join("tools/cluster")
 }
 
 fn processes_in(home: &Path) -> Vec<u32> {

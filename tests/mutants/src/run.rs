@@ -61,8 +61,8 @@ impl Runner {
     /// What the build needs is not there.
     pub fn new(root: &Path, log: PathBuf) -> Result<Self> {
         let runner = Self { root: root.into(), log, usual: HashMap::new(), uri: None };
-        if !runner.succeeds(".ci/setup", BUILD)? {
-            return Err(format!(".ci/setup failed, see {}", runner.log.display()).into());
+        if !runner.succeeds("tools/setup", BUILD)? {
+            return Err(format!("tools/setup failed, see {}", runner.log.display()).into());
         }
         Ok(runner)
     }
@@ -108,7 +108,7 @@ impl Runner {
     /// The script cannot be run.
     pub fn finish(&mut self) -> Result<()> {
         if self.uri.take().is_some() {
-            self.succeeds(".ci/cluster down test-mutants", BUILD)?;
+            self.succeeds("tools/cluster down test-mutants", BUILD)?;
         }
         Ok(())
     }
@@ -119,8 +119,8 @@ impl Runner {
                 return Ok(false);
             }
             // A fault can keep the server from starting: whoever waits for an answer notices that.
-            if self.succeeds(".ci/cluster up test-mutants", LEAST)? && self.uri.is_none() {
-                let output = Command::new(".ci/cluster")
+            if self.succeeds("tools/cluster up test-mutants", LEAST)? && self.uri.is_none() {
+                let output = Command::new("tools/cluster")
                     .args(["uri", "test-mutants"])
                     .current_dir(&self.root)
                     .output()?;
@@ -154,7 +154,7 @@ impl Runner {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = Command::new("bash");
         command
-            .args(["-c", &format!(". .ci/env.sh && require_postgres && {line}")])
+            .args(["-c", &format!(". tools/env.sh && require_postgres && {line}")])
             .current_dir(&self.root)
             .env("CARGO_INCREMENTAL", "1")
             .env_remove("CARGO_TARGET_DIR")

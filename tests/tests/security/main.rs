@@ -1,6 +1,6 @@
 //! Attacks, as they were made on the product or could be: who gets in, what is forged, what is lost.
-#![allow(clippy::expect_used, clippy::unwrap_used)] // a test may stop where it is
 
+mod access;
 mod calibration;
 mod definer;
 mod hostile;
@@ -8,6 +8,7 @@ mod ledger;
 mod market;
 mod owner;
 mod policies;
+mod read_only;
 mod sight;
 mod trading;
 mod training;

@@ -1,7 +1,6 @@
 //! The inference service on a real cluster: one engine for all, and nothing that happens to it ends a session.
 //!
 //! The default run keeps storms short; `KRONOS_STORM_SECONDS=60 cargo test --test service` gives them a minute.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod cancel;
 mod cluster;
@@ -10,3 +9,4 @@ mod model;
 mod sharing;
 mod standby;
 mod throughput;
+mod training;

@@ -1,0 +1,6 @@
+//! What forecasts were worth: scores, backtests, and the calibration that learns from both.
+
+mod backtest;
+mod backtest_calibrated;
+mod calibration;
+mod evaluate;

@@ -1,0 +1,7 @@
+//! Market data: what `sql/` stores and derives, and the worker's program that brings it.
+
+mod ingest;
+mod ingest_feeds;
+mod ingest_live;
+mod ingest_tls;
+mod storage;
