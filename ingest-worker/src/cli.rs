@@ -188,7 +188,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             let edition = migrate::migrate(&database).await?;
             println!(
                 "{} files applied to {} (TimescaleDB: {edition})",
-                migrate::FILES.len(),
+                kronos_sql::FILES.len(),
                 database.place()
             );
             Ok(())

@@ -9,7 +9,6 @@ use crate::{
     error::{Error, FeedError, Result},
     feeds::{self, Feed, FeedEntry, History, PollFeed, Question, Scope, StreamFeed},
     kinds::{KINDS, Record, Timestamp},
-    migrate::FILES,
     postgres::Database,
     wire::Transport,
 };
@@ -136,8 +135,8 @@ async fn set_up(client: &Client) -> std::result::Result<String, String> {
     let rows = client.query("select file, timescale from market.installed_files", &[]).await;
     let rows = rows.map_err(|_| missing.clone())?;
     let installed: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    if let Some((file, _)) = FILES.iter().find(|(file, _)| !installed.iter().any(|i| i == file)) {
-        return Err(format!("set-up file {file} is not applied; run kronos-ingest migrate"));
+    if let Some(file) = kronos_sql::FILES.iter().find(|file| !installed.iter().any(|i| i == file.name)) {
+        return Err(format!("set-up file {} is not applied; run kronos-ingest migrate", file.name));
     }
     let now = client.query_one("select market.timescale_edition()", &[]).await.map_err(|e| e.to_string())?;
     let (edition, applied): (String, String) = (now.get(0), rows[0].get(1));

@@ -153,7 +153,7 @@ fn the_reference_names_every_function_view_and_setting() {
     let page = std::fs::read_to_string(project_root().join("docs/sql-reference.md")).unwrap();
     let db = Database::new("docs_reference");
     let named = db.rows(
-        r"select proname from pg_proc where pronamespace = 'kronos'::regnamespace and proname not like 'stat\_get\_%'
+        r"select proname from pg_proc where pronamespace = 'kronos'::regnamespace
          union select relname from pg_class where relnamespace = 'kronos'::regnamespace and relkind = 'v'
          union select name from pg_settings where name like 'kronos.%' order by 1",
     );

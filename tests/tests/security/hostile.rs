@@ -223,7 +223,7 @@ fn later(db: &Database) {
         "select * from kronos.calibrations",
         "select * from kronos.stat_policies",
         "select * from kronos.training_jobs",
-        "select * from kronos.due_policies()",
+        "select * from _kronos.due_policies()",
         "select * from kronos.diagnostics()",
         "call kronos.install()",
     ] {

@@ -38,7 +38,7 @@ fn a_renamed_owner_keeps_its_policies_and_whoever_takes_the_name_gets_none() {
         db.error_in(&mut heir, &sql).is("42501", "must be owner of policy \"p\"").hint("SET ROLE");
     }
     assert_eq!(value(&mut heir, "select count(*) from ledger.own_policies"), "0");
-    assert_eq!(value(&mut heir, "select kronos.due_policies()"), "{}");
+    assert_eq!(value(&mut heir, "select _kronos.due_policies()"), "{}");
     owner.batch_execute(&call("p")).unwrap();
     assert_eq!(value(&mut owner, "select issued_by from kronos.runs"), renamed);
     assert_eq!(value(&mut owner, "select kronos.remove_forecast_policy('p')"), "t");
@@ -180,7 +180,7 @@ fn no_role_blocks_forges_or_triggers_the_policy_of_another() {
 
     // Nobody runs what is another's, a superuser no more than others.
     db.run("update ledger.policies set created_at = '2023-01-01'");
-    assert_eq!(value(&mut chief, "select kronos.due_policies()"), "{chief}");
+    assert_eq!(value(&mut chief, "select _kronos.due_policies()"), "{chief}");
     for policy in ["p", "own"] {
         db.error_in(&mut chief, &call(policy)).is("42501", "must be owner");
     }

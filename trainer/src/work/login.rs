@@ -36,7 +36,7 @@ pub(super) fn check(client: &mut Client) -> Result<()> {
                         and has_schema_privilege(s.relnamespace, 'USAGE')
                from pg_class s join pg_class j on j.relnamespace = s.relnamespace and j.relname = 'jobs', pg_proc p
                where s.relnamespace = to_regnamespace('training') and s.relname = 'series'
-                 and p.pronamespace = to_regnamespace('kronos') and p.proname = 'model_directories'";
+                 and p.pronamespace = to_regnamespace('_kronos') and p.proname = 'model_directories'";
     match client.query_opt(sql, &[])?.map(|row| row.get::<_, Option<bool>>(0)) {
         Some(Some(true)) => Ok(()),
         Some(_) => refused("the role of the worker may not run training jobs".into()),

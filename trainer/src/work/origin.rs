@@ -20,7 +20,7 @@ pub(super) struct Directories {
 impl Directories {
     /// As the server tells them; `models` in place of its own word where given.
     pub(super) fn of(client: &mut Client, models: Option<&Path>) -> Result<Self> {
-        let row = client.query_one("select model_dir, share_dir from kronos.model_directories()", &[])?;
+        let row = client.query_one("select model_dir, share_dir from _kronos.model_directories()", &[])?;
         let told = |column: usize| PathBuf::from(row.get::<_, String>(column));
         Ok(Self { models: models.map_or_else(|| told(0), Path::to_path_buf), share: told(1) })
     }

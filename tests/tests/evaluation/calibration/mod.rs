@@ -598,7 +598,7 @@ fn stateless_scores_and_radii() {
     assert!(counted("explain").iter().any(|line| line.contains("Partial Aggregate")));
     assert_eq!(counted(""), ["0.2501"]);
     // Two parts: 3 of 4 and 1 of 6.
-    assert_eq!(db.value("select coverage_combine('{4,3}', '{6,1}')"), "{10,4}");
+    assert_eq!(db.value("select _kronos.coverage_combine('{4,3}', '{6,1}')"), "{10,4}");
     assert_eq!(db.value("select winkler(0.5, 1, 5, 0.5)"), "6");
     assert_eq!(db.value("select pinball(1, 3, 0.25)"), "1.5");
     let levels = (1..=9).map(|i| (f64::from(i) / 10.0).to_string()).collect::<Vec<_>>().join(",");

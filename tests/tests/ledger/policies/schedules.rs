@@ -10,7 +10,7 @@ const CRON: &str = "
     create function cron.schedule(text, text, text) returns bigint language sql
       as 'insert into cron.job (jobname, schedule, command) values ($1, $2, $3) returning jobid';
     create or replace function kronos.scheduler() returns text language sql stable as $$select 'pg_cron'$$;
-    create or replace function kronos.cron_timezone() returns text language sql stable as $$select 'GMT'$$";
+    create or replace function _kronos.cron_timezone() returns text language sql stable as $$select 'GMT'$$";
 
 /// Adds a policy for 16:05 UTC of a day and returns the warnings and notices that it raised.
 fn add_from(db: &Database, policy: &str, day: &str, interval: &str) -> Vec<String> {
@@ -63,11 +63,11 @@ fn the_calls_of_a_clock_that_comes_too_often_are_left_out_by_the_days_of_the_sch
     add_from(&db, "p", "2024-01-31", "1 month");
     let on =
         "select d::date from generate_series(timestamptz '2024-01-01 16:05', '2025-12-31 16:05', '1 day') d
-              where not kronos.is_off_schedule('p', d) and extract(day from d) >= 28 order by 1";
+              where not _kronos.is_off_schedule('p', d) and extract(day from d) >= 28 order by 1";
     let last = "select (m + interval '1 month - 1 day')::date from generate_series(timestamp '2024-01-01', '2025-12-01', '1 month') m";
     assert_eq!(days(&db, on), days(&db, last));
     // Half a day late is on time, and what is not yet is not.
-    let off = |at: &str| db.value(&format!("select kronos.is_off_schedule('p', '{at}+00')"));
+    let off = |at: &str| db.value(&format!("select _kronos.is_off_schedule('p', '{at}+00')"));
     for (at, expected) in [
         ("2024-01-31 16:04:59", "t"),
         ("2024-02-28 16:05:00", "t"),
@@ -81,7 +81,7 @@ fn the_calls_of_a_clock_that_comes_too_often_are_left_out_by_the_days_of_the_sch
     add_from(&db, "q", "2024-02-29", "1 year");
     let on =
         "select d::date from generate_series(timestamptz '2024-01-01 16:05', '2028-12-31 16:05', '1 day') d
-              where not kronos.is_off_schedule('q', d) order by 1";
+              where not _kronos.is_off_schedule('q', d) order by 1";
     assert_eq!(days(&db, on), ["2024-02-29", "2025-02-28", "2026-02-28", "2027-02-28", "2028-02-29"]);
 }
 

@@ -17,7 +17,7 @@ const ORACLE: &str = "
     $$;
     create function hour(t timestamptz) returns timestamptz immutable language sql as $$ select date_trunc('hour', t, 'UTC') $$;";
 
-/// Bars of the shadow, in other words than those of sql/150_trade_bars.sql, that differ from the bars that are shown.
+/// Bars of the shadow, in other words than those of sql/market/trade_bars.sql, that differ from the bars that are shown.
 const DIFFERENCES: &str = "
     with widths (width) as (values (interval '1 minute'), ('5 minutes'), ('30 minutes'), ('1 hour'), ('1 day'), ('7 days')),
     counted as (

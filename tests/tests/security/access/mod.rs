@@ -74,7 +74,7 @@ fn every_object_has_a_level() {
     let without = db.rows(
         "select p.oid::regprocedure from pg_proc p
          where p.pronamespace = 'kronos'::regnamespace
-           and p.proname not in ('grant_access', 'grant_training_worker', 'model_directories')
+           and p.proname not in ('grant_access', 'grant_training_worker')
            and not exists (select from _kronos.access a where a.kind = 'routine' and a.object = p.proname)
            and not has_function_privilege('public', p.oid, 'execute')",
     );
@@ -190,7 +190,7 @@ fn a_database_in_another_encoding_is_refused_from_every_door() {
         refused(client.batch_execute("create extension kronos").unwrap_err())
             .is("0A000", &expected)
             .hint("ENCODING 'UTF8'");
-        let first = std::fs::read_to_string(project_root().join("sql/000_installation.sql")).unwrap();
+        let first = std::fs::read_to_string(project_root().join("sql/installation/begin.sql")).unwrap();
         refused(client.batch_execute(&first).unwrap_err()).is("0A000", &expected);
         drop(client);
         run(&format!("drop database {name}"));

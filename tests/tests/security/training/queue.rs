@@ -38,7 +38,7 @@ fn rows_of_the_queue_that_were_written_by_hand_gain_nothing() {
         ("select * from training.jobs for update".into(), "42501"),
         ("select * from training.jobs for key share".into(), "42501"),
         ("begin; lock table training.jobs in row exclusive mode".into(), "42501"),
-        ("rollback; select * from kronos.model_directories()".into(), "42501"),
+        ("rollback; select * from _kronos.model_directories()".into(), "42501"),
         (format!("select kronos.grant_training_worker('{attacker}')"), "42501"),
     ] {
         let error = client.batch_execute(&sql).expect_err(&sql);

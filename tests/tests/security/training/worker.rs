@@ -54,8 +54,9 @@ fn a_worker_may_do_what_a_worker_does() {
         role = tenants.worker.role()
     );
     let expected = [
+        "_kronos usage",
         "kronos usage",
-        "kronos.model_directories execute",
+        "_kronos.model_directories execute",
         "kronos.models select",
         "kronos.register_model execute",
         "training usage",

@@ -1,0 +1,23 @@
+-- The script of CREATE EXTENSION: these files, in this order. A file may use what those before it made.
+\ir schema.sql
+\ir types.sql
+\ir models.sql
+\ir calendars.sql
+\ir calendars_builtin.sql
+\ir series.sql
+\ir forecast.sql
+\ir chronos.sql
+\ir nbeats.sql
+\ir allocation.sql
+\ir service.sql
+\ir simulate.sql
+\ir training.sql
+\ir operations.sql
+\ir install.sql
+\ir schedulers.sql
+\ir policies.sql
+\ir calibration.sql
+\ir scores.sql
+\ir backtest.sql
+\ir chart.sql
+\ir access.sql

@@ -1,0 +1,86 @@
+-- What is traded, under which names, and where the data comes from.
+call market.require_not_newer('market/instruments.sql', 1);
+
+create table if not exists market.sources (
+  source       text primary key,
+  kind         text    not null check (kind in ('venue', 'vendor', 'file', 'synthetic')),
+  rank         integer not null default 100,
+  stale_after  interval,
+  description  text
+);
+comment on table market.sources is 'Where rows come from: live venues, data vendors, files, the simulator.';
+comment on column market.sources.source is 'Name of the feed or file source, as in trades.feed and bars.source.';
+comment on column market.sources.kind is 'venue (its own trades), vendor (redistributes), file, or synthetic.';
+comment on column market.sources.rank is 'Where two sources have the same bar, the views show the lower rank.';
+comment on column market.sources.stale_after is 'Silence after which the feed counts as stale; NULL: never.';
+comment on column market.sources.description is 'One line for people.';
+
+insert into market.sources (source, kind, rank, stale_after, description) values
+  ('coinbase',          'venue',     10, '2 minutes', 'Coinbase Advanced Trade market data'),
+  ('coinbase_exchange', 'venue',     11, '2 minutes', 'Coinbase Exchange market data'),
+  ('kraken',            'venue',     20, '2 minutes', 'Kraken websocket v2'),
+  ('kraken_v1',         'venue',     21, null,        'Kraken websocket v1, from recordings'),
+  ('alpaca',            'vendor',    30, '5 minutes', 'Alpaca stock market data'),
+  ('alpaca_crypto',     'vendor',    31, '5 minutes', 'Alpaca crypto market data'),
+  ('yahoo',             'vendor',    40, null,        'Yahoo chart back-fill'),
+  ('file',              'file',      50, null,        'Rows loaded from a file'),
+  ('simulate',          'synthetic', 90, null,        'Rows made by kronos-ingest simulate')
+on conflict (source) do nothing;
+
+create table if not exists market.instruments (
+  symbol       text primary key,
+  name         text,
+  asset_class  text        not null default 'unknown' check (asset_class in
+    ('equity', 'etf', 'index', 'crypto', 'fx', 'commodity', 'rate', 'bond', 'future', 'unknown')),
+  calendar     text        not null default '24x7',
+  sector       text,
+  industry     text,
+  currency     text,
+  bar_source   text        references market.sources,
+  listed_on    date,
+  delisted_on  date,
+  received_at  timestamptz not null default now(),
+  known_at     timestamptz not null default now()
+);
+comment on table market.instruments is 'One row per instrument under its canonical symbol.';
+comment on column market.instruments.symbol is 'Canonical symbol, for example BTCUSD or SPY; the series of every view.';
+comment on column market.instruments.name is 'Full name.';
+comment on column market.instruments.asset_class is 'equity, etf, index, crypto, fx, commodity, rate, bond, future or unknown.';
+comment on column market.instruments.calendar is 'Trading calendar, for example 24x7 or XNYS.';
+comment on column market.instruments.sector is 'GICS sector where it applies.';
+comment on column market.instruments.industry is 'GICS industry where it applies.';
+comment on column market.instruments.currency is 'Currency of its prices, ISO 4217.';
+comment on column market.instruments.bar_source is 'Show bars of this source only; NULL: the best-ranked source that has the bar.';
+comment on column market.instruments.listed_on is 'First trading day; NULL: unknown.';
+comment on column market.instruments.delisted_on is 'Last trading day; NULL: still listed or unknown.';
+comment on column market.instruments.received_at is 'When the row reached this database.';
+comment on column market.instruments.known_at is 'From when these attributes may be used.';
+
+create table if not exists market.instrument_symbols (
+  feed           text not null references market.sources,
+  native_symbol  text not null,
+  symbol         text not null references market.instruments on update cascade,
+  primary key (feed, native_symbol)
+);
+comment on table market.instrument_symbols is 'The spelling of each feed: BTC-USD at Coinbase, BTC/USD at Kraken, BTCUSD here.';
+comment on column market.instrument_symbols.feed is 'Feed that uses the spelling.';
+comment on column market.instrument_symbols.native_symbol is 'Spelling of the feed.';
+comment on column market.instrument_symbols.symbol is 'Canonical symbol.';
+create index if not exists instrument_symbols_symbol_idx on market.instrument_symbols (symbol);
+
+create table if not exists market.sessions (
+  calendar    text        not null,
+  session_on  date        not null,
+  opens_at    timestamptz not null,
+  closes_at   timestamptz not null,
+  primary key (calendar, session_on),
+  check (closes_at > opens_at)
+);
+comment on table market.sessions is
+  'Sessions of a calendar where they are known exactly; without rows the validators learn them from peer instruments.';
+comment on column market.sessions.calendar is 'As in instruments.calendar.';
+comment on column market.sessions.session_on is 'Local date of the session.';
+comment on column market.sessions.opens_at is 'Start of the session.';
+comment on column market.sessions.closes_at is 'End of the session; early closes included.';
+
+call market.record_file('market/instruments.sql', 1);

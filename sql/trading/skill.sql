@@ -1,0 +1,145 @@
+-- How much of a forecast comes true: the slope of what happened on what was said, from outcomes known by then only.
+call market.require_not_newer('trading/skill.sql', 3);
+
+create or replace function trading.normal_quantile(p double precision) returns double precision
+language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  tail    constant double precision := greatest(p, 1 - p);
+  z       double precision := 0;
+  term    double precision;
+  total   double precision;
+  change  double precision := 1;
+  density double precision;
+begin
+  if not (p > 0 and p < 1) then
+    raise exception 'probability must be between 0 and 1, got %', p using errcode = 'invalid_parameter_value';
+  end if;
+  -- Newton's steps from the middle stay on one side of the answer, since the distribution bends one way only.
+  while abs(change) > 1e-14 loop
+    density := exp(-z * z / 2) / sqrt(2 * pi());
+    term := z;
+    total := z;
+    for n in 1 .. 500 loop
+      exit when term <= total * 1e-18;
+      term := term * z * z / (2 * n + 1);
+      total := total + term;
+    end loop;
+    change := (tail - 0.5 - density * total) / density;
+    z := z + change;
+    exit when change < 0;
+  end loop;
+  return sign(p - 0.5) * z;
+end
+$$;
+comment on function trading.normal_quantile(double precision) is 'Quantile of the standard normal distribution, for 0.0001 to 0.9999 to twelve digits.';
+
+create or replace function trading.band_volatility(
+  lower double precision, upper double precision, level double precision) returns double precision
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case when lower > 0 and upper >= lower and upper < 'infinity' and level > 0 and level < 1
+    then ln(upper / lower) / (2 * trading.normal_quantile((1 + level) / 2)) end
+$$;
+comment on function trading.band_volatility(double precision, double precision, double precision) is
+  'Standard deviation of the logarithm that has a share of level between lower and upper: ln(upper / lower) / 3.29 at 0.9. NULL where there is no band.';
+
+-- A date is compared with an instant, and a width of days is added to one, by the time zone of the session: here always in UTC,
+-- so that nobody's session gives other numbers.
+create or replace function trading.matured_forecasts(
+  relation regclass, step integer, as_of timestamptz default now(), kinds text[] default '{live,manual}',
+  bar_width interval default '1 day', dates integer default 250, target text default 'close',
+  series_col name default 'symbol', time_col name default 'time', price_col name default 'close')
+returns table (model_version text, calibration text, series text, cutoff timestamptz, ts timestamptz,
+               forecast_return double precision, realised_return double precision, volatility double precision)
+language plpgsql stable set search_path = pg_catalog, pg_temp set timezone = 'UTC'
+as $$
+declare
+  -- What a model has seen in training says nothing of its skill.
+  unseen constant text := case when to_regclass('kronos.models') is null then '' else
+    ' and (f.kind <> ''backtest'' or not exists (
+         select from kronos.models m where m.version = f.model_version and f.cutoff < m.train_cutoff + 1))' end;
+begin
+  return query execute format($query$
+    with said as (
+      select distinct on (f.model_version, f.calibration, f.series, f.cutoff)
+             f.model_version, f.calibration, f.series, f.cutoff, f.ts, f.forecast,
+             trading.band_volatility(f.lower, f.upper, f.level) as volatility
+      from kronos.forecasts f
+      where f.relation = $1 and f.step = $2 and f.target = $3 and f.kind = any ($4)
+        -- The outcome is known at the end of its bar; a backtest is issued later than its cutoff by its nature.
+        and f.ts + $5 <= $6 and (f.issued_at <= $6 or f.kind = 'backtest') and f.forecast > 0 and f.forecast < 'infinity' %4$s
+      order by f.model_version, f.calibration, f.series, f.cutoff, array_position($4, f.kind), f.issued_at
+    ), recent as (
+      select s.*, dense_rank() over (partition by s.model_version, s.calibration order by s.cutoff desc) as age from said s
+    )
+    select r.model_version, r.calibration, r.series, r.cutoff, r.ts,
+           ln(r.forecast / before.price), ln(came.price / before.price), r.volatility
+    from recent r
+    cross join lateral (select t.%3$I::float8 as price from %1$s t
+                        where t.%5$I::text = r.series and t.%2$I < r.cutoff order by t.%2$I desc limit 1) before
+    join lateral (select t.%3$I::float8 as price from %1$s t where t.%5$I::text = r.series and t.%2$I = r.ts limit 1) came on true
+    where r.age <= $7 and before.price > 0 and before.price < 'infinity' and came.price > 0 and came.price < 'infinity'
+    $query$, relation, time_col, price_col, unseen, series_col)
+  using relation, step, target, kinds, bar_width, as_of, dates;
+end
+$$;
+comment on function trading.matured_forecasts(regclass, integer, timestamptz, text[], interval, integer, text, name, name, name) is
+  'Forecasts of one step whose outcome is known at as_of, beside it: logarithmic returns from the last close before the cutoff, over the newest cutoffs of each model. '
+  'Backtests count where kinds has them, except for cutoffs that the model was trained on.';
+
+create or replace function trading.forecast_skill(
+  relation regclass, step integer, as_of timestamptz default now(), kinds text[] default '{live,manual}',
+  bar_width interval default '1 day', target text default 'close',
+  series_col name default 'symbol', time_col name default 'time', price_col name default 'close', regime text default 'any')
+returns table (model_version text, calibration text, n bigint, dates bigint, intercept double precision, slope double precision,
+               correlation double precision, beta double precision)
+language sql stable set search_path = pg_catalog, pg_temp set timezone = 'UTC'
+as $$
+  select l.model_version, l.calibration, l.n, l.dates, l.intercept, l.slope, l.correlation,
+         case when l.n >= trading.knob('skill_least', forecast_skill.regime, forecast_skill.as_of)
+           then least(1, greatest(0, coalesce(l.slope, 0))) else 0 end
+  from (
+    -- Forecasts that differ by rounding alone have no slope.
+    select m.model_version, m.calibration, count(*) as n, count(distinct m.cutoff) as dates,
+           case when stddev_pop(m.forecast_return) > 1e-9 then regr_intercept(m.realised_return, m.forecast_return) end as intercept,
+           case when stddev_pop(m.forecast_return) > 1e-9 then regr_slope(m.realised_return, m.forecast_return) end as slope,
+           case when stddev_pop(m.forecast_return) > 1e-9 then corr(m.realised_return, m.forecast_return) end as correlation
+    from trading.matured_forecasts(
+      relation, step, as_of, kinds, bar_width, trading.knob('skill_dates', regime, as_of)::integer, target, series_col, time_col, price_col) m
+    group by m.model_version, m.calibration) l
+$$;
+comment on function trading.forecast_skill(regclass, integer, timestamptz, text[], interval, text, name, name, name, text) is
+  'Skill of each model as of an instant: slope of realised on forecast returns over the last skill_dates cutoffs, and beta, that slope kept between 0 and 1. '
+  'beta is 0 with fewer than skill_least outcomes: a model without measured skill has no say.';
+
+create or replace function trading.score_skill(
+  relation regclass, step integer, as_of timestamptz default now(), kinds text[] default '{live,manual}',
+  bar_width interval default '1 day', target text default 'close',
+  series_col name default 'symbol', time_col name default 'time', price_col name default 'close', regime text default 'any')
+returns table (n bigint, dates bigint, ic double precision, kappa double precision)
+language sql stable set search_path = pg_catalog, pg_temp set timezone = 'UTC'
+as $$
+  with outcome as (
+    -- Several models may have spoken of the same bar; it came true once.
+    select m.series, m.cutoff, min(m.realised_return) as realised_return, avg(m.volatility) as volatility
+    from trading.matured_forecasts(
+      relation, step, as_of, kinds, bar_width, trading.knob('skill_dates', regime, as_of)::integer, target, series_col, time_col, price_col) m
+    group by m.series, m.cutoff
+  ), daily as (
+    select o.cutoff, count(*) as n, case when stddev_pop(s.score) > 1e-9 then corr(s.score, o.realised_return / coalesce(nullif(o.volatility, 0), 1)) end as ic
+    from outcome o
+    cross join lateral (select s.score from trading.scores s
+                        where s.symbol = o.series and s.known_at <= o.cutoff order by s.known_at desc limit 1) s
+    group by o.cutoff
+  )
+  select coalesce(sum(d.n), 0)::bigint, count(*), avg(d.ic),
+         case when sum(d.n) >= trading.knob('skill_least', score_skill.regime, score_skill.as_of)
+           then least(1, greatest(0, avg(d.ic))) else 0 end
+  from daily d where d.ic is not null
+$$;
+comment on function trading.score_skill(regclass, integer, timestamptz, text[], interval, text, name, name, name, text) is
+  'Information coefficient of trading.scores as of an instant: mean over dates of the correlation across names between score and realised return per unit of volatility; '
+  'kappa is the same kept between 0 and 1, and 0 with fewer than skill_least outcomes.';
+
+call market.record_file('trading/skill.sql', 3);
