@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .PHONY: help setup build demo test mutants test-timescale check golden cuda fuzz storm frames bench up down psql uri install
 
 # One profile and one selection of features for everything, so that each dependency is compiled once.
-cargo = . tools/env.sh && require_postgres && cargo $(1) --profile release --locked --workspace --features "kronos/pg$$pg_version"
+cargo = . tools/env.sh && require_postgres && cargo $(1) --profile release --locked $(or $(2),--workspace) --features "kronos/pg$$pg_version"
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -15,7 +15,8 @@ setup: ## installs what is missing (PostgreSQL with headers, libclang); needs ca
 build: setup ## builds everything
 	@$(call cargo,build)
 
-demo: build ## prints a forecast; BARS=file.csv[.gz] takes your own bars
+demo: setup ## prints a forecast; BARS=file.csv[.gz] takes your own bars
+	@$(call cargo,build,--package kronos)
 	@tools/demo $(if $(BARS),"$(BARS)")
 
 test: build ## unit, golden and integration tests; CLOCK='2028-02-29 12:00' at another time, TZ=America/New_York elsewhere
