@@ -26,6 +26,5 @@ pub mod quantile;
 pub mod random;
 pub mod series;
 pub mod simulate;
-pub mod train;
 
 pub use error::{ModelError, Result};

@@ -1,7 +1,7 @@
 //! What can go wrong in a training job.
 
 use kronos_models::ModelError;
-use kronos_models::train::TrainError;
+use kronos_training::TrainError;
 use std::path::PathBuf;
 
 /// Result of everything in this crate.

@@ -1,11 +1,11 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
-use kronos_models::train::artifact;
 use kronos_train::error::{Error, Result};
 use kronos_train::progress::Terminal;
 use kronos_train::work::Worker;
 use kronos_train::{job, rank, run};
+use kronos_training::artifact;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Showing how far a run is, on a terminal or line by line.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kronos_models::train::{Event, Progress};
+use kronos_training::{Event, Progress};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -127,7 +127,7 @@ fn short(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kronos_models::train::{Evaluation, Validation};
+    use kronos_training::{Evaluation, Validation};
 
     #[test]
     fn an_evaluation_is_one_line_with_its_scores_and_the_time_left() {

@@ -6,8 +6,8 @@ use candle_core::Device;
 use kronos_models::interrupt::Interrupt;
 use kronos_models::nbeats::NBeats;
 use kronos_models::series::SeriesRequest;
-use kronos_models::train::split::DAY;
-use kronos_models::train::{Panel, artifact};
+use kronos_training::split::DAY;
+use kronos_training::{Panel, artifact};
 use std::fmt::Write;
 use std::path::Path;
 

@@ -3,9 +3,9 @@
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use kronos_models::train::Panel;
 use kronos_train::data::{read, timestamp, width};
 use kronos_train::job::SourceOptions;
+use kronos_training::Panel;
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -46,7 +46,7 @@ type Series<'a> = (&'a str, Vec<(i64, Option<f64>)>);
 
 /// Each series with its hours since noon and its values; a missing one is `None`.
 fn rows(panel: &Panel) -> Vec<Series<'_>> {
-    let of = |series: &kronos_models::train::PanelSeries| {
+    let of = |series: &kronos_training::PanelSeries| {
         let values = series.values[0].iter().map(|value| (!value.is_nan()).then_some(*value));
         series.times.iter().map(|time| (time - NOON) / HOUR).zip(values).collect()
     };

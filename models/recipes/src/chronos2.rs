@@ -10,10 +10,10 @@ use crate::{Arguments, Command};
 use candle_core::Device;
 use kronos_models::artifact::read_tensors;
 use kronos_models::chronos2::Chronos2Options;
-use kronos_models::chronos2::training::{Chronos2Task, PanelSource, TrainableChronos2};
 use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::series::{QuantileForecast, SeriesRequest};
-use kronos_models::train::{Split, Window};
+use kronos_training::chronos2::{Chronos2Task, PanelSource, TrainableChronos2};
+use kronos_training::{Split, Window};
 use serde_json::json;
 use std::path::Path;
 

@@ -4,8 +4,8 @@ use crate::error::Result;
 use kronos_models::baselines::Baseline;
 use kronos_models::metrics::{crps_quantiles, diebold_mariano};
 use kronos_models::series::SeriesRequest;
-use kronos_models::train::score::{Score, Scorer};
-use kronos_models::train::{Panel, Part, Split, Window, Windows};
+use kronos_training::score::{Score, Scorer};
+use kronos_training::{Panel, Part, Split, Window, Windows};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -143,7 +143,7 @@ pub fn print(lines: &[Line]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kronos_models::train::PanelSeries;
+    use kronos_training::PanelSeries;
 
     /// Two series of the same days, and one that begins a day later.
     fn panel() -> Panel {

@@ -12,12 +12,12 @@ use kronos_models::artifact::{Tensors, read_tensors};
 use kronos_models::bars::{BarOptions, BarRequest, Sampling, Window as Sliding};
 use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::kronos::Kronos;
-use kronos_models::kronos::training::{
-    BarSource, BarSources, ForecastRule, PredictorTask, TokenizerTask, TrainablePredictor, TrainableTokenizer,
-};
 use kronos_models::quantile::quantile;
 use kronos_models::random::Stream;
-use kronos_models::train::{Split, Window};
+use kronos_training::kronos::{
+    BarSource, BarSources, ForecastRule, PredictorTask, TokenizerTask, TrainablePredictor, TrainableTokenizer,
+};
+use kronos_training::{Split, Window};
 use serde_json::json;
 use std::path::Path;
 

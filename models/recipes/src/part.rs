@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use kronos_models::interrupt::NeverInterrupt;
-use kronos_models::train::artifact::{parameters, safetensors};
-use kronos_models::train::{Checkpoints, Event, Options, Parameter, Progress, Sampler, Trainable};
+use kronos_training::artifact::{parameters, safetensors};
+use kronos_training::{Checkpoints, Event, Options, Parameter, Progress, Sampler, Trainable};
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
@@ -37,14 +37,8 @@ pub fn train<T: Trainable>(
         Event::Evaluated(evaluation) => eprintln!("{evaluation:?}"),
         Event::Checkpointed { .. } => {}
     };
-    let report = kronos_models::train::train(
-        task,
-        sampler,
-        options,
-        Some(&checkpoints),
-        &NeverInterrupt,
-        &mut observe,
-    )?;
+    let report =
+        kronos_training::train(task, sampler, options, Some(&checkpoints), &NeverInterrupt, &mut observe)?;
     let write = |name: &str, bytes: &[u8]| {
         let path = directory.join(name);
         fs::write(&path, bytes).map_err(|error| Error::file(path, error))

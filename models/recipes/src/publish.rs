@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use kronos_models::train::artifact::{DataNote, Draft, Manifest, Version};
+use kronos_training::artifact::{DataNote, Draft, Manifest, Version};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,11 +1,9 @@
 //! What a recipe says.
 
 use crate::error::{Error, Result};
-use kronos_models::chronos2::training::{Chronos2Training, ExampleRule};
-use kronos_models::kronos::training::{
-    Condition, ForecastRule, PredictorTraining, TokenizerTraining, WindowRule,
-};
-use kronos_models::train::Options;
+use kronos_training::Options;
+use kronos_training::chronos2::{Chronos2Training, ExampleRule};
+use kronos_training::kronos::{Condition, ForecastRule, PredictorTraining, TokenizerTraining, WindowRule};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

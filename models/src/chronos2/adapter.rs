@@ -218,12 +218,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let adapter = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["q"]});
         std::fs::write(folder.path().join("adapter_config.json"), adapter.to_string()).unwrap();
-        let part = |name: &str, shape: Vec<usize>, values: Vec<f32>| {
-            (format!("base_model.model.layer.q.lora_{name}.weight"), shape, values)
+        let part = |name: &str, shape: (usize, usize), values: &[f32]| {
+            let tensor = Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
+            (format!("base_model.model.layer.q.lora_{name}.weight"), tensor)
         };
-        let parts = [part("A", vec![1, 3], vec![1.0, 2.0, 3.0]), part("B", vec![2, 1], vec![10.0, -1.0])];
-        let bytes = crate::train::artifact::safetensors(&parts).unwrap();
-        std::fs::write(folder.path().join("adapter_model.safetensors"), bytes).unwrap();
+        let parts = Tensors::from([part("A", (1, 3), &[1.0, 2.0, 3.0]), part("B", (2, 1), &[10.0, -1.0])]);
+        candle_core::safetensors::save(&parts, folder.path().join("adapter_model.safetensors")).unwrap();
 
         let base = ["layer.q.weight", "layer.k.weight"].map(|name| TensorSpec::required(name, [2, 3]));
         let ones = || Tensor::ones((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();

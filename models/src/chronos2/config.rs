@@ -159,7 +159,8 @@ impl Config {
         self.chronos_config.time_encoding_scale.unwrap_or(self.chronos_config.context_length as f64)
     }
 
-    pub(super) fn heads(&self) -> HeadShape {
+    /// Heads and their width.
+    pub fn heads(&self) -> HeadShape {
         HeadShape { heads: self.num_heads, dim: self.d_kv }
     }
 
@@ -188,8 +189,9 @@ impl Config {
 }
 
 /// Names of the sublayers in the file.
-pub(super) const SELF_ATTENTION: &str = "self_attention";
-pub(super) const FEED_FORWARD: &str = "mlp";
+pub const SELF_ATTENTION: &str = "self_attention";
+/// See [`SELF_ATTENTION`].
+pub const FEED_FORWARD: &str = "mlp";
 
 /// Ten times the largest known model; a bound so that a hostile file cannot ask for a list without end.
 pub(crate) const MAX_LAYERS: usize = 200;

@@ -23,7 +23,7 @@ pub type Group = Vec<Variate>;
 
 /// The patches and tokens of several groups, laid out one after the other.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub struct Layout {
     /// Tokens of each variate: its patches, one separator, `patches` of the future.
     pub rows: Vec<Range<usize>>,
     /// Rotary position of each token.
@@ -47,7 +47,7 @@ pub(super) struct Layout {
 
 /// Group attention at every token position of every group.
 #[derive(Debug, Default)]
-pub(super) struct Meetings {
+pub struct Meetings {
     /// Tokens without company: they see themselves.
     pub alone: Vec<usize>,
     /// Positions where tokens of several variates meet.
@@ -56,7 +56,7 @@ pub(super) struct Meetings {
 
 /// Tokens of one group at one position.
 #[derive(Debug)]
-pub(super) struct Cell {
+pub struct Cell {
     /// Tokens that are seen.
     pub members: Vec<usize>,
     /// Those of them that look.
@@ -78,7 +78,7 @@ impl Meetings {
 
 /// Sizes of patches and of the time encoding.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patching {
+pub struct Patching {
     /// Points of a patch.
     pub size: usize,
     /// Points per unit of time.

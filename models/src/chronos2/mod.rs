@@ -13,12 +13,11 @@ pub mod config;
 pub mod covariates;
 pub mod encode;
 pub mod family;
-mod layout;
+pub mod layout;
 pub mod network;
 pub mod normalise;
 mod observe;
 mod passes;
-pub mod training;
 pub mod unroll;
 
 pub use layout::{Group, Variate};

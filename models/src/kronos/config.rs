@@ -48,10 +48,10 @@ pub struct PredictorConfig {
 }
 
 /// Heads of the dependency-aware layer, whatever the configuration says of the blocks.
-pub(super) const DEPENDENCY_HEADS: usize = 4;
+pub const DEPENDENCY_HEADS: usize = 4;
 
 /// The calendar tables: name, rows.
-pub(super) const CALENDAR_TABLES: [(&str, usize); 5] =
+pub const CALENDAR_TABLES: [(&str, usize); 5] =
     [("minute", 60), ("hour", 24), ("weekday", 7), ("day", 32), ("month", 13)];
 
 impl TokenizerConfig {
@@ -72,11 +72,13 @@ impl TokenizerConfig {
         self.s1_bits + self.s2_bits
     }
 
-    pub(super) fn encoder(&self) -> StackShape {
+    /// Blocks of the encoder.
+    pub fn encoder(&self) -> StackShape {
         self.stack(self.n_enc_layers)
     }
 
-    pub(super) fn decoder(&self) -> StackShape {
+    /// Blocks of the decoder.
+    pub fn decoder(&self) -> StackShape {
         self.stack(self.n_dec_layers)
     }
 
@@ -123,12 +125,14 @@ impl PredictorConfig {
         bits(self.s1_bits, self.s2_bits)
     }
 
-    pub(super) fn stack(&self) -> StackShape {
+    /// The blocks.
+    pub fn stack(&self) -> StackShape {
         StackShape { layers: self.n_layers, width: self.d_model, heads: self.n_heads, ff: self.ff_dim }
     }
 
     /// Key of one calendar table.
-    pub(super) fn calendar_key(&self, name: &str) -> String {
+    /// Name of a table of the calendar in the file.
+    pub fn calendar_key(&self, name: &str) -> String {
         format!("time_emb.{name}_embed{}.weight", if self.learn_te { "" } else { ".emb" })
     }
 

@@ -17,7 +17,6 @@ pub mod sampling;
 mod spread;
 mod step;
 pub mod tokenizer;
-pub mod training;
 
 use crate::artifact::{Tensors, read_config, read_tensors};
 use crate::bars::{BarOptions, BarPaths, BarRequest};

@@ -76,7 +76,8 @@ pub struct StackShape {
 }
 
 impl StackShape {
-    pub(super) fn head(self) -> HeadShape {
+    /// Heads and their width.
+    pub fn head(self) -> HeadShape {
         HeadShape { heads: self.heads, dim: self.width / self.heads.max(1) }
     }
 

@@ -8,7 +8,6 @@
 pub mod accelerated;
 pub mod block;
 pub mod cpu;
-pub mod differentiable;
 pub mod linear;
 pub mod norm;
 pub mod rope;

@@ -9,7 +9,6 @@ pub mod config;
 pub mod family;
 pub mod network;
 pub mod scaling;
-pub mod training;
 
 use crate::artifact::{Tensors, read_config, read_tensors};
 use crate::error::{ModelError, Result};

@@ -3,10 +3,82 @@
 use crate::Job;
 use crate::error::Result;
 use crate::limits::{self, Counts, between, numbers, probability};
-use kronos_models::chronos2::training::{Chronos2Training, ExampleRule};
-use kronos_models::train::Options as Loop;
+use crate::regime::{Options as Loop, invalid};
+use kronos_models::chronos2::config::Config;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+/// `config.json` with the keys that matter in training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Chronos2Training {
+    /// The keys that inference reads.
+    #[serde(flatten)]
+    pub config: Config,
+    /// Dropout everywhere.
+    #[serde(default = "defaults::dropout_rate")]
+    pub dropout_rate: f32,
+    /// What the standard deviations of random weights, and the gains of norms, are multiplied with.
+    #[serde(default = "defaults::initializer_factor")]
+    pub initializer_factor: f32,
+}
+
+mod defaults {
+    pub fn dropout_rate() -> f32 {
+        0.1
+    }
+    pub fn initializer_factor() -> f32 {
+        0.05
+    }
+}
+
+/// How examples are made of windows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExampleRule {
+    /// Longest history.
+    pub context: usize,
+    /// Shortest history; lengths between are drawn evenly in their logarithm.
+    pub least_context: usize,
+    /// Longest forecast; every batch has its own, drawn evenly.
+    pub horizon: usize,
+    /// Columns that can be a target alone, by position; drawn evenly.
+    pub targets: Vec<usize>,
+    /// Columns that a group is made of.
+    pub grouped: Vec<usize>,
+    /// Share of examples that are groups; each other column of such a group is a target, a covariate of the past or a
+    /// covariate whose future is known, with equal chances.
+    pub groups: f64,
+    /// Share of examples of which a tenth of the history is missing.
+    pub gaps: f64,
+    /// Whether losses count in units of the variate's own moves of late. Without it they count in standard deviations of
+    /// the history, in which the moves of a series that has gone far are small, and so is what is learnt of them.
+    #[serde(default)]
+    pub per_move: bool,
+}
+
+impl ExampleRule {
+    /// Checks the numbers against each other and against the columns of a panel.
+    ///
+    /// # Errors
+    /// [`ModelError::InvalidParameter`](kronos_models::ModelError::InvalidParameter).
+    pub fn validate(&self, columns: usize) -> kronos_models::Result<()> {
+        if !(2..=self.context).contains(&self.least_context) || self.horizon == 0 {
+            let got = format!("{}, {}, {}", self.least_context, self.context, self.horizon);
+            return Err(invalid("windows", "2 ≤ least_context ≤ context and a horizon", got));
+        }
+        let named = self.targets.iter().chain(&self.grouped);
+        if self.targets.is_empty()
+            || self.grouped.is_empty()
+            || named.clone().any(|&column| column >= columns)
+        {
+            return Err(invalid("targets, grouped", format!("columns below {columns}"), self.targets.len()));
+        }
+        match (0.0..=1.0).contains(&self.groups) && (0.0..=1.0).contains(&self.gaps) {
+            true => Ok(()),
+            false => Err(invalid("groups, gaps", "shares", self.groups)),
+        }
+    }
+}
 
 /// The options; each has a default.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,7 +1,6 @@
 //! Why a job is refused.
 
 use kronos_models::ModelError;
-use kronos_models::train::TrainError;
 
 /// Result of everything in this crate.
 pub type Result<T, E = JobError> = std::result::Result<T, E>;
@@ -56,12 +55,6 @@ pub enum JobError {
         /// Bytes of the machine.
         available: u64,
     },
-}
-
-impl From<TrainError> for JobError {
-    fn from(error: TrainError) -> Self {
-        Self::Invalid(error.to_string())
-    }
 }
 
 impl From<ModelError> for JobError {

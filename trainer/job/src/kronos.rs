@@ -3,18 +3,150 @@
 use crate::Job;
 use crate::error::{JobError, Result};
 use crate::limits::{self, Counts, between, numbers, probability};
+use crate::regime::{Options as Loop, invalid};
 use chrono_tz::Tz;
 use kronos_models::bars::CHANNELS;
-use kronos_models::kronos::training::{
-    Condition, ForecastRule, PredictorTraining, TokenizerTraining, WindowRule,
-};
-use kronos_models::train::Options as Loop;
+use kronos_models::kronos::config::{PredictorConfig, TokenizerConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::PathBuf;
 
 /// Columns that a target may be, in the order that targets must have.
 pub const COLUMNS: [&str; CHANNELS] = ["open", "high", "low", "close", "volume", "amount"];
+
+/// How windows are cut.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowRule {
+    /// Bars of a window, context and future together.
+    pub bars: usize,
+    /// Least number of bars before the cut; where the cut is, is drawn anew for every use of a window.
+    pub least_context: usize,
+    /// Largest number of bars before the cut.
+    pub most_context: usize,
+    /// Weight of a prediction before the cut, relative to one after it.
+    ///
+    /// Before the cut the statistics that a bar is standardised by know bars after it, so that what is learnt there is not
+    /// what a forecast needs; a little of it steadies the training.
+    pub weight_before_cut: f32,
+    /// Share of windows that are shown without volume and amount, as many tables come.
+    pub without_volume: f64,
+}
+
+/// `config.json` of a tokenizer with the keys that matter in training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenizerTraining {
+    /// The keys that inference reads.
+    #[serde(flatten)]
+    pub config: TokenizerConfig,
+    /// Weight of the distance between codes and latents.
+    #[serde(default = "defaults::beta")]
+    pub beta: f64,
+    /// Weight of the entropy of each code, which should be small.
+    #[serde(default = "defaults::gamma0")]
+    pub gamma0: f64,
+    /// Weight of the entropy over all codes, which should be large.
+    #[serde(default = "defaults::gamma")]
+    pub gamma: f64,
+    /// Weight of both entropies.
+    #[serde(default = "defaults::zeta")]
+    pub zeta: f64,
+    /// Bits whose codes the reference counts together; plays no role in the losses.
+    #[serde(default = "defaults::group_size")]
+    pub group_size: usize,
+    /// Dropout of attention probabilities.
+    #[serde(default)]
+    pub attn_dropout_p: f32,
+    /// Dropout of what the gated unit adds.
+    #[serde(default)]
+    pub ffn_dropout_p: f32,
+    /// Dropout of what the attention adds.
+    #[serde(default)]
+    pub resid_dropout_p: f32,
+}
+
+/// The published values.
+mod defaults {
+    pub fn beta() -> f64 {
+        0.05
+    }
+    pub fn gamma0() -> f64 {
+        1.0
+    }
+    pub fn gamma() -> f64 {
+        1.1
+    }
+    pub fn zeta() -> f64 {
+        0.05
+    }
+    pub fn group_size() -> usize {
+        4
+    }
+}
+
+/// `config.json` of a predictor with the keys that matter in training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PredictorTraining {
+    /// The keys that inference reads.
+    #[serde(flatten)]
+    pub config: PredictorConfig,
+    /// Dropout of attention probabilities.
+    #[serde(default)]
+    pub attn_dropout_p: f32,
+    /// Dropout of what the gated unit adds.
+    #[serde(default)]
+    pub ffn_dropout_p: f32,
+    /// Dropout of what the attention adds.
+    #[serde(default)]
+    pub resid_dropout_p: f32,
+    /// Dropout of embedded bars.
+    #[serde(default)]
+    pub token_dropout_p: f32,
+}
+
+/// What the head of the fine token is told of the coarse one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// A draw from the model's own distribution, as the reference's fine-tuning does; the fine token is then learnt almost
+    /// without regard to the coarse one.
+    Sampled,
+    /// The true one, by the chain rule of probability, with the rotation of the reference's training, which its
+    /// inference leaves out.
+    TrueRotated,
+    /// The true one, without rotation: what inference computes.
+    True,
+}
+
+/// How the predictor is scored while it trains: it forecasts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForecastRule {
+    /// Steps.
+    pub horizon: usize,
+    /// Paths per window.
+    pub paths: usize,
+    /// Softmax temperature.
+    pub temperature: f32,
+}
+
+impl WindowRule {
+    /// Checks the numbers against each other.
+    ///
+    /// # Errors
+    /// [`ModelError::InvalidParameter`](kronos_models::ModelError::InvalidParameter).
+    pub fn validate(&self) -> kronos_models::Result<()> {
+        if !(2..=self.most_context).contains(&self.least_context) || self.most_context >= self.bars {
+            let expected = "2 ≤ least_context ≤ most_context < bars".to_owned();
+            let got = format!("{}, {}, {}", self.least_context, self.most_context, self.bars);
+            return Err(invalid("windows", expected, got));
+        }
+        if !(self.weight_before_cut >= 0.0 && (0.0..=1.0).contains(&self.without_volume)) {
+            return Err(invalid("weight_before_cut, without_volume", "shares", self.without_volume));
+        }
+        Ok(())
+    }
+}
 
 /// The options; each has a default.
 #[derive(Debug, Clone, Serialize, Deserialize)]

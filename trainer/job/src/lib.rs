@@ -12,14 +12,15 @@ mod error;
 pub mod kronos;
 pub mod limits;
 pub mod nbeats;
+pub mod regime;
 mod request;
 
 pub use error::{JobError, Result};
 pub use request::{OPTIONS, RankOptions, Request};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
-use kronos_models::train::{Options, SplitRule, split::DAY};
 use limits::{Counts, between};
+use regime::{DAY, Options, SplitRule};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;

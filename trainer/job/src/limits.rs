@@ -6,8 +6,8 @@
 //! is never tried.
 
 use crate::error::{JobError, Result};
+use crate::regime::Options;
 use kronos_models::artifact::TensorSpec;
-use kronos_models::train::Options;
 
 /// Optimiser steps, and steps from one checkpoint to the next.
 pub const STEPS: (u64, u64) = (1, 1_000_000_000);

@@ -2,9 +2,9 @@
 
 use crate::error::{JobError, Result};
 use crate::limits::{self, Counts, between, numbers};
+use crate::regime::Options as Loop;
 use crate::{Job, limits::probability};
 use kronos_models::nbeats::config::{Config, Input, Kind, MODEL_TYPE, Stack, Transform};
-use kronos_models::train::Options as Loop;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::job::SourceOptions;
 use chrono::DateTime;
 pub use kronos_job::instant;
-use kronos_models::train::{Panel, PanelSeries};
+use kronos_training::{Panel, PanelSeries};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

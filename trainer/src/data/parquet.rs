@@ -53,7 +53,7 @@ fn find<'r>(row: &'r Row, name: &str) -> Option<&'r Field> {
 
 fn micros(field: &Field) -> Option<i64> {
     match field {
-        Field::Date(days) => Some(i64::from(*days) * kronos_models::train::split::DAY),
+        Field::Date(days) => Some(i64::from(*days) * kronos_training::split::DAY),
         Field::TimestampMillis(millis) => millis.checked_mul(1000),
         Field::TimestampMicros(micros) => Some(*micros),
         Field::Str(text) => instant(text),

@@ -5,8 +5,8 @@ use chrono::DateTime;
 use chrono_tz::Tz;
 use kronos_job::kronos::{COLUMNS, check_targets};
 use kronos_models::bars::{CHANNELS, Stamp, complete};
-use kronos_models::train::split::DAY;
-use kronos_models::train::{Panel, PanelSeries};
+use kronos_training::split::DAY;
+use kronos_training::{Panel, PanelSeries};
 
 /// The panel with all columns of bars, and the wall clock of the market for each row.
 ///

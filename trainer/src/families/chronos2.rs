@@ -7,10 +7,10 @@ use crate::job::Job;
 use kronos_job::chronos2::Options;
 use kronos_job::limits::machine;
 use kronos_models::artifact::{read_config, read_tensors};
-use kronos_models::chronos2::training::{Chronos2Task, PanelSource, TrainableChronos2};
-use kronos_models::train::artifact::{parameters, pretty, safetensors};
-use kronos_models::train::score::Unit;
-use kronos_models::train::{Part, Split, Trainable, Windows, train as run};
+use kronos_training::artifact::{parameters, pretty, safetensors};
+use kronos_training::chronos2::{Chronos2Task, PanelSource, TrainableChronos2};
+use kronos_training::score::Unit;
+use kronos_training::{Part, Split, Trainable, Windows, train as run};
 use serde_json::json;
 
 /// Trains one network on all targets of every source.

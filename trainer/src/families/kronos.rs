@@ -9,12 +9,12 @@ use kronos_job::kronos::Options;
 use kronos_job::limits::machine;
 use kronos_models::artifact::{Tensors, read_config, read_tensors};
 use kronos_models::bars::CHANNELS;
-use kronos_models::kronos::training::{
+use kronos_training::artifact::{parameters, pretty, safetensors};
+use kronos_training::kronos::{
     BarSource, BarSources, PredictorTask, TokenizerTask, TrainablePredictor, TrainableTokenizer,
 };
-use kronos_models::train::artifact::{parameters, pretty, safetensors};
-use kronos_models::train::score::Unit;
-use kronos_models::train::{Checkpoints, Part, Split, Trainable, Windows, train as run};
+use kronos_training::score::Unit;
+use kronos_training::{Checkpoints, Part, Split, Trainable, Windows, train as run};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 

@@ -10,10 +10,10 @@ use crate::job::{Job, SourceOptions};
 use crate::progress::Timed;
 use candle_core::Device;
 use kronos_models::interrupt::Interrupt;
-use kronos_models::train::evaluate;
-use kronos_models::train::leakage::refuse_future_channels;
-use kronos_models::train::score::Unit;
-use kronos_models::train::{Checkpoints, Panel, Report, Window};
+use kronos_training::evaluate;
+use kronos_training::leakage::refuse_future_channels;
+use kronos_training::score::Unit;
+use kronos_training::{Checkpoints, Panel, Report, Window};
 use serde_json::{Value, json};
 
 /// One source as it was read.
@@ -135,7 +135,7 @@ fn beside<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kronos_models::train::PanelSeries;
+    use kronos_training::PanelSeries;
 
     #[test]
     fn what_is_queued_can_be_trained() {

@@ -7,11 +7,11 @@ use crate::job::Job;
 use kronos_job::nbeats::Options;
 use kronos_models::nbeats::NBeats;
 use kronos_models::nbeats::config::{ScalerConfig, Transform};
-use kronos_models::nbeats::training::{NBeatsTask, Source};
 use kronos_models::series::QuantileForecast;
-use kronos_models::train::evaluate::{Evaluation, Scores};
-use kronos_models::train::score::Unit;
-use kronos_models::train::{
+use kronos_training::evaluate::{Evaluation, Scores};
+use kronos_training::nbeats::{NBeatsTask, Source};
+use kronos_training::score::Unit;
+use kronos_training::{
     Panel, Part, Sampler, Source as Share, Split, Trainable, Window, Windows, train as run,
 };
 use serde_json::json;

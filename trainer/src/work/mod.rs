@@ -16,7 +16,7 @@ use crate::run;
 use kronos_job::limits::machine;
 use kronos_models::error::ModelError;
 use kronos_models::interrupt::Interrupt;
-use kronos_models::train::artifact;
+use kronos_training::artifact;
 use origin::{Directories, Origin};
 use postgres::{Client, NoTls};
 use queue::{End, Found, Model};

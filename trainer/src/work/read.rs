@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use kronos_job::limits::{self, TIMES, machine};
-use kronos_models::train::{Panel, PanelSeries};
+use kronos_training::{Panel, PanelSeries};
 use postgres::Client;
 use postgres::fallible_iterator::FallibleIterator;
 

@@ -3,7 +3,7 @@
 use super::queue::QUEUE;
 use crate::error::Result;
 use crate::progress::{Watcher, line};
-use kronos_models::train::Event;
+use kronos_training::Event;
 use postgres::Client;
 use postgres::types::ToSql;
 use std::sync::atomic::{AtomicBool, Ordering};
