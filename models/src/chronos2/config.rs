@@ -3,7 +3,7 @@
 use crate::artifact::TensorSpec;
 use crate::error::{ModelError, Result};
 use crate::layers::cpu::cache::HeadShape;
-use crate::layers::t5::{Attention, FeedForward, ResidualBlock};
+use crate::layers::t5::{attention_specs, feed_forward_specs, residual_block_specs};
 use serde::{Deserialize, Serialize};
 
 /// `config.json`; keys that matter in training only are not read, and absent ones have the reference's defaults.
@@ -175,14 +175,14 @@ impl Config {
             TensorSpec::required("shared.weight", [2, d]),
             TensorSpec::required("encoder.final_layer_norm.weight", [d]),
         ];
-        specs.extend(ResidualBlock::specs("input_patch_embedding", 3 * patch, self.d_ff, d));
+        specs.extend(residual_block_specs("input_patch_embedding", 3 * patch, self.d_ff, d));
         let outputs = self.chronos_config.quantiles.len() * patch;
-        specs.extend(ResidualBlock::specs("output_patch_embedding", d, self.d_ff, outputs));
+        specs.extend(residual_block_specs("output_patch_embedding", d, self.d_ff, outputs));
         for block in 0..self.num_layers {
             let layer = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
-            specs.extend(Attention::specs(&layer(0), SELF_ATTENTION, self.heads(), d));
-            specs.extend(Attention::specs(&layer(1), SELF_ATTENTION, self.heads(), d));
-            specs.extend(FeedForward::specs(&layer(2), FEED_FORWARD, d, self.d_ff));
+            specs.extend(attention_specs(&layer(0), SELF_ATTENTION, self.heads(), d));
+            specs.extend(attention_specs(&layer(1), SELF_ATTENTION, self.heads(), d));
+            specs.extend(feed_forward_specs(&layer(2), FEED_FORWARD, d, self.d_ff));
         }
         Ok(specs)
     }

@@ -7,7 +7,6 @@
 //! grows linearly with the number of series, and a series gives the same bits alone and in any company. A variate alone
 //! in its group needs one matrix product there, and the last block runs on the future only ([`network`]).
 
-mod accelerated;
 pub mod adapter;
 pub mod config;
 pub mod covariates;
@@ -27,6 +26,8 @@ use crate::device::Precision;
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
 use crate::layers::accelerated::Place;
+use crate::layers::backend::{Loaded, with_network};
+use crate::layers::packed::Packed;
 use crate::series::{QuantileForecast, SeriesRequest};
 use candle_core::Device;
 use config::Config;
@@ -65,14 +66,7 @@ pub struct Chronos2Options {
 /// A model, ready to forecast.
 #[derive(Debug)]
 pub struct Chronos2 {
-    network: Computed,
-}
-
-/// The network, by the kernels of the CPU or by candle on a device.
-#[derive(Debug)]
-enum Computed {
-    Kernels(Box<Network>),
-    Accelerated(Box<accelerated::Network>),
+    network: Loaded<Network, Network<Place>>,
 }
 
 impl Chronos2 {
@@ -100,8 +94,7 @@ impl Chronos2 {
 
     /// A model of the tensors of [`Config::tensors`] that computes in candle's operations.
     pub fn accelerated(place: &Place, config: &Config, tensors: &Tensors) -> Result<Self> {
-        let network = accelerated::Network::load(place, config, tensors)?;
-        Ok(Self { network: Computed::Accelerated(Box::new(network)) })
+        Ok(Self { network: Loaded::Placed(Box::new(Network::load(place, config, tensors)?)) })
     }
 
     fn read(files: &Chronos2Files) -> Result<(Config, Tensors)> {
@@ -116,31 +109,25 @@ impl Chronos2 {
 
     /// A model of the tensors of [`Config::tensors`].
     pub fn from_tensors(config: &Config, tensors: &Tensors) -> Result<Self> {
-        Ok(Self { network: Computed::Kernels(Box::new(Network::new(config, tensors)?)) })
+        Ok(Self { network: Loaded::Packed(Box::new(Network::load(&Packed, config, tensors)?)) })
     }
 
     /// The configuration.
     pub fn config(&self) -> &Config {
-        match &self.network {
-            Computed::Kernels(network) => network.config(),
-            Computed::Accelerated(network) => network.config(),
-        }
+        with_network!(self.network, network => network.config())
     }
 
     /// The network of the kernels, for those who look at its stages.
     pub fn network(&self) -> Option<&Network> {
         match &self.network {
-            Computed::Kernels(network) => Some(network),
-            Computed::Accelerated(_) => None,
+            Loaded::Packed(network) => Some(network),
+            Loaded::Placed(_) => None,
         }
     }
 
     /// One pass over variates that are normalised; see [`Network::forward`].
     fn forward(&self, groups: &[Group], patches: usize, interrupt: &dyn Interrupt) -> Result<Vec<Vec<f32>>> {
-        match &self.network {
-            Computed::Kernels(network) => network.forward(groups, patches, interrupt),
-            Computed::Accelerated(network) => network.forward(groups, patches, interrupt),
-        }
+        with_network!(self.network, network => network.forward(groups, patches, interrupt))
     }
 
     /// The model's quantile levels, ascending.
@@ -150,11 +137,7 @@ impl Chronos2 {
 
     /// Bytes the weights take.
     pub fn memory_bytes(&self) -> u64 {
-        let bytes = match &self.network {
-            Computed::Kernels(network) => network.bytes(),
-            Computed::Accelerated(network) => network.bytes(),
-        };
-        bytes as u64
+        with_network!(self.network, network => network.bytes()) as u64
     }
 
     /// Forecasts every series of `requests` at the model's levels; one failing series does not stop the others.

@@ -1,71 +1,85 @@
 //! The network: patches in, quantiles of the normalised future out.
 
 use super::config::{Config, FEED_FORWARD, SELF_ATTENTION};
-use super::layout::{Group, Layout, Meetings, Patching};
-use super::observe::Observed;
+use super::layout::{Cell, Group, Layout, Meetings, Patching};
 use crate::artifact::Tensors;
 use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::layers::block::Observer;
+use crate::layers::backend::{Backend, Held, Looking};
 use crate::layers::linear::tensor;
-use crate::layers::norm::RmsNorm;
-use crate::layers::rope::{Rope, RopeTable};
-use crate::layers::t5::{Attention, FeedForward, ResidualBlock, SoloAttention};
-use crate::layers::tensor::{matrix, with_values};
+use crate::layers::packed::Packed;
+use crate::layers::rope::Rope;
+use crate::layers::t5::{FeedForward, ResidualBlock, SoloAttention};
 use candle_core::Tensor;
 use std::ops::Range;
 
 /// Row of the embedding table that separates history and future.
-pub(super) const SEPARATOR: usize = 1;
+const SEPARATOR: usize = 1;
 
-/// The weights, packed.
+/// The weights, as a backend holds them.
 #[derive(Debug)]
-pub struct Network {
-    config: Config,
-    patching: Patching,
-    rope: Rope,
-    separator: Vec<f32>,
-    embedding: ResidualBlock,
-    blocks: Vec<Block>,
-    norm: RmsNorm,
-    head: ResidualBlock,
+pub struct Network<B: Backend = Packed> {
+    backend: B,
+    pub(super) config: Config,
+    pub(super) patching: Patching,
+    pub(super) rope: Rope,
+    table: Tensor,
+    embedding: ResidualBlock<B>,
+    pub(super) blocks: Vec<Block<B>>,
+    pub(super) norm: B::Norm,
+    pub(super) head: ResidualBlock<B>,
 }
 
+/// One block: attention along time, attention across the group, feed-forward unit.
 #[derive(Debug)]
-struct Block {
-    time: Attention,
-    group: Attention,
+pub(super) struct Block<B: Backend> {
+    pub time: B::Attention,
+    pub group: B::Attention,
     /// Group attention of a token without company.
-    solo: SoloAttention,
-    feed_forward: FeedForward,
+    pub solo: SoloAttention<B>,
+    pub feed_forward: FeedForward<B>,
 }
 
-/// Where stages are shown, in a pass that shows them.
-type Seen<'a, 'o> = Option<&'a mut Observed<'o>>;
+/// Group attention of one pass: who is alone, who looks at whom, and where the answers go.
+pub(super) struct Exchange<B: Backend> {
+    /// No token has company.
+    all_alone: bool,
+    alone: Option<B::Rows>,
+    company: Option<(B::Rows, B::Pattern)>,
+    /// Which of [tokens, answers of those alone, answers of those in company] each token becomes.
+    places: B::Rows,
+}
 
-impl Network {
-    /// Packs the tensors of [`Config::tensors`].
-    pub fn new(config: &Config, tensors: &Tensors) -> Result<Self> {
+/// Places of dropout outside of the blocks.
+const EMBEDDED: u64 = 0;
+const NORMED: u64 = 1;
+const HEAD: u64 = 2;
+const PATCHES: u64 = 3;
+
+impl<B: Backend> Network<B> {
+    /// Takes the tensors of [`Config::tensors`].
+    pub fn load(backend: &B, config: &Config, tensors: &Tensors) -> Result<Self> {
         config.validate()?;
-        let eps = config.layer_norm_epsilon;
-        let block = |index: usize| -> Result<Block> {
+        let (eps, heads) = (config.layer_norm_epsilon, config.heads());
+        let block = |index: usize| -> Result<Block<B>> {
             let layer = |layer: usize| format!("encoder.block.{index}.layer.{layer}");
             Ok(Block {
-                time: Attention::new(tensors, &layer(0), SELF_ATTENTION, config.heads(), eps)?,
-                group: Attention::new(tensors, &layer(1), SELF_ATTENTION, config.heads(), eps)?,
-                solo: SoloAttention::new(tensors, &layer(1), SELF_ATTENTION, eps)?,
-                feed_forward: FeedForward::new(tensors, &layer(2), FEED_FORWARD, eps)?,
+                time: backend.attention(tensors, (&layer(0), SELF_ATTENTION), heads, eps)?,
+                group: backend.attention(tensors, (&layer(1), SELF_ATTENTION), heads, eps)?,
+                solo: SoloAttention::load(backend, tensors, &layer(1), SELF_ATTENTION, eps)?,
+                feed_forward: FeedForward::load(backend, tensors, &layer(2), FEED_FORWARD, eps)?,
             })
         };
         Ok(Self {
+            backend: backend.clone(),
             config: config.clone(),
             patching: Patching::of(config),
             rope: Rope::new(config.d_kv, config.rope_theta),
-            separator: tensor(tensors, "shared.weight")?.get(SEPARATOR)?.to_vec1()?,
-            embedding: ResidualBlock::new(tensors, "input_patch_embedding")?,
+            table: backend.table(tensor(tensors, "shared.weight")?)?,
+            embedding: ResidualBlock::load(backend, tensors, "input_patch_embedding")?,
             blocks: (0..config.num_layers).map(block).collect::<Result<_>>()?,
-            norm: RmsNorm::new(tensor(tensors, "encoder.final_layer_norm.weight")?, eps)?,
-            head: ResidualBlock::new(tensors, "output_patch_embedding")?,
+            norm: backend.norm(tensor(tensors, "encoder.final_layer_norm.weight")?, eps)?,
+            head: ResidualBlock::load(backend, tensors, "output_patch_embedding")?,
         })
     }
 
@@ -74,14 +88,9 @@ impl Network {
         &self.config
     }
 
-    /// Tokens that a group takes for a forecast of `patches` patches.
-    pub fn tokens(&self, group: &Group, patches: usize) -> usize {
-        group.iter().map(|variate| self.patching.span(&variate.context) + 1 + patches).sum()
-    }
-
     /// Forecasts `patches` patches of every wanted variate of every group, in their order.
     ///
-    /// A group's numbers do not depend on the other groups, bit for bit.
+    /// By the kernels a group's numbers do not depend on the other groups, bit for bit.
     ///
     /// # Shapes
     /// One vector per wanted variate, [level][step] with `patches · patch` steps, in the space of the network.
@@ -92,164 +101,175 @@ impl Network {
         groups: &[Group],
         patches: usize,
         interrupt: &dyn Interrupt,
-    ) -> Result<Vec<Vec<f32>>> {
-        let layout = self.patching.lay_out(groups, patches);
-        let (mut x, _) = self.embed(&layout)?;
-        let table = self.table(&layout);
-        let Some((last, blocks)) = self.blocks.split_last() else { return Ok(Vec::new()) };
-        for block in blocks {
-            interrupt.check()?;
-            x = block.forward(&x, &layout, &table, None)?;
-        }
-        interrupt.check()?;
-        let x = last.forward_ahead(&x, &layout, &table)?;
-        let output = self.head.forward(&self.norm.forward(&x)?)?;
-        Ok(with_values(&output, |output| by_variate(&self.config, output, patches))?)
+    ) -> Result<Vec<Vec<f32>>>
+    where
+        B: Backend<Dropout = ()>,
+    {
+        let output = self.quantiles(groups, patches, (), interrupt)?;
+        Ok(by_variate(&self.config, &B::values(&output)?, patches))
     }
 
-    /// As [`Network::forward`], for all variates, showing every stage by its golden name.
+    /// [`Network::forward`] with dropout, as a tensor.
     ///
-    /// Rows are tokens; `token.row` and `token.offset` say which: the variate, and the position counted from the separator.
-    pub fn forward_observed(
+    /// # Shapes
+    /// [wanted variates · patches, levels · patch].
+    pub fn quantiles(
         &self,
         groups: &[Group],
         patches: usize,
-        see: &mut Observer,
-    ) -> Result<Vec<Vec<f32>>> {
+        dropout: B::Dropout,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Tensor> {
         let layout = self.patching.lay_out(groups, patches);
-        let mut observed = Observed::new(see, &layout)?;
-        let (mut x, future) = self.embed(&layout)?;
-        observed.embedding(&layout, &x, &future, 3 * self.patching.size)?;
-        let table = self.table(&layout);
-        for (index, block) in self.blocks.iter().enumerate() {
-            observed.enter(index);
-            x = block.forward(&x, &layout, &table, Some(&mut observed))?;
+        let mut x = B::drop(self.embed(&layout, dropout)?, B::at(dropout, EMBEDDED))?;
+        let at = |block: usize| move |place: u64| B::at(dropout, 16 * (block as u64 + 1) + place);
+        if let Some((last, blocks)) = self.blocks.split_last() {
+            if !blocks.is_empty() {
+                let time = self.along_time(&layout, None)?;
+                let exchange = self.exchange(&layout.everywhere, layout.positions.len())?;
+                for (index, block) in blocks.iter().enumerate() {
+                    interrupt.check()?;
+                    x = B::attend(&block.time, &x, &time, at(index)(0))?;
+                    x = exchange.forward(block, &x, at(index)(2))?;
+                    x = block.feed_forward.forward(&x, at(index)(4))?;
+                }
+            }
+            interrupt.check()?;
+            x = self.forward_ahead(last, &x, &layout, at(blocks.len()))?;
         }
-        let x = self.norm.forward(&x)?;
-        observed.show("final_norm", &x);
-        let output = self.head.forward(&gather(&x, &ahead(&layout))?)?;
-        observed.show("output_raw", &output);
-        Ok(with_values(&output, |output| by_variate(&self.config, output, patches))?)
+        let x = B::drop(B::normed(&self.norm, &x)?, B::at(dropout, NORMED))?;
+        self.head.forward(&x, B::at(dropout, HEAD))
     }
 
-    fn table(&self, layout: &Layout) -> std::sync::Arc<RopeTable> {
-        self.rope.table(layout.positions.iter().max().map_or(0, |last| last + 1))
+    /// The last block: only the future of wanted variates is computed, from keys and values of everything.
+    fn forward_ahead(
+        &self,
+        block: &Block<B>,
+        x: &Tensor,
+        layout: &Layout,
+        at: impl Fn(u64) -> B::Dropout,
+    ) -> Result<Tensor> {
+        let tokens = ahead(layout);
+        let of_each = vec![layout.patches; layout.rows.len()];
+        let time = self.along_time(layout, Some(Looking { rows: &tokens, of_each: &of_each }))?;
+        let x = B::attend(&block.time, x, &time, at(0))?;
+        let mut x = self.exchange(&layout.ahead, tokens.len())?.forward(block, &x, at(2))?;
+        let wanted: Vec<usize> =
+            (0..tokens.len()).filter(|token| layout.wanted[token / layout.patches]).collect();
+        if wanted.len() < tokens.len() {
+            x = B::gather(&[&x], &self.backend.rows(wanted)?)?;
+        }
+        block.feed_forward.forward(&x, at(4))
     }
 
-    /// Embeds patches and puts them in the order of the tokens; also returns the embedded futures.
-    fn embed(&self, layout: &Layout) -> Result<(Tensor, Tensor)> {
-        let d = self.config.d_model;
-        let context = match layout.context.is_empty() {
-            true => Vec::new(),
-            false => {
-                let patches = matrix(layout.context.clone(), 3 * self.patching.size)?;
-                with_values(&self.embedding.forward(&patches)?, <[f32]>::to_vec)?
-            }
+    /// Attention along time, of all tokens or of some.
+    pub(super) fn along_time(&self, layout: &Layout, looking: Option<Looking<'_>>) -> Result<B::Pattern> {
+        self.backend.pattern(&layout.rows, looking, Some((&self.rope, &layout.positions)))
+    }
+
+    /// Embeds patches and puts them in the order of the tokens.
+    pub(super) fn embed(&self, layout: &Layout, dropout: B::Dropout) -> Result<Tensor> {
+        let embedded = self.embed_patches(layout, B::at(dropout, PATCHES))?;
+        let known = layout.context.len() / (3 * self.patching.size);
+        let separator = embedded.dim(0)? + SEPARATOR;
+        let mut order = Vec::with_capacity(layout.positions.len());
+        let mut context = 0..known;
+        for (row, &at) in layout.rows.iter().zip(&layout.future_of) {
+            order.extend(context.by_ref().take(row.len() - 1 - layout.patches));
+            order.push(separator);
+            order.extend((0..layout.patches).map(|patch| known + at * layout.patches + patch));
+        }
+        B::gather(&[&embedded, &self.table], &self.backend.rows(order)?)
+    }
+
+    /// Embedded patches, those of histories before those of futures: they share the weights.
+    pub(super) fn embed_patches(&self, layout: &Layout, dropout: B::Dropout) -> Result<Tensor> {
+        let patches = [layout.context.as_slice(), &layout.future].concat();
+        self.embedding.forward(&self.backend.matrix(patches, 3 * self.patching.size)?, dropout)
+    }
+
+    /// Who exchanges what with whom in a pass over so many tokens.
+    pub(super) fn exchange(&self, meetings: &Meetings, tokens: usize) -> Result<Exchange<B>> {
+        let Company { members, cells, listeners, of_each } = Company::of(meetings);
+        let mut places: Vec<usize> = (0..tokens).collect();
+        let listening = listeners.iter().map(|&member| members[member]);
+        for (answer, token) in (tokens..).zip(meetings.alone.iter().copied().chain(listening)) {
+            places[token] = answer;
+        }
+        let looking = Looking { rows: &listeners, of_each: &of_each };
+        let looking = Some(looking).filter(|_| listeners.len() < members.len());
+        let company = match listeners.is_empty() {
+            true => None,
+            false => Some((self.backend.rows(members)?, self.backend.pattern(&cells, looking, None)?)),
         };
-        let future = self.embedding.forward(&matrix(layout.future.clone(), 3 * self.patching.size)?)?;
-        let mut x = Vec::with_capacity(layout.positions.len() * d);
-        with_values(&future, |future| {
-            let mut context = context.as_slice();
-            for (row, &at) in layout.rows.iter().zip(&layout.future_of) {
-                let (own, rest) = context.split_at((row.len() - 1 - layout.patches) * d);
-                context = rest;
-                x.extend_from_slice(own);
-                x.extend_from_slice(&self.separator);
-                x.extend_from_slice(&future[at * layout.patches * d..(at + 1) * layout.patches * d]);
-            }
-        })?;
-        Ok((matrix(x, d)?, future))
+        let alone = match meetings.alone.is_empty() {
+            true => None,
+            false => Some(self.backend.rows(meetings.alone.clone())?),
+        };
+        let all_alone = meetings.alone.len() == tokens;
+        Ok(Exchange { all_alone, alone, company, places: self.backend.rows(places)? })
     }
 
-    /// Bytes of the packed weights.
+    /// Bytes of the weights.
     pub fn bytes(&self) -> usize {
-        let block = |block: &Block| {
+        let block = |block: &Block<B>| {
             block.time.bytes() + block.group.bytes() + block.solo.bytes() + block.feed_forward.bytes()
         };
         self.embedding.bytes()
             + self.head.bytes()
             + self.norm.bytes()
-            + size_of_val(self.separator.as_slice())
+            + self.table.elem_count() * size_of::<f32>()
             + self.blocks.iter().map(block).sum::<usize>()
     }
 }
 
-impl Block {
-    fn forward(&self, x: &Tensor, layout: &Layout, table: &RopeTable, mut seen: Seen) -> Result<Tensor> {
-        let rotation = Some((table, layout.positions.as_slice()));
-        let q = self.time.queries(x, rotation)?;
-        let kv = self.time.keys_values(x, rotation)?;
-        let rows: Vec<usize> = layout.rows.iter().map(Range::len).collect();
-        let attended = self.time.attend(&q, &self.time.remember(&kv, &layout.rows), &rows, None)?;
-        if let Some(seen) = &mut seen {
-            seen.weights("attn_time", &self.time, &q, &kv, &layout.rows, &rows, None)?;
-        }
-        let x = self.time.project_onto(&attended, x)?;
-        let y = self.exchange(&x, &layout.everywhere, seen.as_deref_mut())?;
-        let z = self.feed_forward.forward(&y)?;
-        if let Some(seen) = &mut seen {
-            seen.stage("time", &x);
-            seen.stage("group", &y);
-            seen.stage("ff", &z);
-        }
-        Ok(z)
-    }
+/// The tokens that meet others, gathered.
+#[derive(Default)]
+pub(super) struct Company {
+    /// Tokens, cell after cell.
+    pub members: Vec<usize>,
+    /// The cells as ranges of members.
+    pub cells: Vec<Range<usize>>,
+    /// Which members look.
+    pub listeners: Vec<usize>,
+    /// How many they are of each cell.
+    pub of_each: Vec<usize>,
+}
 
-    /// The last block: only the future of wanted variates is computed, from keys and values of everything.
-    fn forward_ahead(&self, x: &Tensor, layout: &Layout, table: &RopeTable) -> Result<Tensor> {
-        let kv = self.time.keys_values(x, Some((table, &layout.positions)))?;
-        let tokens = ahead(layout);
-        let positions: Vec<usize> = tokens.iter().map(|&token| layout.positions[token]).collect();
-        let x = gather(x, &tokens)?;
-        let q = self.time.queries(&x, Some((table, &positions)))?;
-        let rows = vec![layout.patches; layout.rows.len()];
-        let attended = self.time.attend(&q, &self.time.remember(&kv, &layout.rows), &rows, None)?;
-        let x = self.time.project_onto(&attended, &x)?;
-        let x = self.exchange(&x, &layout.ahead, None)?;
-        let wanted: Vec<usize> =
-            (0..tokens.len()).filter(|token| layout.wanted[token / layout.patches]).collect();
-        let x = if wanted.len() == tokens.len() { x } else { gather(&x, &wanted)? };
-        self.feed_forward.forward(&x)
+impl Company {
+    pub fn of(meetings: &Meetings) -> Self {
+        let mut company = Self::default();
+        for Cell { members, listeners } in &meetings.cells {
+            let start = company.members.len();
+            company.members.extend_from_slice(members);
+            company.cells.push(start..company.members.len());
+            let mut looking = listeners.iter().peekable();
+            let own = (start..).zip(members).filter(|(_, token)| looking.next_if_eq(token).is_some());
+            company.listeners.extend(own.map(|(member, _)| member));
+            company.of_each.push(listeners.len());
+        }
+        company
     }
+}
 
+impl<B: Backend> Exchange<B> {
     /// Group attention; rows of `x` that neither listen nor are alone come back unchanged.
-    fn exchange(&self, x: &Tensor, meetings: &Meetings, seen: Seen) -> Result<Tensor> {
-        let tokens = x.dim(0)?;
-        if meetings.alone.len() == tokens {
-            if let Some(seen) = seen {
-                seen.alone(self.group.shape(), tokens);
-                seen.show_group(self.group.shape())?;
+    pub fn forward(&self, block: &Block<B>, x: &Tensor, dropout: B::Dropout) -> Result<Tensor> {
+        if self.all_alone {
+            return block.solo.forward(x, dropout);
+        }
+        let alone = match &self.alone {
+            Some(alone) => Some(block.solo.forward(&B::gather(&[x], alone)?, dropout)?),
+            None => None,
+        };
+        let company = match &self.company {
+            Some((members, pattern)) => {
+                Some(B::attend(&block.group, &B::gather(&[x], members)?, pattern, dropout)?)
             }
-            return self.solo.forward(x);
-        }
-        let mut out = with_values(x, <[f32]>::to_vec)?;
-        if !meetings.alone.is_empty() {
-            scatter(&self.solo.forward(&gather(x, &meetings.alone)?)?, &meetings.alone, &mut out)?;
-        }
-        let members: Vec<usize> =
-            meetings.cells.iter().flat_map(|cell| cell.members.iter().copied()).collect();
-        let listeners: Vec<usize> =
-            meetings.cells.iter().flat_map(|cell| cell.listeners.iter().copied()).collect();
-        let kv = self.group.keys_values(&gather(x, &members)?, None)?;
-        let listening = gather(x, &listeners)?;
-        let q = self.group.queries(&listening, None)?;
-        let mut end = 0;
-        let cells: Vec<Range<usize>> = meetings
-            .cells
-            .iter()
-            .map(|cell| {
-                end += cell.members.len();
-                end - cell.members.len()..end
-            })
-            .collect();
-        let rows: Vec<usize> = meetings.cells.iter().map(|cell| cell.listeners.len()).collect();
-        let attended = self.group.attend(&q, &self.group.remember(&kv, &cells), &rows, None)?;
-        scatter(&self.group.project_onto(&attended, &listening)?, &listeners, &mut out)?;
-        if let Some(seen) = seen {
-            seen.alone(self.group.shape(), tokens);
-            seen.weights("attn_group", &self.group, &q, &kv, &cells, &rows, Some(&listeners))?;
-        }
-        Ok(matrix(out, x.dim(1)?)?)
+            None => None,
+        };
+        let parts: Vec<&Tensor> = [Some(x), alone.as_ref(), company.as_ref()].into_iter().flatten().collect();
+        B::gather(&parts, &self.places)
     }
 }
 
@@ -270,23 +290,4 @@ pub(super) fn by_variate(config: &Config, output: &[f32], patches: usize) -> Vec
 /// Tokens of the future, row by row.
 pub(super) fn ahead(layout: &Layout) -> Vec<usize> {
     layout.rows.iter().flat_map(|row| row.end - layout.patches..row.end).collect()
-}
-
-fn gather(x: &Tensor, rows: &[usize]) -> Result<Tensor> {
-    let width = x.dim(1)?;
-    let mut out = Vec::with_capacity(rows.len() * width);
-    with_values(x, |x| {
-        rows.iter().for_each(|&row| out.extend_from_slice(&x[row * width..(row + 1) * width]))
-    })?;
-    Ok(matrix(out, width)?)
-}
-
-fn scatter(x: &Tensor, rows: &[usize], out: &mut [f32]) -> Result<()> {
-    let width = x.dim(1)?;
-    with_values(x, |x| {
-        for (row, values) in rows.iter().zip(x.chunks_exact(width)) {
-            out[row * width..(row + 1) * width].copy_from_slice(values);
-        }
-    })?;
-    Ok(())
 }

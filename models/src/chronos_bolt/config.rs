@@ -6,7 +6,7 @@ use crate::chronos2::config::{
 };
 use crate::error::Result;
 use crate::layers::cpu::cache::HeadShape;
-use crate::layers::t5::{Attention, FeedForward, ResidualBlock};
+use crate::layers::t5::{attention_specs, feed_forward_specs, residual_block_specs};
 use serde::Deserialize;
 
 /// `config.json`; keys that matter in training only are not read.
@@ -147,17 +147,17 @@ impl Config {
             TensorSpec::ignored("decoder.embed_tokens.weight"),
             TensorSpec::ignored("lm_head.weight"),
         ];
-        specs.extend(ResidualBlock::specs("input_patch_embedding", 2 * chronos.input_patch_size, ff, d));
+        specs.extend(residual_block_specs("input_patch_embedding", 2 * chronos.input_patch_size, ff, d));
         let outputs = chronos.quantiles.len() * chronos.prediction_length;
-        specs.extend(ResidualBlock::specs("output_patch_embedding", d, ff, outputs));
+        specs.extend(residual_block_specs("output_patch_embedding", d, ff, outputs));
         for block in 0..self.num_layers {
-            specs.extend(Attention::specs(&layer("encoder", block, 0), SELF_ATTENTION, heads, d));
-            specs.extend(FeedForward::specs(&layer("encoder", block, 1), FEED_FORWARD, d, ff));
+            specs.extend(attention_specs(&layer("encoder", block, 0), SELF_ATTENTION, heads, d));
+            specs.extend(feed_forward_specs(&layer("encoder", block, 1), FEED_FORWARD, d, ff));
         }
         for block in 0..self.decoder_layers() {
-            specs.extend(Attention::specs(&layer("decoder", block, 0), SELF_ATTENTION, heads, d));
-            specs.extend(Attention::specs(&layer("decoder", block, 1), CROSS_ATTENTION, heads, d));
-            specs.extend(FeedForward::specs(&layer("decoder", block, 2), FEED_FORWARD, d, ff));
+            specs.extend(attention_specs(&layer("decoder", block, 0), SELF_ATTENTION, heads, d));
+            specs.extend(attention_specs(&layer("decoder", block, 1), CROSS_ATTENTION, heads, d));
+            specs.extend(feed_forward_specs(&layer("decoder", block, 2), FEED_FORWARD, d, ff));
         }
         Ok(specs)
     }

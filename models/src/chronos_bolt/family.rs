@@ -1,4 +1,4 @@
-//! Chronos-Bolt as a family: one directory, passes over single columns, on the CPU.
+//! Chronos-Bolt as a family: one directory, passes over single columns.
 
 use super::config::Config;
 use super::{ChronosBolt, FAMILY};
@@ -45,12 +45,15 @@ impl Family for ChronosBoltFamily {
     }
 
     fn capabilities(&self, settings: &Settings) -> Option<Capabilities> {
-        Capabilities::of_quantiles(settings, Takes::OneTarget, false)
+        Capabilities::of_quantiles(settings, Takes::OneTarget, true)
     }
 
     fn load(&self, files: &Files, place: Option<&Place>) -> Result<Box<dyn Model>> {
-        let device = place.map_or(&Device::Cpu, Place::device);
-        Ok(Box::new(ChronosBolt::load(files.directory(MODEL)?, device)?))
+        let directory = files.directory(MODEL)?;
+        Ok(Box::new(match place {
+            Some(place) => ChronosBolt::load_accelerated(directory, place)?,
+            None => ChronosBolt::load(directory, &Device::Cpu)?,
+        }))
     }
 }
 

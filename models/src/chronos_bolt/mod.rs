@@ -11,8 +11,13 @@ mod network;
 use crate::artifact::{Tensors, read_config, read_tensors};
 use crate::chronos2::checked;
 use crate::chronos2::normalise::Scaling;
+use crate::device::Precision;
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
+use crate::layers::accelerated::Place;
+use crate::layers::backend::{Loaded, with_network};
+use crate::layers::block::Observer;
+use crate::layers::packed::Packed;
 use crate::quantile::quantile;
 use crate::series::{QuantileForecast, SeriesRequest};
 use candle_core::Device;
@@ -29,38 +34,66 @@ const TOKENS_PER_PASS: usize = 2048;
 /// A model, ready to forecast.
 #[derive(Debug)]
 pub struct ChronosBolt {
-    network: Network,
+    network: Loaded<Network, Network<Place>>,
 }
 
 impl ChronosBolt {
-    /// Reads a model directory, strictly: `config.json`, `model.safetensors`.
+    /// Reads a model directory, strictly, `config.json` and `model.safetensors`: for the kernels on the CPU, for candle's
+    /// operations in float32 on another device.
     ///
     /// # Errors
     /// What [`read_config`] and [`read_tensors`] say of the files; [`ModelError::ArtifactCorrupt`] for a configuration
-    /// that cannot work; [`ModelError::Unsupported`] for a device other than the CPU.
+    /// that cannot work; [`ModelError::OutOfMemory`] when the device has no room.
     pub fn load(directory: &Path, device: &Device) -> Result<Self> {
         if !device.is_cpu() {
-            let capability = format!("inference on {:?}", device.location());
-            return Err(ModelError::Unsupported { family: FAMILY, capability });
+            return Self::load_accelerated(directory, &Place::new(device, Precision::F32));
         }
+        let (config, tensors) = Self::read(directory)?;
+        Self::from_tensors(&config, &tensors)
+    }
+
+    /// Reads a model directory, strictly, and computes in candle's operations.
+    ///
+    /// # Errors
+    /// As [`ChronosBolt::load`].
+    pub fn load_accelerated(directory: &Path, place: &Place) -> Result<Self> {
+        let (config, tensors) = Self::read(directory)?;
+        Self::accelerated(place, &config, &tensors)
+    }
+
+    fn read(directory: &Path) -> Result<(Config, Tensors)> {
         let config: Config = read_config(&directory.join("config.json"))?;
         let specs = checked(directory, config.tensors())?;
-        Self::from_tensors(&config, &read_tensors(&directory.join("model.safetensors"), &specs, device)?)
+        let tensors = read_tensors(&directory.join("model.safetensors"), &specs, &Device::Cpu)?;
+        Ok((config, tensors))
     }
 
     /// A model of the tensors of [`Config::tensors`].
     pub fn from_tensors(config: &Config, tensors: &Tensors) -> Result<Self> {
-        Ok(Self { network: Network::new(config, tensors)? })
+        Ok(Self { network: Loaded::Packed(Box::new(Network::load(&Packed, config, tensors)?)) })
+    }
+
+    /// A model of the tensors of [`Config::tensors`] that computes in candle's operations.
+    pub fn accelerated(place: &Place, config: &Config, tensors: &Tensors) -> Result<Self> {
+        Ok(Self { network: Loaded::Placed(Box::new(Network::load(place, config, tensors)?)) })
     }
 
     /// The configuration.
     pub fn config(&self) -> &Config {
-        self.network.config()
+        with_network!(self.network, network => network.config())
     }
 
-    /// The network, for those who bring normalised histories of their own.
-    pub fn network(&self) -> &Network {
-        &self.network
+    /// One pass over normalised histories, which shows its stages; see [`Network::forward_observed`].
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub fn forward_observed(
+        &self,
+        histories: &[Vec<f32>],
+        interrupt: &dyn Interrupt,
+        see: &mut Observer,
+    ) -> Result<Vec<Vec<f32>>> {
+        with_network!(self.network, network => network.forward_observed(histories, interrupt, see))
     }
 
     /// The model's quantile levels, ascending.
@@ -70,12 +103,12 @@ impl ChronosBolt {
 
     /// Bytes the weights take.
     pub fn memory_bytes(&self) -> u64 {
-        self.network.bytes() as u64
+        with_network!(self.network, network => network.bytes()) as u64
     }
 
     /// Forecasts every series of `requests` at the model's levels; one failing series does not stop the others.
     ///
-    /// A series' numbers do not depend on the other series of the call, nor on their order, bit for bit.
+    /// By the kernels a series' numbers do not depend on the other series of the call, nor on their order, bit for bit.
     ///
     /// # Errors
     /// [`ModelError::Cancelled`] and backend errors end the call. What is wrong with one series is in its place of the
@@ -120,7 +153,7 @@ impl ChronosBolt {
             .zip(&scalings)
             .map(|(history, scaling)| history.iter().map(|&value| scaling.apply(value)).collect())
             .collect();
-        let outputs = self.network.forward(&normalised, interrupt)?;
+        let outputs = with_network!(self.network, network => network.forward(&normalised, interrupt))?;
         let steps = self.config().chronos_config.prediction_length;
         let invert = |(output, scaling): (Vec<f32>, &Scaling)| {
             output.chunks_exact(steps).map(|z| z.iter().map(|&z| scaling.invert(z)).collect()).collect()

@@ -4,39 +4,39 @@ use super::config::{CROSS_ATTENTION, Config, FEED_FORWARD, SELF_ATTENTION, bias_
 use crate::artifact::Tensors;
 use crate::error::Result;
 use crate::interrupt::Interrupt;
+use crate::layers::backend::{CrossAttention, DistanceBias, Held};
 use crate::layers::block::Observer;
 use crate::layers::linear::tensor;
-use crate::layers::norm::RmsNorm;
-use crate::layers::t5::{Attention, FeedForward, ResidualBlock, SoloAttention};
-use crate::layers::tensor::{matrix, with_values};
+use crate::layers::packed::Packed;
+use crate::layers::t5::{FeedForward, ResidualBlock, SoloAttention};
 use candle_core::{Device, Tensor};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Row of the embedding table that follows the history.
 const END_OF_HISTORY: usize = 1;
 
-/// The weights, packed.
+/// The weights, as a backend holds them.
 #[derive(Debug)]
-pub struct Network {
+pub struct Network<B: CrossAttention = Packed> {
+    backend: B,
     config: Config,
-    end_of_history: Option<Vec<f32>>,
-    start: Vec<f32>,
-    embedding: ResidualBlock,
-    /// [head][query − key + max distance], clamped at both ends.
-    bias: Vec<Vec<f32>>,
-    encoder: Vec<(Attention, FeedForward)>,
-    encoder_norm: RmsNorm,
-    decoder: Vec<DecoderBlock>,
-    decoder_norm: RmsNorm,
-    head: ResidualBlock,
+    table: Tensor,
+    embedding: ResidualBlock<B>,
+    bias: Arc<DistanceBias>,
+    encoder: Vec<(B::Attention, FeedForward<B>)>,
+    encoder_norm: B::Norm,
+    decoder: Vec<DecoderBlock<B>>,
+    decoder_norm: B::Norm,
+    head: ResidualBlock<B>,
 }
 
 #[derive(Debug)]
-struct DecoderBlock {
+struct DecoderBlock<B: CrossAttention> {
     /// The decoder has one token, which sees itself.
-    itself: SoloAttention,
-    cross: Attention,
-    feed_forward: FeedForward,
+    itself: SoloAttention<B>,
+    cross: B::Attention,
+    feed_forward: FeedForward<B>,
 }
 
 /// The bucket of a distance from query to key: one half per direction, of which the first half is exact and the rest
@@ -57,30 +57,25 @@ pub fn bucket(key_minus_query: i64, buckets: usize, max_distance: usize) -> usiz
     side + (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)
 }
 
-impl Network {
-    /// Packs the tensors of [`Config::tensors`].
-    pub fn new(config: &Config, tensors: &Tensors) -> Result<Self> {
+impl<B: CrossAttention<Dropout = ()>> Network<B> {
+    /// Takes the tensors of [`Config::tensors`].
+    pub fn load(backend: &B, config: &Config, tensors: &Tensors) -> Result<Self> {
         config.validate()?;
         let (eps, heads) = (config.layer_norm_epsilon, config.heads());
-        let shared = tensor(tensors, "shared.weight")?;
         let norm =
-            |stack: &str| RmsNorm::new(tensor(tensors, &format!("{stack}.final_layer_norm.weight"))?, eps);
-        let attention = |prefix: &str, name: &str| Attention::new(tensors, prefix, name, heads, eps);
-        let feed_forward = |prefix: &str| FeedForward::new(tensors, prefix, FEED_FORWARD, eps);
+            |stack: &str| backend.norm(tensor(tensors, &format!("{stack}.final_layer_norm.weight"))?, eps);
+        let attention = |prefix: &str, name: &str| backend.attention(tensors, (prefix, name), heads, eps);
+        let feed_forward = |prefix: &str| FeedForward::load(backend, tensors, prefix, FEED_FORWARD, eps);
         let table: Vec<Vec<f32>> = tensor(tensors, &bias_key("encoder"))?.to_vec2()?;
         let (buckets, most) = (config.relative_attention_num_buckets, config.relative_attention_max_distance);
-        let distances = -(most as i64)..=most as i64;
-        let bias = |head: usize| distances.clone().map(|d| table[bucket(-d, buckets, most)][head]).collect();
         Ok(Self {
+            backend: backend.clone(),
             config: config.clone(),
-            end_of_history: if config.chronos_config.use_reg_token {
-                Some(shared.get(END_OF_HISTORY)?.to_vec1()?)
-            } else {
-                None
-            },
-            start: shared.get(config.decoder_start_token_id)?.to_vec1()?,
-            embedding: ResidualBlock::new(tensors, "input_patch_embedding")?,
-            bias: (0..config.num_heads).map(bias).collect(),
+            table: backend.table(tensor(tensors, "shared.weight")?)?,
+            embedding: ResidualBlock::load(backend, tensors, "input_patch_embedding")?,
+            bias: Arc::new(DistanceBias::new(config.num_heads, most, |head, distance| {
+                table[bucket(-distance, buckets, most)][head]
+            })),
             encoder: (0..config.num_layers)
                 .map(|block| {
                     let (first, second) = (layer("encoder", block, 0), layer("encoder", block, 1));
@@ -92,14 +87,14 @@ impl Network {
                 .map(|block| {
                     let at = |index: usize| layer("decoder", block, index);
                     Ok(DecoderBlock {
-                        itself: SoloAttention::new(tensors, &at(0), SELF_ATTENTION, eps)?,
+                        itself: SoloAttention::load(backend, tensors, &at(0), SELF_ATTENTION, eps)?,
                         cross: attention(&at(1), CROSS_ATTENTION)?,
                         feed_forward: feed_forward(&at(2))?,
                     })
                 })
                 .collect::<Result<_>>()?,
             decoder_norm: norm("decoder")?,
-            head: ResidualBlock::new(tensors, "output_patch_embedding")?,
+            head: ResidualBlock::load(backend, tensors, "output_patch_embedding")?,
         })
     }
 
@@ -130,47 +125,36 @@ impl Network {
     ) -> Result<Vec<Vec<f32>>> {
         let tokens = self.tokenise(histories)?;
         let mut x = tokens.embedded;
-        see("token.row", &tokens.row);
-        see("token.offset", &Tensor::new(tokens.offset.clone(), &Device::Cpu)?);
+        see("token.row", &Tensor::new(tokens.row, &Device::Cpu)?);
+        see("token.offset", &Tensor::new(tokens.offset.as_slice(), &Device::Cpu)?);
         see("input_embeds", &x);
-        let rows: Vec<usize> = tokens.sequences.iter().map(Range::len).collect();
-        let most = self.config.relative_attention_max_distance as i64;
-        let sequence_of: Vec<&Range<usize>> =
-            tokens.sequences.iter().flat_map(|range| std::iter::repeat_n(range, range.len())).collect();
-        let add_bias = |query: usize, head: usize, scores: &mut [f32]| {
-            let keys = &tokens.offset[sequence_of[query].clone()];
-            for (score, key) in scores.iter_mut().zip(keys) {
-                *score += self.bias[head][((tokens.offset[query] - key).clamp(-most, most) + most) as usize];
-            }
-        };
+        let itself = self.backend.relative(&tokens.sequences, &self.bias, &tokens.offset)?;
         for (index, (attention, feed_forward)) in self.encoder.iter().enumerate() {
             interrupt.check()?;
-            let memory = attention.remember(&attention.keys_values(&x, None)?, &tokens.sequences);
-            let attended =
-                attention.attend(&attention.queries(&x, None)?, &memory, &rows, Some(&add_bias))?;
-            x = feed_forward.forward(&attention.project_onto(&attended, &x)?)?;
+            x = feed_forward.forward(&B::attend(attention, &x, &itself, ())?, ())?;
             see(&format!("enc{index}"), &x);
         }
-        let encoded = self.encoder_norm.forward(&x)?;
+        let encoded = B::normed(&self.encoder_norm, &x)?;
         see("encoder_out", &encoded);
-        let mut y = matrix(self.start.repeat(histories.len()), self.config.d_model)?;
+        let start = vec![self.config.decoder_start_token_id; histories.len()];
+        let mut y = B::gather(&[&self.table], &self.backend.rows(start)?)?;
+        let across = self.backend.across(&tokens.sequences)?;
         for (index, block) in self.decoder.iter().enumerate() {
             interrupt.check()?;
-            y = block.itself.forward(&y)?;
-            let memory = block.cross.remember(&block.cross.keys_values_of(&encoded)?, &tokens.sequences);
-            let q = block.cross.queries(&y, None)?;
-            let attended = block.cross.attend(&q, &memory, &vec![1; histories.len()], None)?;
-            y = block.feed_forward.forward(&block.cross.project_onto(&attended, &y)?)?;
+            y = block.itself.forward(&y, ())?;
+            y = block.feed_forward.forward(&B::attend_across(&block.cross, &y, &encoded, &across)?, ())?;
             see(&format!("dec{index}"), &y);
         }
-        let decoded = self.decoder_norm.forward(&y)?;
+        let decoded = B::normed(&self.decoder_norm, &y)?;
         see("decoder_out", &decoded);
-        Ok(self.head.forward(&decoded)?.to_vec2()?)
+        let output = self.head.forward(&decoded, ())?;
+        let width = output.dim(1)?;
+        Ok(B::values(&output)?.chunks_exact(width).map(<[f32]>::to_vec).collect())
     }
 
     fn tokenise(&self, histories: &[Vec<f32>]) -> Result<Tokens> {
         let size = self.config.chronos_config.input_patch_size;
-        let ends = i64::from(self.end_of_history.is_some());
+        let ends = self.config.chronos_config.use_reg_token;
         let (mut row, mut offset, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
         let mut patches = Vec::new();
         for (index, history) in histories.iter().enumerate() {
@@ -181,42 +165,45 @@ impl Network {
                 std::iter::repeat_n(f32::NAN, padding).chain(history.iter().copied()).collect();
             for (patch, values) in padded.chunks_exact(size).enumerate() {
                 // Without a token after the history there must be one patch for the decoder to see.
-                let only = ends == 0 && offset.len() == first && patch + 1 == count;
+                let only = !ends && offset.len() == first && patch + 1 == count;
                 if only || values.iter().any(|value| !value.is_nan()) {
                     patches.extend(values.iter().map(|value| if value.is_nan() { 0.0 } else { *value }));
                     patches.extend(values.iter().map(|value| f32::from(u8::from(!value.is_nan()))));
                     offset.push(patch as i64 - count as i64);
                 }
             }
-            if ends == 1 {
+            if ends {
                 offset.push(0);
             }
             row.resize(offset.len(), index as i64);
             sequences.push(first..offset.len());
         }
-        let d = self.config.d_model;
-        let embedded = match patches.is_empty() {
-            true => Vec::new(),
-            false => with_values(&self.embedding.forward(&matrix(patches, 2 * size)?)?, <[f32]>::to_vec)?,
+        let known = patches.len() / (2 * size);
+        let mut embedded = 0..known;
+        let token = |&offset: &i64| match offset {
+            0 => Some(known + END_OF_HISTORY),
+            _ => embedded.next(),
         };
-        let (mut x, mut embedded) = (Vec::with_capacity(offset.len() * d), embedded.chunks_exact(d));
-        for &offset in &offset {
-            match &self.end_of_history {
-                Some(token) if offset == 0 => x.extend_from_slice(token),
-                _ => x.extend(embedded.by_ref().take(1).flatten()),
+        let order = self.backend.rows(offset.iter().filter_map(token).collect())?;
+        let embedded = match known {
+            0 => B::gather(&[&self.table], &order)?,
+            _ => {
+                let embedded = self.embedding.forward(&self.backend.matrix(patches, 2 * size)?, ())?;
+                B::gather(&[&embedded, &self.table], &order)?
             }
-        }
-        Ok(Tokens { embedded: matrix(x, d)?, row: Tensor::new(row, &Device::Cpu)?, offset, sequences })
+        };
+        Ok(Tokens { embedded, row, offset, sequences })
     }
 
-    /// Bytes of the packed weights.
+    /// Bytes of the weights.
     pub fn bytes(&self) -> usize {
-        let encoder =
-            |(attention, feed_forward): &(Attention, FeedForward)| attention.bytes() + feed_forward.bytes();
+        let encoder = |(attention, feed_forward): &(B::Attention, FeedForward<B>)| {
+            attention.bytes() + feed_forward.bytes()
+        };
         let decoder =
-            |block: &DecoderBlock| block.itself.bytes() + block.cross.bytes() + block.feed_forward.bytes();
-        let floats = self.start.len() * 2 + self.bias.iter().map(Vec::len).sum::<usize>();
-        floats * size_of::<f32>()
+            |block: &DecoderBlock<B>| block.itself.bytes() + block.cross.bytes() + block.feed_forward.bytes();
+        self.table.elem_count() * size_of::<f32>()
+            + self.bias.bytes()
             + self.embedding.bytes()
             + self.head.bytes()
             + self.encoder_norm.bytes()
@@ -229,7 +216,8 @@ impl Network {
 /// The tokens of several histories, one history after the other.
 struct Tokens {
     embedded: Tensor,
-    row: Tensor,
+    /// Which history a token is of.
+    row: Vec<i64>,
     /// Patch counted from the end of the history.
     offset: Vec<i64>,
     sequences: Vec<Range<usize>>,

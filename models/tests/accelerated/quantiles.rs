@@ -1,7 +1,8 @@
-//! Chronos-2 in candle's operations.
+//! Models of quantiles in candle's operations.
 
 use super::{BF16, F32, deviation, gpu, on_cpu};
 use candle_core::Device;
+use kronos_models::chronos_bolt::ChronosBolt;
 use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
 use kronos_models::device::Precision;
 use kronos_models::interrupt::NeverInterrupt;
@@ -71,21 +72,47 @@ fn compare(place: &Place, tolerance: f64) {
     }
 }
 
+/// Histories of very different lengths, with gaps, in one pass and beyond.
+fn compare_bolt(place: &Place, tolerance: f64) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chronos2/models/tiny-bolt");
+    let kernels = ChronosBolt::load(&directory, &Device::Cpu).unwrap();
+    let accelerated = ChronosBolt::load_accelerated(&directory, place).unwrap();
+    let one_pass = kernels.config().chronos_config.prediction_length;
+    for (horizon, tolerance) in [(one_pass, tolerance), (2 * one_pass, 20.0 * tolerance)] {
+        let requests: Vec<SeriesRequest> = [1, 3, 40, 41, 150, 700]
+            .map(|length| SeriesRequest::univariate(walk(length, length as usize, 0.0), horizon))
+            .into();
+        let forecast = |model: &ChronosBolt| -> Vec<f32> {
+            let forecasts = model.forecast(&requests, &NeverInterrupt).unwrap();
+            let values = forecasts.into_iter().flat_map(|forecast| forecast.unwrap().values);
+            values.flatten().flatten().map(|value| value as f32).collect()
+        };
+        let deviation = deviation(&forecast(&accelerated), &forecast(&kernels));
+        println!("{place:?} Bolt {horizon} steps: {deviation:.1e}");
+        assert!(deviation <= tolerance, "Bolt {horizon} steps: {deviation:.1e}");
+    }
+}
+
 #[test]
 fn float32_agrees_with_the_kernels() {
     compare(&on_cpu(Precision::F32), F32);
+    compare_bolt(&on_cpu(Precision::F32), F32);
 }
 
 #[test]
 fn bfloat16_agrees_with_the_kernels() {
     compare(&on_cpu(Precision::Bf16), BF16);
+    compare_bolt(&on_cpu(Precision::Bf16), BF16);
 }
 
 #[test]
 fn a_gpu_agrees_with_the_kernels() {
     let Some(gpu) = gpu() else { return };
-    compare(&Place::new(&gpu, Precision::F32), F32);
-    compare(&Place::new(&gpu, Precision::Bf16), BF16);
+    for (precision, tolerance) in [(Precision::F32, F32), (Precision::Bf16, BF16)] {
+        let place = Place::new(&gpu, precision);
+        compare(&place, tolerance);
+        compare_bolt(&place, tolerance);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Chronos-Bolt: stages and forecasts.
 
-use super::folder::{Case, Golden, flat, wide};
+use super::folder::{By, Case, Golden, flat, wide};
 use super::inputs;
 use super::predict::{Tolerance, is_noise};
 use super::report;
@@ -8,13 +8,21 @@ use super::stages::{Shown, compare_scalings, hidden};
 use candle_core::Device;
 use kronos_models::chronos_bolt::ChronosBolt;
 use kronos_models::chronos2::normalise::Scaling;
+use kronos_models::device::Precision;
 use kronos_models::interrupt::NeverInterrupt;
+use kronos_models::layers::accelerated::Place;
 use kronos_models::series::interpolate;
 use std::collections::HashMap;
 use std::path::Path;
 
-pub fn run(case: &Case, directory: &Path, golden: &Golden, noted: &mut report::Case) {
-    let model = ChronosBolt::load(directory, &Device::Cpu).unwrap();
+pub fn run(case: &Case, directory: &Path, by: By, golden: &Golden, noted: &mut report::Case) {
+    let model = match by {
+        By::Kernels => ChronosBolt::load(directory, &Device::Cpu),
+        By::Accelerated => {
+            ChronosBolt::load_accelerated(directory, &Place::new(&Device::Cpu, Precision::F32))
+        }
+    }
+    .unwrap();
     match case.kind.as_str() {
         "bolt_stages" => stages(&model, golden, noted),
         "bolt_predict" => predict(case, &model, golden, noted),
@@ -33,7 +41,6 @@ fn stages(model: &ChronosBolt, golden: &Golden, noted: &mut report::Case) {
         .collect();
     let mut stages = HashMap::new();
     let outputs = model
-        .network()
         .forward_observed(&normalised, &NeverInterrupt, &mut |name, tensor| {
             stages.insert(name.to_string(), tensor.clone());
         })

@@ -61,7 +61,11 @@ pub fn run(folder: &Path) -> Report {
         let golden = tensors(&path);
         let mut noted = report.case(&case.model, case.id.rsplit('.').next().unwrap());
         if case.kind.starts_with("bolt") {
-            bolt::run(case, &folder.join("models").join(&case.model), &golden, &mut noted);
+            let directory = folder.join("models").join(&case.model);
+            bolt::run(case, &directory, By::Kernels, &golden, &mut noted);
+            let name = format!("{}, accelerated", case.id.rsplit('.').next().unwrap());
+            let mut noted = report.case(&case.model, &name);
+            bolt::run(case, &directory, By::Accelerated, &golden, &mut noted);
             continue;
         }
         if held.as_ref().is_none_or(|(name, _)| *name != case.model) {

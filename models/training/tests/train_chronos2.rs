@@ -8,6 +8,7 @@ use kronos_models::chronos2::network::Network;
 use kronos_models::chronos2::normalise::Scaling;
 use kronos_models::chronos2::{Group, Variate};
 use kronos_models::interrupt::NeverInterrupt;
+use kronos_models::layers::packed::Packed;
 use kronos_training::AdamWOptions;
 use kronos_training::chronos2::{Chronos2Training, Example, ExampleRule, TrainableChronos2, example};
 use kronos_training::optimiser::{AdamW, global_norm};
@@ -105,7 +106,8 @@ fn the_network_in_training_is_that_of_inference() {
     for name in ["tiny-a", "tiny-b", "tiny-c"] {
         let trainable = model(name);
         let size = trainable.config().config.patch();
-        let inference = Network::new(&trainable.config().config, &trainable.parameters().tensors()).unwrap();
+        let inference =
+            Network::load(&Packed, &trainable.config().config, &trainable.parameters().tensors()).unwrap();
         let wave = |length: usize, phase: f32| -> Vec<f32> {
             (0..length).map(|i| if i % 11 == 3 { f32::NAN } else { (i as f32 * 0.7 + phase).sin() }).collect()
         };

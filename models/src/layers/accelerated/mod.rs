@@ -7,9 +7,13 @@
 //! within rounding, not bit for bit.
 
 pub mod attention;
+mod backend;
 pub mod block;
-pub mod t5;
+mod pattern;
 
+pub use pattern::Pattern;
+
+use super::backend::Activation;
 use super::linear::tensor;
 use super::rope::Rope;
 use crate::artifact::Tensors;
@@ -109,13 +113,14 @@ pub fn fetch(x: &Tensor) -> Result<Vec<f32>> {
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
+    activation: Activation,
 }
 
 impl Linear {
     /// Places `weight` [out, in] and `bias` [out].
     pub fn new(place: &Place, weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
         let bias = bias.map(|bias| place.exact(bias)).transpose()?;
-        Ok(Self { weight: place.factor(weight)?, bias })
+        Ok(Self { weight: place.factor(weight)?, bias, activation: Activation::Identity })
     }
 
     /// The map stored as `{prefix}.weight` and, when present, `{prefix}.bias`.
@@ -139,9 +144,13 @@ impl Linear {
     /// [rows, in] → [rows, out], float32 on both sides.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let product = x.to_dtype(self.weight.dtype())?.matmul(&self.weight.t()?)?.to_dtype(DType::F32)?;
-        Ok(match &self.bias {
+        let y = match &self.bias {
             Some(bias) => product.broadcast_add(bias)?,
             None => product,
+        };
+        Ok(match self.activation {
+            Activation::Identity => y,
+            Activation::Rectified => y.relu()?,
         })
     }
 
@@ -159,9 +168,14 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// Places the weight of that name, [width].
+    /// Places `weight` [width].
+    pub fn new(place: &Place, weight: &Tensor, eps: f32) -> Result<Self> {
+        Ok(Self { weight: place.exact(weight)?, eps })
+    }
+
+    /// Places the weight of that name.
     pub fn load(place: &Place, tensors: &Tensors, name: &str, eps: f32) -> Result<Self> {
-        Ok(Self { weight: place.exact(tensor(tensors, name)?)?, eps })
+        Self::new(place, tensor(tensors, name)?, eps)
     }
 
     /// Normalises each row.
