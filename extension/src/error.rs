@@ -533,6 +533,9 @@ fn allocation_report(error: AllocationError) -> Report {
         AllocationError::ShortHistory { .. } => {
             invalid(message).hint("Let the query risk reach further back.")
         }
+        AllocationError::ConstantHistory { .. } => invalid(message).hint(
+            "Returns of cash alone have no covariance: leave risk out and give signals a column volatility.",
+        ),
         AllocationError::Infeasible { conflict } => invalid(message)
             .detail(format!("{}.", clauses(&conflict)))
             .hint("Relax one of them or pass on_infeasible => 'relax'."),

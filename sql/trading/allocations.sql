@@ -1,5 +1,5 @@
 -- Every allocation that was run: inputs, status, figures, shadow prices, weights.
-call market.require_not_newer('trading/allocations.sql', 2);
+call market.require_not_newer('trading/allocations.sql', 3);
 
 create table if not exists trading.allocation_runs (
   run_id         bigint generated always as identity primary key,
@@ -95,6 +95,7 @@ declare
   valid constant text[] := '{method,gross,net,weight_bounds,max_turnover,max_names,target_vol,risk_aversion,group_limits,factor_limits,on_infeasible,options}';
   unknown text;
   equity double precision;
+  reserve double precision;
   used jsonb;
   hash text;
   book jsonb;
@@ -113,6 +114,17 @@ begin
       raise exception 'account "%" does not exist', account using errcode = 'undefined_object', hint = 'See trading.accounts.';
     end if;
   end if;
+  -- A knob gives way to what the caller has said: without buying power left over, no reserve of it can be kept.
+  if arguments ? 'net' and not coalesce(arguments -> 'options', '{}') ? 'cash_reserve' then
+    reserve := trading.knob('cash_reserve', regime);
+    if lower((arguments ->> 'net')::numrange) > 1 - reserve then
+      raise notice 'the knob cash_reserve, %, is left out: net % leaves no room for it', reserve, arguments ->> 'net'
+        using hint = 'Pass the option cash_reserve to keep buying power.';
+      reserve := null;
+    end if;
+  else
+    reserve := trading.knob('cash_reserve', regime);
+  end if;
   equity := coalesce((arguments -> 'options' ->> 'equity')::double precision, equity);
   -- What the caller leaves open is policy.
   used := jsonb_build_object(
@@ -125,7 +137,7 @@ begin
       'on_infeasible', 'relax')
     || arguments
     || jsonb_build_object('options', jsonb_strip_nulls(jsonb_build_object(
-      'cash_reserve', trading.knob('cash_reserve', regime),
+      'cash_reserve', reserve,
       'short_margin', trading.knob('short_margin', regime),
       'participation', trading.knob('participation', regime),
       'equity', equity,
@@ -166,6 +178,10 @@ begin
     (used ->> 'target_vol')::double precision, (used ->> 'risk_aversion')::double precision,
     coalesce(used -> 'group_limits', '{}'), coalesce(used -> 'factor_limits', '{}'), used ->> 'on_infeasible', used -> 'options';
 
+  if state like 'relaxed:%' then
+    raise warning 'allocation run % broke limits that contradict each other', run
+      using detail = state, hint = format('select * from trading.allocation_runs where run_id = %s shows each rule.', run);
+  end if;
   -- Without a book there is nothing to trade into; entries stay closed until a person looks.
   if state like 'held:%' then
     insert into trading.circuit_breakers (scope, key, mode, reason, expires_at, metrics)
@@ -200,4 +216,4 @@ from legs;
 comment on view trading.order_proposals is
   'Share deltas of each run: exits (sequence 1) before entries (sequence 2). Quantities are signed and unrounded, except shorts where the run rounded them.';
 
-call market.record_file('trading/allocations.sql', 2);
+call market.record_file('trading/allocations.sql', 3);

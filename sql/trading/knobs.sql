@@ -1,5 +1,5 @@
 -- Policy: the numbers a desk turns, with their defaults, by market regime and by date.
-call market.require_not_newer('trading/knobs.sql', 3);
+call market.require_not_newer('trading/knobs.sql', 4);
 
 create table if not exists trading.knobs (
   knob           text primary key,
@@ -33,7 +33,7 @@ insert into trading.knobs (knob, default_value, least, most, unit, description) 
   ('participation',     0.02,  0,    1,    'share',  'greatest share of a day''s dollar volume traded'),
   ('min_notional',      500,   0,    1e9,  'usd',    'trades smaller than this are not made'),
   ('skill_dates',       250,   2,    1e5,  'none',   'newest cutoffs that the skill of a model is measured on'),
-  ('skill_least',       20,    2,    1e6,  'none',   'outcomes below which a model counts as without skill'),
+  ('skill_least',       20,    2,    1e6,  'none',   'dates with outcomes below which a model counts as without skill'),
   ('volatility_floor',  0.25,  0,    10,   'share',  'least volatility of a name over a year')
 on conflict (knob) do update
   set default_value = excluded.default_value, least = excluded.least, most = excluded.most,
@@ -105,4 +105,4 @@ $$;
 comment on function trading.knob(text, text, timestamptz) is
   'Value of a knob at an instant: that of the regime, else that for any regime, else the default.';
 
-call market.record_file('trading/knobs.sql', 3);
+call market.record_file('trading/knobs.sql', 4);

@@ -1,5 +1,5 @@
 -- The whole chain in one call: newest forecasts, expected returns, weights, share deltas.
-call market.require_not_newer('trading/rebalance.sql', 1);
+call market.require_not_newer('trading/rebalance.sql', 2);
 
 create or replace procedure trading.rebalance(
   relation regclass, step integer, account text default null, risk text default null, arguments jsonb default '{}',
@@ -44,12 +44,16 @@ begin
                            'gross', trading.knob('sector_gross', regime)))));
     end if;
   end if;
+  -- The history has returns of one bar each, the signals are over step of them.
+  if risk is not null then
+    arguments := arguments || jsonb_build_object('options', jsonb_build_object('horizon', step) || coalesce(arguments -> 'options', '{}'));
+  end if;
   run_id := trading.run_allocation(signals, risk, account, arguments, regime);
 end
 $$;
 comment on procedure trading.rebalance(regclass, integer, text, text, jsonb, jsonb, text, bigint) is
   'Runs trading.run_allocation on trading.signals of a relation and a step and gives the run; trading.order_proposals has its share deltas. '
-  'risk: a query of returns or scenarios; NULL: names are uncorrelated, with the volatility of their intervals. chain: the other arguments of trading.signals. '
+  'risk: a query of returns of one bar each, of which step make the horizon unless arguments has the option horizon, or of scenarios over that horizon; NULL: names are uncorrelated, with the volatility of their intervals. chain: the other arguments of trading.signals. '
   'Sectors are limited by the knobs sector_net and sector_gross unless arguments has group_limits. Refused while a global breaker is frozen or flatten.';
 
-call market.record_file('trading/rebalance.sql', 1);
+call market.record_file('trading/rebalance.sql', 2);

@@ -1,5 +1,5 @@
 -- From the ledger's newest forecasts to expected returns that are as large as the models' skill allows.
-call market.require_not_newer('trading/signals.sql', 4);
+call market.require_not_newer('trading/signals.sql', 5);
 
 create or replace function trading.expected_returns(
   relation regclass, step integer, as_of timestamptz default now(), model text default null, kinds text[] default '{live,manual}',
@@ -11,6 +11,10 @@ language plpgsql stable set search_path = pg_catalog, pg_temp set timezone = 'UT
 as $$
 declare
   least_volatility constant double precision := trading.knob('volatility_floor', regime, as_of) * sqrt(step / bars_per_year);
+  -- A backtest is issued later than its cutoff by its nature, and says nothing where its model was trained.
+  unseen constant text := case when to_regclass('kronos.models') is null then '' else
+    ' and (f.kind <> ''backtest'' or not exists (
+         select from kronos.models m where m.version = f.model_version and f.cutoff < m.train_cutoff + 1))' end;
 begin
   return query execute format($query$
     with latest as (
@@ -19,42 +23,42 @@ begin
              f.series, f.model_version, f.calibration, f.cutoff, f.forecast,
              trading.band_volatility(f.lower, f.upper, f.level) as volatility
       from kronos.forecasts f
-      where f.relation = $1 and f.step = $2 and f.target = $3 and f.kind = any ($4) and f.kind <> 'backtest'
-        and f.cutoff <= $6 and f.issued_at <= $6 and f.forecast > 0 and f.forecast < 'infinity'
+      where f.relation = $1 and f.step = $2 and f.target = $3 and f.kind = any ($4)
+        and f.cutoff <= $6 and (f.issued_at <= $6 or f.kind = 'backtest') and f.forecast > 0 and f.forecast < 'infinity' %5$s
         -- The second condition follows from the first, whatever months and clock changes do to a width, and an index knows ts.
         and f.ts + $5 > $6 and f.ts > $6 - $5 - interval '4 days'
         and ($8 is null or f.model_version = $8 or split_part(f.model_version, '@', 1) = $8)
-      -- Where roles contradict each other the first word counts.
-      order by f.series, f.model_version, f.cutoff desc, f.calibration desc, f.issued_at
+      -- Where roles contradict each other the first word counts, and what was said in time before what was said afterwards.
+      order by f.series, f.model_version, f.cutoff desc, f.calibration desc, array_position($4, f.kind), f.issued_at
     ), said as (
-      select l.*, ln(l.forecast / before.price) as forecast_return, coalesce(k.beta, 0) as beta
+      -- What is left of the forecast from today's price: some of it has come true, or more than all.
+      select l.*, last.price, ln(l.forecast / last.price) as forecast_return, coalesce(k.beta, 0) as beta
       from latest l
       cross join lateral (select t.%3$I::float8 as price from %1$s t
-                          where t.%4$I::text = l.series and t.%2$I < l.cutoff order by t.%2$I desc limit 1) before
+                          where t.%4$I::text = l.series and t.%2$I + $5 <= $6 order by t.%2$I desc limit 1) last
       left join trading.forecast_skill($1, $2, $6, $4, $5, $3, %4$L, %2$L, %3$L, $9) k
         on k.model_version = l.model_version and k.calibration = l.calibration
-      where before.price > 0 and before.price < 'infinity'
+      where last.price > 0 and last.price < 'infinity'
     ), combined as (
       select s.series, coalesce(avg(s.beta * s.forecast_return) filter (where s.beta > 0), 0) as shrunk,
              coalesce(avg(s.volatility) filter (where s.beta > 0), avg(s.volatility)) as volatility,
-             avg(s.forecast_return) as forecast_return, max(s.cutoff) as cutoff,
+             avg(s.forecast_return) as forecast_return, max(s.price) as price, max(s.cutoff) as cutoff,
              coalesce(array_agg(s.model_version order by s.model_version) filter (where s.beta > 0), '{}') as models
       from said s group by s.series
     )
     select c.series, c.shrunk + coalesce(i.kappa * greatest(coalesce(c.volatility, 0), $7) * g.score, 0),
-           greatest(coalesce(c.volatility, 0), $7), last.price, c.forecast_return, g.score, i.kappa, c.models, c.cutoff
+           greatest(coalesce(c.volatility, 0), $7), c.price, c.forecast_return, g.score, i.kappa, c.models, c.cutoff
     from combined c
     cross join trading.score_skill($1, $2, $6, $4, $5, $3, %4$L, %2$L, %3$L, $9) i
-    cross join lateral (select t.%3$I::float8 as price from %1$s t
-                        where t.%4$I::text = c.series and t.%2$I + $5 <= $6 order by t.%2$I desc limit 1) last
     left join trading.scores_at($6) g on g.symbol = c.series
     order by c.series
-    $query$, relation, time_col, price_col, series_col)
+    $query$, relation, time_col, price_col, series_col, unseen)
   using relation, step, target, kinds, bar_width, as_of, least_volatility, model, regime;
 end
 $$;
 comment on function trading.expected_returns(regclass, integer, timestamptz, text, text[], interval, double precision, text, name, name, name, text) is
-  'Expected return of each name over step bars: the mean over models with skill of beta times the forecast return, plus kappa times volatility times score. '
+  'Expected return of each name by the end of its newest forecast of step bars: the mean over models with skill of beta times what is left of the '
+  'forecast from the newest known price, plus kappa times volatility times score. Backtests speak where kinds has them, so that a book can be replayed at any as_of. '
   'volatility is that of the calibrated interval, at least volatility_floor a year; price the newest known; models those that had a say.';
 
 create or replace function trading.signals(
@@ -94,4 +98,4 @@ comment on function trading.signals(regclass, integer, text, timestamptz, text, 
   'The query signals of kronos.propose_weights: every name with a forecast or a position, with its expected return and the terms of its trading. '
   'A position without a forecast has an expected return of 0 and may only shrink; a name without terms may not be shorted.';
 
-call market.record_file('trading/signals.sql', 4);
+call market.record_file('trading/signals.sql', 5);

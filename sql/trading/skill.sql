@@ -1,5 +1,5 @@
 -- How much of a forecast comes true: the slope of what happened on what was said, from outcomes known by then only.
-call market.require_not_newer('trading/skill.sql', 3);
+call market.require_not_newer('trading/skill.sql', 5);
 
 create or replace function trading.normal_quantile(p double precision) returns double precision
 language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
@@ -88,58 +88,125 @@ comment on function trading.matured_forecasts(regclass, integer, timestamptz, te
   'Forecasts of one step whose outcome is known at as_of, beside it: logarithmic returns from the last close before the cutoff, over the newest cutoffs of each model. '
   'Backtests count where kinds has them, except for cutoffs that the model was trained on.';
 
+-- What a measurement is worth: nothing while it is within one standard error of zero, nearly itself where it is many.
+create or replace function trading.shrunk(estimate double precision, standard_error double precision) returns double precision
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case when standard_error is null or estimate <= standard_error then 0
+    else least(1, estimate * (1 - (standard_error / estimate) ^ 2)) end
+$$;
+comment on function trading.shrunk(double precision, double precision) is
+  'An estimate times 1 - (standard error / estimate)^2, kept between 0 and 1: 0 without a standard error and within one of zero (positive-part '
+  'shrinkage of James and Stein, with a prior about zero whose variance is what is seen beyond the error).';
+
+-- The variance of a sum over dates whose neighbours share shocks, for numbers in the order of their dates: the weights of Bartlett, which
+-- keep it from becoming negative, and the factor n / (n - 1) of clustered errors.
+create or replace function trading.long_run_variance(numbers double precision[], overlap integer) returns double precision
+language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case when cardinality(numbers) > 1 then cardinality(numbers)::double precision / (cardinality(numbers) - 1) * sum(
+    case when a.place = b.place then 1 else 2 * (1 - (b.place - a.place)::double precision / (overlap + 1)) end * a.x * b.x) end
+  from unnest(numbers) with ordinality a (x, place)
+  join unnest(numbers) with ordinality b (x, place) on b.place between a.place and a.place + overlap
+$$;
+comment on function trading.long_run_variance(double precision[], integer) is
+  'Variance of the sum of numbers of successive dates, of which each shares shocks with the next overlap ones: Newey and West (1987). NULL for fewer than two.';
+
+-- Its columns have changed, and OR REPLACE cannot.
+do $$
+begin
+  if to_regprocedure('trading.forecast_skill(regclass, integer, timestamptz, text[], interval, text, name, name, name, text)') is not null
+     and not exists (select from pg_proc p
+                     where p.oid = to_regprocedure('trading.forecast_skill(regclass, integer, timestamptz, text[], interval, text, name, name, name, text)')
+                       and 'standard_error' = any (p.proargnames)) then
+    drop function trading.forecast_skill(regclass, integer, timestamptz, text[], interval, text, name, name, name, text);
+    drop function trading.score_skill(regclass, integer, timestamptz, text[], interval, text, name, name, name, text);
+  end if;
+end
+$$;
+
 create or replace function trading.forecast_skill(
   relation regclass, step integer, as_of timestamptz default now(), kinds text[] default '{live,manual}',
   bar_width interval default '1 day', target text default 'close',
   series_col name default 'symbol', time_col name default 'time', price_col name default 'close', regime text default 'any')
 returns table (model_version text, calibration text, n bigint, dates bigint, intercept double precision, slope double precision,
-               correlation double precision, beta double precision)
+               standard_error double precision, correlation double precision, beta double precision)
 language sql stable set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
-  select l.model_version, l.calibration, l.n, l.dates, l.intercept, l.slope, l.correlation,
-         case when l.n >= trading.knob('skill_least', forecast_skill.regime, forecast_skill.as_of)
-           then least(1, greatest(0, coalesce(l.slope, 0))) else 0 end
-  from (
-    -- Forecasts that differ by rounding alone have no slope.
-    select m.model_version, m.calibration, count(*) as n, count(distinct m.cutoff) as dates,
-           case when stddev_pop(m.forecast_return) > 1e-9 then regr_intercept(m.realised_return, m.forecast_return) end as intercept,
-           case when stddev_pop(m.forecast_return) > 1e-9 then regr_slope(m.realised_return, m.forecast_return) end as slope,
-           case when stddev_pop(m.forecast_return) > 1e-9 then corr(m.realised_return, m.forecast_return) end as correlation
+  with matured as (
+    select m.model_version, m.calibration, m.cutoff, m.ts, m.forecast_return as x, m.realised_return as y
     from trading.matured_forecasts(
       relation, step, as_of, kinds, bar_width, trading.knob('skill_dates', regime, as_of)::integer, target, series_col, time_col, price_col) m
-    group by m.model_version, m.calibration) l
+  ), line as (
+    -- Forecasts that differ by rounding alone have no slope.
+    select m.model_version, m.calibration, count(*) as n, avg(m.x) as centre, nullif(regr_sxx(m.y, m.x), 0) as spread,
+           case when stddev_pop(m.x) > 1e-9 then regr_intercept(m.y, m.x) end as intercept,
+           case when stddev_pop(m.x) > 1e-9 then regr_slope(m.y, m.x) end as slope,
+           case when stddev_pop(m.x) > 1e-9 then corr(m.y, m.x) end as correlation
+    from matured m group by m.model_version, m.calibration
+  ), dated as (
+    -- Names of one date share its shocks: they are one observation of what the line misses.
+    select m.model_version, m.calibration, m.cutoff, max(m.ts) as ts,
+           sum((m.x - l.centre) * (m.y - l.intercept - l.slope * m.x)) as missed
+    from matured m join line l using (model_version, calibration)
+    group by m.model_version, m.calibration, m.cutoff
+  ), overlapping as (
+    -- How many later dates forecast something of the same stretch.
+    select d.*,
+           (select count(*) from dated later where later.model_version = d.model_version and later.calibration = d.calibration
+              and later.cutoff > d.cutoff and later.cutoff <= d.ts) as overlap
+    from dated d
+  ), judged as (
+    select o.model_version, o.calibration, count(*) as dates,
+           trading.long_run_variance(array_agg(o.missed order by o.cutoff), max(o.overlap)::integer) as variance
+    from overlapping o group by o.model_version, o.calibration
+  )
+  select l.model_version, l.calibration, l.n, j.dates, l.intercept, l.slope, sqrt(j.variance) / l.spread, l.correlation,
+         case when j.dates >= trading.knob('skill_least', forecast_skill.regime, forecast_skill.as_of)
+           then trading.shrunk(coalesce(l.slope, 0), sqrt(j.variance) / l.spread) else 0 end
+  from line l join judged j using (model_version, calibration)
 $$;
 comment on function trading.forecast_skill(regclass, integer, timestamptz, text[], interval, text, name, name, name, text) is
-  'Skill of each model as of an instant: slope of realised on forecast returns over the last skill_dates cutoffs, and beta, that slope kept between 0 and 1. '
-  'beta is 0 with fewer than skill_least outcomes: a model without measured skill has no say.';
+  'Skill of each model as of an instant: slope of realised on forecast returns over the last skill_dates cutoffs, its standard error with the names of a date as '
+  'one observation and dates that overlap as correlated (Driscoll and Kraay, 1998), and beta, the slope shrunk by that error and kept between 0 and 1. '
+  'beta is 0 with fewer than skill_least dates: a model without measured skill has no say.';
 
 create or replace function trading.score_skill(
   relation regclass, step integer, as_of timestamptz default now(), kinds text[] default '{live,manual}',
   bar_width interval default '1 day', target text default 'close',
   series_col name default 'symbol', time_col name default 'time', price_col name default 'close', regime text default 'any')
-returns table (n bigint, dates bigint, ic double precision, kappa double precision)
+returns table (n bigint, dates bigint, ic double precision, standard_error double precision, kappa double precision)
 language sql stable set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
   with outcome as (
     -- Several models may have spoken of the same bar; it came true once.
-    select m.series, m.cutoff, min(m.realised_return) as realised_return, avg(m.volatility) as volatility
+    select m.series, m.cutoff, max(m.ts) as ts, min(m.realised_return) as realised_return, avg(m.volatility) as volatility
     from trading.matured_forecasts(
       relation, step, as_of, kinds, bar_width, trading.knob('skill_dates', regime, as_of)::integer, target, series_col, time_col, price_col) m
     group by m.series, m.cutoff
   ), daily as (
-    select o.cutoff, count(*) as n, case when stddev_pop(s.score) > 1e-9 then corr(s.score, o.realised_return / coalesce(nullif(o.volatility, 0), 1)) end as ic
+    select o.cutoff, max(o.ts) as ts, count(*) as n,
+           case when stddev_pop(s.score) > 1e-9 then corr(s.score, o.realised_return / coalesce(nullif(o.volatility, 0), 1)) end as ic
     from outcome o
     cross join lateral (select s.score from trading.scores s
                         where s.symbol = o.series and s.known_at <= o.cutoff order by s.known_at desc limit 1) s
     group by o.cutoff
+  ), measured as (
+    select d.*, avg(d.ic) over () as mean,
+           (select count(*) from daily later where later.ic is not null and later.cutoff > d.cutoff and later.cutoff <= d.ts) as overlap
+    from daily d where d.ic is not null
+  ), judged as (
+    select coalesce(sum(m.n), 0)::bigint as n, count(*) as dates, avg(m.ic) as ic,
+           sqrt(trading.long_run_variance(array_agg(m.ic - m.mean order by m.cutoff), max(m.overlap)::integer)) / count(*) as standard_error
+    from measured m
   )
-  select coalesce(sum(d.n), 0)::bigint, count(*), avg(d.ic),
-         case when sum(d.n) >= trading.knob('skill_least', score_skill.regime, score_skill.as_of)
-           then least(1, greatest(0, avg(d.ic))) else 0 end
-  from daily d where d.ic is not null
+  select j.n, j.dates, j.ic, j.standard_error,
+         case when j.dates >= trading.knob('skill_least', score_skill.regime, score_skill.as_of)
+           then trading.shrunk(coalesce(j.ic, 0), j.standard_error) else 0 end
+  from judged j
 $$;
 comment on function trading.score_skill(regclass, integer, timestamptz, text[], interval, text, name, name, name, text) is
-  'Information coefficient of trading.scores as of an instant: mean over dates of the correlation across names between score and realised return per unit of volatility; '
-  'kappa is the same kept between 0 and 1, and 0 with fewer than skill_least outcomes.';
+  'Information coefficient of trading.scores as of an instant: mean over dates of the correlation across names between score and realised return per unit of volatility, '
+  'and its standard error over dates, those that overlap as correlated. kappa is the mean shrunk by that error and kept between 0 and 1, and 0 with fewer than skill_least dates.';
 
-call market.record_file('trading/skill.sql', 3);
+call market.record_file('trading/skill.sql', 5);

@@ -117,6 +117,24 @@ impl AllocationOptions {
     }
 }
 
+impl AllocationOptions {
+    /// The horizon as a number of dates, as scenarios made of a history need it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a part of a date.
+    pub fn whole_dates(&self) -> Result<usize> {
+        if self.horizon.fract() != 0.0 || self.horizon > MOST_RISK_DATES as f64 {
+            return Err(Error::InvalidArgument {
+                name: "option \"horizon\"".into(),
+                expected: format!("a whole number of dates up to {MOST_RISK_DATES} for method cvar"),
+                got: self.horizon.to_string(),
+                hint: None,
+            });
+        }
+        Ok(self.horizon as usize)
+    }
+}
+
 fn prices(value: Value) -> Result<RelaxationPrices> {
     let got = value.to_string();
     serde_json::from_value(value).map_err(|_| Error::InvalidArgument {

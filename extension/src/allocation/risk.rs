@@ -58,7 +58,9 @@ pub fn read(
     let (model, status) = estimate.map(|e| (e.model.scaled(options.horizon), e.history)).unzip();
     Ok(Sources {
         model,
-        scenarios: cvar.then(|| history.scenarios()).transpose()?,
+        scenarios: cvar
+            .then(|| options.whole_dates().and_then(|dates| Ok(history.scenarios(dates)?)))
+            .transpose()?,
         history: status.unwrap_or_default(),
     })
 }

@@ -184,6 +184,7 @@ fn name_status(name: &NameResult, history: Option<&HistoryStatus>) -> Option<Str
     let risk = history.and_then(|status| match status {
         HistoryStatus::Full => None,
         HistoryStatus::Partial { dates } => Some(format!("partial_history ({dates} dates)")),
+        HistoryStatus::Constant { dates } => Some(format!("constant_history ({dates} dates)")),
         HistoryStatus::Borrowed { dates } => Some(format!("short_history ({dates} dates)")),
     });
     let parts: Vec<String> = own.into_iter().chain(risk).collect();

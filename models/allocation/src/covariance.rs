@@ -55,8 +55,14 @@ pub enum HistoryStatus {
         /// Dates present.
         dates: usize,
     },
-    /// Too few dates, or returns that never vary: the risk is borrowed from the other names.
+    /// Too few dates: the risk is borrowed from the other names.
     Borrowed {
+        /// Dates present.
+        dates: usize,
+    },
+    /// Returns that never vary, as of cash or of a price that went stale: which of them, no return tells, so the risk is
+    /// borrowed as well.
+    Constant {
         /// Dates present.
         dates: usize,
     },
@@ -104,13 +110,21 @@ impl ReturnHistory {
     /// Estimates the covariance of the returns over one date.
     ///
     /// # Errors
-    /// [`AllocationError::ShortHistory`] if no name has 20 dates, [`AllocationError::OutOfRange`] for a bad parameter.
+    /// [`AllocationError::ShortHistory`] if no name has 20 dates, [`AllocationError::ConstantHistory`] if those that have do not
+    /// vary, [`AllocationError::OutOfRange`] for a bad parameter.
     pub fn estimate(&self, estimator: Estimator) -> Result<RiskEstimate, AllocationError> {
         let weights = self.date_weights(estimator)?;
         let history: Vec<HistoryStatus> = (0..self.names).map(|name| self.status(name)).collect();
-        let own: Vec<usize> =
-            (0..self.names).filter(|&i| !matches!(history[i], HistoryStatus::Borrowed { .. })).collect();
+        let own: Vec<usize> = (0..self.names)
+            .filter(|&i| matches!(history[i], HistoryStatus::Full | HistoryStatus::Partial { .. }))
+            .collect();
         if own.is_empty() {
+            if let Some(dates) = history.iter().find_map(|status| match status {
+                HistoryStatus::Constant { dates } => Some(*dates),
+                _ => None,
+            }) {
+                return Err(AllocationError::ConstantHistory { dates });
+            }
             return Err(AllocationError::ShortHistory { needed: MIN_DATES, got: self.dates() });
         }
         let sample = self.weighted_sample(&own, &weights);
@@ -122,21 +136,41 @@ impl ReturnHistory {
         Ok(RiskEstimate { model: with_borrowed(&model, &own, self.names)?, history })
     }
 
-    /// The dates as equally likely scenarios; a gap is filled with the mean return of the date.
+    /// What happened over each `horizon` successive dates, windows that overlap included, as equally likely scenarios; a gap is
+    /// filled with the mean return of its date.
+    ///
+    /// Returns are compounded over a window. Overlapping windows waste nothing and favour no phase, as is usual in historical
+    /// simulation; they are no more independent observations than the dates are.
     ///
     /// # Errors
-    /// [`AllocationError::ShortHistory`] if no date has a return.
-    pub fn scenarios(&self) -> Result<Scenarios, AllocationError> {
+    /// [`AllocationError::ShortHistory`] if fewer than `horizon` dates have a return, [`AllocationError::OutOfRange`] for a horizon of 0.
+    pub fn scenarios(&self, horizon: usize) -> Result<Scenarios, AllocationError> {
+        if horizon == 0 {
+            return Err(AllocationError::OutOfRange {
+                what: "horizon of scenarios".into(),
+                value: 0.0,
+                allowed: "at least 1 date",
+            });
+        }
         let filled = self.returns.chunks(self.names.max(1)).filter_map(|row| {
             let present = row.iter().flatten().count();
             let mean = row.iter().flatten().sum::<f64>() / present as f64;
             (present > 0).then(|| row.iter().map(move |r| r.unwrap_or(mean)))
         });
         let returns: Vec<f64> = filled.flatten().collect();
-        if returns.is_empty() {
-            return Err(AllocationError::ShortHistory { needed: 1, got: 0 });
+        let dates = returns.len() / self.names.max(1);
+        if dates < horizon {
+            return Err(AllocationError::ShortHistory { needed: horizon, got: dates });
         }
-        Scenarios::new(self.names, returns)
+        if horizon == 1 {
+            return Scenarios::new(self.names, returns);
+        }
+        let compounded = |first: usize, name: usize| {
+            let window = (first..first + horizon).map(|date| 1.0 + returns[date * self.names + name]);
+            window.product::<f64>() - 1.0
+        };
+        let windows = (0..=dates - horizon).flat_map(|first| (0..self.names).map(move |name| (first, name)));
+        Scenarios::new(self.names, windows.map(|(first, name)| compounded(first, name)).collect())
     }
 
     fn status(&self, name: usize) -> HistoryStatus {
@@ -144,7 +178,8 @@ impl ReturnHistory {
         let dates = present.len();
         let varies = present.iter().any(|r| *r != present[0]);
         match dates {
-            _ if dates < MIN_DATES || !varies => HistoryStatus::Borrowed { dates },
+            _ if dates < MIN_DATES => HistoryStatus::Borrowed { dates },
+            _ if !varies => HistoryStatus::Constant { dates },
             _ if dates == self.dates() => HistoryStatus::Full,
             _ => HistoryStatus::Partial { dates },
         }

@@ -88,6 +88,12 @@ pub enum AllocationError {
         /// Dates needed.
         needed: usize,
     },
+    /// No name's returns vary, so there is nothing to estimate.
+    #[error("no return in the risk history of {dates} dates varies")]
+    ConstantHistory {
+        /// Dates found.
+        dates: usize,
+    },
     /// The rules cannot be met together; no member of the set can be left out.
     #[error("constraints cannot be satisfied together")]
     Infeasible {

@@ -134,9 +134,31 @@ fn scenarios_fill_gaps_with_the_mean_of_the_date() {
         3,
         vec![Some(0.01), None, Some(0.03), None, None, None, Some(1.0), Some(2.0), Some(3.0)],
     );
-    let scenarios = history.unwrap().scenarios().unwrap();
+    let scenarios = history.unwrap().scenarios(1).unwrap();
     let rows: Vec<Vec<f64>> = scenarios.rows().map(<[f64]>::to_vec).collect();
     assert_eq!(rows, [vec![0.01, 0.02, 0.03], vec![1.0, 2.0, 3.0]]);
+}
+
+/// Of returns of 10 %, -50 % and 100 % two windows of two dates remain: 1.1 x 0.5 - 1 and 0.5 x 2 - 1.
+#[test]
+fn scenarios_over_several_dates_are_compounded() {
+    let history = ReturnHistory::new(1, [0.1, -0.5, 1.0].map(Some).to_vec()).unwrap();
+    let returns: Vec<f64> = history.scenarios(2).unwrap().rows().flatten().copied().collect();
+    assert_eq!(returns, [1.1 * 0.5 - 1.0, 0.5 * 2.0 - 1.0]);
+    assert_eq!(history.scenarios(4).unwrap_err(), AllocationError::ShortHistory { needed: 4, got: 3 });
+    assert!(matches!(history.scenarios(0), Err(AllocationError::OutOfRange { .. })));
+}
+
+#[test]
+fn returns_that_never_vary_are_told_from_few() {
+    let flat = ReturnHistory::new(1, vec![Some(0.0); 60]).unwrap();
+    assert_eq!(
+        flat.estimate(Estimator::LedoitWolf).unwrap_err(),
+        AllocationError::ConstantHistory { dates: 60 }
+    );
+    let returns = (0..60).flat_map(|date| [Some(0.0), Some(0.01 * f64::from(date).sin())]).collect();
+    let history = ReturnHistory::new(2, returns).unwrap().estimate(Estimator::LedoitWolf).unwrap().history;
+    assert_eq!(history, [HistoryStatus::Constant { dates: 60 }, HistoryStatus::Full]);
 }
 
 /// Nothing ever moves but one date: with the weight w of that date the variance is w·(1 − w) times its square.

@@ -54,7 +54,9 @@ fn near(got: f64, expected: f64) {
 }
 
 /// Returns said of .01, .02, .03 and come of .01, .01, .025: about their means -.01, 0, .01 and -.005, -.005, .01, so the
-/// slope is (.00005 + 0 + .0001) / (.0001 + 0 + .0001) = 0.75, and the line goes through the origin.
+/// slope is (.00005 + 0 + .0001) / (.0001 + 0 + .0001) = 0.75, and the line goes through the origin. It misses by .0025,
+/// -.005, .0025: the scores -.01 x .0025, 0, .01 x .0025 have the variance 2 x .000025^2 x 3 / 2, so the slope has the
+/// standard error sqrt(3) x .000025 / .0002 = sqrt(3) / 8, and what remains of it is 0.75 x (1 - 3 / 64 / 0.75^2) = 0.6875.
 fn three_points(db: &Database) {
     closes(db, "A", &[0.01, 0.01, 0.025]);
     db.run("select said('m@1', 'A', 0, 0.01); select said('m@1', 'A', 1, 0.02); select said('m@1', 'A', 2, 0.03)");
@@ -108,12 +110,17 @@ fn beta_of_three_points() {
             ),
         )
     };
-    for (column, expected) in
-        [("n", 3.0), ("dates", 3.0), ("slope", 0.75), ("intercept", 0.0), ("beta", 0.75)]
-    {
+    for (column, expected) in [
+        ("n", 3.0),
+        ("dates", 3.0),
+        ("slope", 0.75),
+        ("intercept", 0.0),
+        ("standard_error", 3f64.sqrt() / 8.0),
+        ("beta", 0.6875),
+    ] {
         near(skill(column, "day(4)"), expected);
     }
-    // A slope below nothing is no skill, one above one is trusted as it is said.
+    // A slope below nothing is no skill; one that is above one after what is taken off is trusted as it is said.
     db.run(
         "select said('inverse@1', 'A', d, -x), said('timid@1', 'A', d, x / 4), said('constant@1', 'A', d, 0.013)
          from (values (0, 0.01), (1, 0.02), (2, 0.03)) v (d, x)",
@@ -125,7 +132,7 @@ fn beta_of_three_points() {
     assert_eq!(betas[1][..2], ["inverse@1", "-0.750000"]);
     assert_eq!(betas[1][2], "0");
     assert_eq!(betas[3], ["timid@1", "3.000000", "1"]);
-    // Too few outcomes are no measurement.
+    // Too few dates are no measurement.
     near(skill("beta", "day(3)"), 0.0);
     near(skill("n", "day(3)"), 2.0);
     db.run(
@@ -258,7 +265,7 @@ fn a_model_without_skill_drops_out() {
         |sql: &str| db.rows(sql)[0].iter().map(|value| value.clone().unwrap_or_default()).collect::<Vec<_>>();
     let value = |column: &str| format!("select {column} from trading.expected_returns('bars', 1, day(4))");
     assert_eq!(row(&value("symbol, models")), ["A", "{m@1}"]);
-    near(number(&db, &value("expected_return")), 0.75 * 0.04);
+    near(number(&db, &value("expected_return")), 0.6875 * 0.04);
     near(number(&db, &value("forecast_return")), (0.04 - 0.9 + 0.5) / 3.0);
     near(number(&db, &value("volatility")), 0.02);
     near(number(&db, &value("price")), (100f64.ln() + 0.045).exp());
@@ -273,10 +280,10 @@ fn a_model_without_skill_drops_out() {
     db.run(
         "select said('bold@1', 'A', d, x) from (values (0, 0.01), (1, 0.02), (2, 0.03), (3, 0.02)) v (d, x)",
     );
-    near(number(&db, &value("expected_return")), (0.75 * 0.04 + 0.75 * 0.02) / 2.0);
+    near(number(&db, &value("expected_return")), (0.6875 * 0.04 + 0.6875 * 0.02) / 2.0);
     // A calibrated forecast of the same cutoff comes first, with the skill of calibrated ones: none yet.
     db.run("select said('m@1', 'A', 3, 0.08, calibration => 'c')");
-    near(number(&db, &value("expected_return")), 0.75 * 0.02);
+    near(number(&db, &value("expected_return")), 0.6875 * 0.02);
 }
 
 #[test]
@@ -302,27 +309,35 @@ fn backtests_count_where_they_are_asked_for() {
 #[test]
 fn scores_count_by_their_information_coefficient() {
     let db = installed("scores");
-    // Three names with scores -1, 0, 1. On two days the outcomes are in that order, on one in the opposite: the mean of
-    // the correlations 1, 1, -1 is a third.
+    // Three names with scores -1, 0, 1. On nine days the outcomes are in that order, on one in the opposite: the mean of
+    // the correlations is 0.8, its standard error sqrt((9 x 0.2^2 + 1.8^2) / (10 x 9)) = 0.2, and 0.8 x (1 - 1 / 16) remains.
     for (symbol, sign) in [("A", -1.0), ("B", 0.0), ("C", 1.0)] {
-        closes(&db, symbol, &[0.01 * sign, 0.01 * sign, -0.01 * sign]);
+        let mut returns = [0.01 * sign; 10];
+        returns[6] = -returns[6];
+        closes(&db, symbol, &returns);
     }
     db.run(
-        "insert into trading.policy_knobs (knob, valid_from, value) values ('skill_least', '2020-01-01', 9);
+        "insert into trading.policy_knobs (knob, valid_from, value) values ('skill_least', '2020-01-01', 10);
          insert into trading.scores (symbol, known_at, score) values ('A', day(0), -1), ('B', day(0), 0), ('C', day(0), 1);
-         select said('m@1', s, d, 0.01) from unnest('{A,B,C}'::text[]) s, generate_series(0, 3) d",
+         select said('m@1', s, d, 0.01) from unnest('{A,B,C}'::text[]) s, generate_series(0, 10) d",
     );
-    near(number(&db, "select kappa from trading.score_skill('bars', 1, day(4))"), 1.0 / 3.0);
-    near(number(&db, "select n from trading.score_skill('bars', 1, day(4))"), 9.0);
-    near(number(&db, "select kappa from trading.score_skill('bars', 1, day(3))"), 0.0);
+    let skill = |column: &str, day: u32| {
+        number(&db, &format!("select {column} from trading.score_skill('bars', 1, day({day}))"))
+    };
+    for (column, expected) in
+        [("kappa", 0.75), ("ic", 0.8), ("standard_error", 0.2), ("dates", 10.0), ("n", 30.0)]
+    {
+        near(skill(column, 11), expected);
+    }
+    near(skill("kappa", 10), 0.0);
     // A score is judged by what came after it was known: the opposite one of the last day had no part in these.
-    db.run("insert into trading.scores (symbol, known_at, score) values ('A', day(3) + interval '1 hour', 1), ('C', day(3) + interval '1 hour', -1)");
-    near(number(&db, "select kappa from trading.score_skill('bars', 1, day(4))"), 1.0 / 3.0);
-    db.run("insert into trading.scores (symbol, known_at, score) values ('A', day(3) + interval '2 hours', -1), ('C', day(3) + interval '2 hours', 1)");
+    db.run("insert into trading.scores (symbol, known_at, score) values ('A', day(10) + interval '1 hour', 1), ('C', day(10) + interval '1 hour', -1)");
+    near(skill("kappa", 11), 0.75);
+    db.run("insert into trading.scores (symbol, known_at, score) values ('A', day(10) + interval '2 hours', -1), ('C', day(10) + interval '2 hours', 1)");
     let expected =
-        db.rows("select expected_return from trading.expected_returns('bars', 1, day(4)) order by symbol");
+        db.rows("select expected_return from trading.expected_returns('bars', 1, day(11)) order by symbol");
     for (row, score) in expected.iter().zip([-1.0, 0.0, 1.0]) {
-        near(row[0].as_deref().unwrap().parse().unwrap(), score * 0.02 / 3.0);
+        near(row[0].as_deref().unwrap().parse().unwrap(), score * 0.02 * 0.75);
     }
 }
 
@@ -518,6 +533,172 @@ fn a_run_records_the_instant_that_it_is_of() {
          commit",
     );
     assert_eq!(db.value("select instant from recorded"), "t");
+}
+
+/// Eighty names of one date are one observation: whatever line goes through them, nothing is known of it. Ten names that move and
+/// are forecast as one add nothing to the one.
+#[test]
+fn names_of_one_date_are_one_observation() {
+    let db = installed("skill_clusters");
+    three_points(&db);
+    let at = |model: &str, column: &str, day: u32| {
+        db.value(&format!("select {column} from trading.forecast_skill('bars', 1, day({day})) where model_version = '{model}'"))
+    };
+    db.run(
+        "insert into bars select 'Z' || n, day(d), 50 * exp(0.01 * d * sin(n)) from generate_series(1, 80) n, generate_series(0, 1) d;
+         select said('lucky@1', 'Z' || n, 0, 0.01 * sin(n) + 0.001 * cos(n * 7)) from generate_series(1, 80) n",
+    );
+    assert_eq!([at("lucky@1", "slope > 0.9", 4), at("lucky@1", "n || ' ' || dates", 4)], ["t", "80 1"]);
+    assert_eq!([at("lucky@1", "standard_error is null", 4), at("lucky@1", "beta", 4)], ["t", "0"]);
+    db.run(
+        "insert into bars select 'A' || n, time, close from bars, generate_series(1, 9) n where symbol = 'A';
+         select said('m@1', 'A' || n, d, x) from generate_series(1, 9) n, (values (0, 0.01), (1, 0.02), (2, 0.03)) v (d, x)",
+    );
+    assert_eq!(at("m@1", "n || ' ' || dates", 4), "30 3");
+    near(at("m@1", "standard_error", 4).parse().unwrap(), 3f64.sqrt() / 8.0);
+}
+
+/// Forecasts of several steps share shocks with those of the next dates. Of 1, 2, 3 with a neighbour each: the squares are 14, the
+/// products of neighbours 2 + 6 with the weight 2 x 1/2, and the factor 3 / 2 makes 33.
+#[test]
+fn dates_that_overlap_are_correlated() {
+    let db = installed("skill_overlap");
+    near(number(&db, "select trading.long_run_variance('{1,2,3}', 1)"), 33.0);
+    near(number(&db, "select trading.long_run_variance('{1,2,3}', 0)"), 21.0);
+    assert_eq!(db.value("select trading.long_run_variance('{1}', 0)"), "");
+    for (estimate, error, expected) in [
+        ("0.5", "0.1", 0.48),
+        ("0.5", "0.5", 0.0),
+        ("-1", "0.1", 0.0),
+        ("3", "0.1", 1.0),
+        ("0.5", "null", 0.0),
+    ] {
+        near(number(&db, &format!("select trading.shrunk({estimate}, {error})")), expected);
+    }
+    // The same numbers said of three days ahead: each date overlaps the next two, which makes an error larger than of one day ahead.
+    closes(&db, "A", &(0..60).map(|d| 0.01 * (f64::from(d / 6)).cos()).collect::<Vec<_>>());
+    db.run(
+        "insert into trading.policy_knobs (knob, valid_from, value) values ('skill_least', '2020-01-01', 20);
+         insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, issued_at, cutoff, forecast, model_version)
+         select 1, 'live', 'bars', 'A', 'close', day(d + step), step, day(d + 1), day(d + 1), price('A', d) * exp(0.01 * cos(d / 6)), 'm' || step
+         from generate_series(0, 56) d, unnest('{1,3}'::int[]) step",
+    );
+    let error = |step: u32| {
+        number(&db, &format!("select standard_error * sqrt(n) / stddev_samp(missed) from (
+            select k.standard_error, k.n, m.forecast_return, m.realised_return - k.intercept - k.slope * m.forecast_return as missed
+            from trading.forecast_skill('bars', {step}, day(60)) k, trading.matured_forecasts('bars', {step}, day(60)) m) q
+            group by standard_error, n"))
+    };
+    assert!(error(3) > 1.2 * error(1), "{} {}", error(3), error(1));
+}
+
+/// A forecast of five days says less and less of what is to come: 105 from 100 is 5 % on its first day, and nothing once it is reached.
+#[test]
+fn what_is_left_of_a_forecast_is_measured_from_todays_price() {
+    let db = installed("what_is_left");
+    closes(&db, "A", &[0.01; 40]);
+    db.run(
+        "update bars set close = exp(4.6 + 0.003 * extract(day from time) * sin(extract(day from time))) where symbol = 'A';
+         insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, issued_at, cutoff, forecast, lower, upper, level, model_version)
+         select 1, 'live', 'bars', 'A', 'close', day(d + 5), 5, day(d + 1), day(d + 1), price('A', d + 5), 1, 1000, 0.9, 'm@1'
+         from generate_series(0, 31) d",
+    );
+    for day in 32..=36 {
+        near(
+            number(
+                &db,
+                &format!("select forecast_return from trading.expected_returns('bars', 5, day({day}))"),
+            ),
+            number(&db, &format!("select ln(price('A', 36) / price('A', {}))", day - 1)),
+        );
+    }
+    assert_eq!(db.value("select count(*) from trading.expected_returns('bars', 5, day(37))"), "0");
+}
+
+/// A book of a past date is made of what backtests say of it, by whoever may trade, and what comes later changes nothing.
+#[test]
+fn a_book_is_replayed_over_past_dates_from_backtests() {
+    let db = installed("replayed");
+    book(&db);
+    let replay = |kinds: &str, day: u32| {
+        db.value(&format!(
+            "select coalesce(string_agg(symbol || ' ' || expected_return, ', ' order by symbol), '')
+             from trading.expected_returns('bars', 1, day({day}), kinds => '{kinds}')"
+        ))
+    };
+    let live = replay("{live}", 35);
+    db.run(
+        "insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, issued_at, cutoff, forecast, lower, upper, level, model_version)
+         select run_id, 'backtest', relation, series, target, ts, step, now(), cutoff, forecast, lower, upper, level, model_version from ledger.forecasts;
+         delete from bars where time > day(34)",
+    );
+    assert_eq!(replay("{backtest}", 35), live, "the same forecasts are the same book");
+    assert!(live.starts_with("N10 0.0"), "{live}");
+    let trader = db.role("trader");
+    db.run(&format!("grant market_operator to {trader}; select kronos.grant_access('{trader}', 'use'); grant select on bars to {trader}"));
+    let mut session = db.connect_as(&trader);
+    let seen = rows(
+        &mut session,
+        "select count(*) from trading.expected_returns('bars', 1, day(35), kinds => '{backtest}')",
+    );
+    assert_eq!(seen, [[Some("12".to_owned())]]);
+}
+
+/// A daily history under forecasts of five days: the stated risk is that of five days, by scenarios as well.
+#[test]
+fn risk_is_of_the_horizon_of_the_forecasts() {
+    let db = installed("horizon");
+    book(&db);
+    db.run("update ledger.forecasts set step = 5, ts = ts + interval '4 days'; delete from ledger.forecasts where cutoff < day(41)");
+    let risk = "risk => 'select symbol, time as ts, close / lag(close) over (partition by symbol order by time) - 1 as ret from bars'";
+    let figure = |more: &str| {
+        let run = db.value(&format!(
+            "call trading.rebalance('bars', 5, account => 'paper', {risk}, {CHAIN}, arguments => '{{\"net\": \"[0,0]\", \"gross\": 1{more}}}')"
+        ));
+        number(
+            &db,
+            &format!(
+                "select (figures ->> 'volatility')::float8 / (figures ->> 'gross')::float8 from trading.allocation_runs where run_id = {run}"
+            ),
+        )
+    };
+    let (daily, weekly) = (
+        figure(", \"options\": {\"horizon\": 1}, \"method\": \"min_variance\""),
+        figure(", \"method\": \"min_variance\""),
+    );
+    assert!((weekly / daily - 5f64.sqrt()).abs() < 1e-3, "{weekly} {daily}");
+    assert_eq!(
+        db.value("select arguments #>> '{options,horizon}' from trading.allocation_runs order by run_id desc limit 1"),
+        "5"
+    );
+    db.error("select * from propose_weights('select ''N10'' as symbol, 0.01 as expected_return', 'select symbol, time as ts, 0.01 as ret from bars', method => 'cvar', options => '{\"horizon\": 2.5}')")
+        .is("22023", "option \"horizon\" must be a whole number of dates");
+}
+
+/// 130/30: the net of one leaves no buying power, so the reserve of the knobs gives way, and says so; an option does not.
+#[test]
+fn a_knob_gives_way_to_what_the_caller_says() {
+    let db = installed("knob_gives_way");
+    book(&db);
+    let call = |options: &str| {
+        format!("call trading.rebalance('bars', 1, account => 'paper', {CHAIN}, arguments => '{{\"net\": \"[1,1]\", \"gross\": 1.6, \"max_turnover\": 3,
+            \"weight_bounds\": \"[-0.3,0.3]\", \"group_limits\": {{}}{options}}}')")
+    };
+    let (mut client, notices) = db.connect_with_notices();
+    client.batch_execute(&call("")).unwrap();
+    let said = notices.lock().unwrap().join("\n");
+    assert!(
+        said.contains("NOTICE: the knob cash_reserve, 0.05, is left out: net [1,1] leaves no room for it"),
+        "{said}"
+    );
+    assert_eq!(
+        db.value("select status || ' ' || round(sum(weight)::numeric, 4) || ' ' || (min(weight) < -0.01) from trading.allocation_runs join trading.allocation_weights using (run_id)
+                  group by run_id, allocation_runs.status"),
+        "optimal 1.0000 true"
+    );
+    client.batch_execute(&call(", \"options\": {\"cash_reserve\": 0.05}")).unwrap();
+    let said = notices.lock().unwrap().join("\n");
+    assert!(said.contains("WARNING: allocation run 2 broke limits that contradict each other"), "{said}");
 }
 
 #[test]
