@@ -8,6 +8,7 @@ use kronos_allocation::{AllocationError, Clause};
 use kronos_job::{FAMILIES, JobError};
 use kronos_models::ModelError;
 use kronos_models::device::is_full;
+use kronos_models::status::Status;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, spi};
 use std::path::PathBuf;
@@ -42,7 +43,7 @@ pub enum Error {
     /// More than a guard allows; the guard's GUC by name.
     LimitExceeded { what: &'static str, got: u64, limit: u64, guc: &'static str },
     /// A series that cannot be forecast, with `on_error => 'error'`.
-    Series { series: String, status: &'static str, detail: String },
+    Series { series: String, status: Status, detail: String },
     /// A covariate whose future is not known to the horizon.
     FutureCovariateMissing { series: String, column: String, ts: String },
     /// A model nobody registered.

@@ -11,6 +11,7 @@ use crate::relation::{Fault, Group, Prepared, Reach, Relation, Rules, Scan, prep
 use kronos_models::bars::{Bar, BarOptions, BarPaths, BarRequest, Sampling, Window};
 use kronos_models::error::ModelError;
 use kronos_models::quantile::QuantileLevels;
+use kronos_models::status::Status;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use std::collections::HashSet;
@@ -371,7 +372,7 @@ impl Notes {
 pub fn without_key() -> Fault {
     Fault {
         key: None,
-        status: "null_series",
+        status: Status::NullSeries,
         at: None,
         cutoff: None,
         detail: "Bars whose series column is NULL belong to no series.".into(),
@@ -386,7 +387,7 @@ pub fn tell_of_no_rows(relation: &Relation, as_of: Instant) {
 pub fn no_rows(name: &str) -> Fault {
     Fault {
         key: Some(name.to_owned()),
-        status: "no_rows",
+        status: Status::NoRows,
         at: None,
         cutoff: None,
         detail: format!("Series \"{name}\" has no bars before as_of."),
@@ -396,7 +397,7 @@ pub fn no_rows(name: &str) -> Fault {
 fn non_finite(prepared: Prepared, step: usize) -> Fault {
     Fault {
         key: prepared.key,
-        status: "non_finite",
+        status: Status::NonFinite,
         at: None,
         cutoff: Some(prepared.cutoff),
         detail: format!("The model produced a value that is not finite at step {step}."),

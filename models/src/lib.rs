@@ -26,5 +26,6 @@ pub mod quantile;
 pub mod random;
 pub mod series;
 pub mod simulate;
+pub mod status;
 
 pub use error::{ModelError, Result};

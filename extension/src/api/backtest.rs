@@ -11,6 +11,7 @@ use crate::forecast::level;
 use crate::json::JsonB;
 use crate::relation::Relation;
 use crate::result_set::{ResultSet, RowValues};
+use kronos_models::status::Status;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
@@ -86,7 +87,7 @@ fn push(rows: &mut ResultSet, backtest: &Backtest, point: &Point) -> Result<()> 
             row.set(16, backtest.quantile_levels().to_vec());
         }
         row.set(12, point.contaminated);
-        row.set(13, point.status);
+        row.set(13, point.status.map(Status::word));
         row.set_instant(14, point.origin.map(|origin| origin.as_of));
         row.set(15, point.interval.map(|_| backtest.level()));
         row.set(17, point.last_value);

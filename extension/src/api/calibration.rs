@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::forecast::level;
 use crate::json::JsonB;
 use crate::result_set::{ResultSet, RowValues};
+use kronos_models::status::Status;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
@@ -79,7 +80,7 @@ fn calibrate(
             row.set(9, described.mean_width);
             row.set(10, described.drift());
             row.set_instant(11, Some(changed.known));
-            row.set(12, described.status);
+            row.set(12, described.status.map(Status::word));
         })
     })?;
     Ok(())

@@ -12,6 +12,7 @@ use crate::result_set::{ResultSet, RowValues};
 use kronos_models::bars::Bar;
 use kronos_models::forecast::summarise;
 use kronos_models::quantile::QuantileLevels;
+use kronos_models::status::Status;
 use pgrx::AnyElement;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -268,7 +269,7 @@ pub(super) fn set_calibration<const COLUMNS: usize>(
     calibrated: &Calibrated,
     serving: &Serving,
 ) {
-    row.set(first, calibrated.status);
+    row.set(first, calibrated.status.map(Status::word));
     for (offset, value) in (first + 1..).zip(calibrated.raw) {
         row.set(offset, value);
     }
@@ -283,7 +284,7 @@ fn push_fault(rows: &mut ResultSet, call: &Call, fault: &Fault) -> Result<()> {
         row.set_instant(1, fault.at);
         row.set_instant(13, fault.cutoff);
         row.set(14, call.model_version());
-        row.set(15, fault.status);
+        row.set(15, fault.status.word());
     })
 }
 

@@ -363,6 +363,6 @@ fn push_fault(rows: &mut ResultSet, model_version: &str, fault: &Fault) -> Resul
         row.set_instant(2, fault.at);
         row.set_instant(8, fault.cutoff);
         row.set(9, model_version);
-        row.set(10, fault.status);
+        row.set(10, fault.status.word());
     })
 }

@@ -6,6 +6,7 @@ use kronos_models::forecast::summarise;
 use kronos_models::metrics::{crps_paths, crps_quantiles, randomised_rank};
 use kronos_models::quantile::QuantileLevels;
 use kronos_models::random::Stream;
+use kronos_models::status::Status;
 use kronos_time::Origin;
 use std::rc::Rc;
 
@@ -37,7 +38,7 @@ pub struct Point {
     /// Whether the model may have been trained on what is scored; `None`: nobody knows.
     pub contaminated: Option<bool>,
     /// Why there is no forecast.
-    pub status: Option<&'static str>,
+    pub status: Option<Status>,
     /// The last value before the cutoff.
     pub last_value: Option<f64>,
     /// Mean absolute difference of values a season apart, in the context.

@@ -8,6 +8,7 @@ use crate::forecast::{bounded, instant_text, no_rows, without_key};
 use crate::guc;
 use crate::options::OnError;
 use crate::relation::{Fault, History, HistoryScan, View};
+use kronos_models::status::Status;
 use pgrx::check_for_interrupts;
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -100,7 +101,7 @@ impl Reader<'_> {
             let detail = format!(
                 "Series \"{name}\" has {rows} rows, which leaves no room for {missing} of the windows of {reach} rows."
             );
-            let (status, at, cutoff) = ("short_history", None, None);
+            let (status, at, cutoff) = (Status::ShortHistory, None, None);
             self.refuse(Fault { key: history.key.clone(), status, at, cutoff, detail }, each)?;
         }
         let key: Rc<str> = history.key.as_deref().unwrap_or("").into();

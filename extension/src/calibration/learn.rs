@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::forecast::now;
 use crate::statement::{self, Sight};
 use kronos_models::calibration::{Groups, Settings, Source};
+use kronos_models::status::Status;
 use pgrx::datum::TimestampWithTimeZone;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -277,10 +278,10 @@ fn describe(settings: &Settings, slots: &Slots, slot: &Slot) -> Described {
     let served = slot.last.map(|last| settings.serve(groups, &last));
     let step = u32::try_from(slot.key.step).unwrap_or(1);
     let status = match &served {
-        Some(served) if served.source == Source::BurnIn => Some("burn_in"),
-        Some(served) if served.unbounded => Some("max_radius"),
-        _ if group.record.undercovers(settings.level, step) => Some("undercoverage"),
-        _ if group.record.model_drifts(step) => Some("model_drift"),
+        Some(served) if served.source == Source::BurnIn => Some(Status::BurnIn),
+        Some(served) if served.unbounded => Some(Status::MaxRadius),
+        _ if group.record.undercovers(settings.level, step) => Some(Status::Undercoverage),
+        _ if group.record.model_drifts(step) => Some(Status::ModelDrift),
         _ => None,
     };
     let radii = served.filter(|served| served.source != Source::BurnIn).map(|served| served.interval);

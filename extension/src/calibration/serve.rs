@@ -6,6 +6,7 @@ use crate::calendar::Instant;
 use crate::error::{Error, Result};
 use crate::statement::Sight;
 use kronos_models::calibration::{Groups, Interval, Source, Unit};
+use kronos_models::status::Status;
 
 /// A calibration that serves one call.
 pub struct Serving {
@@ -31,8 +32,8 @@ pub struct Calibrated {
     pub raw: [f64; 3],
     /// Point, lower and upper that are served.
     pub served: [f64; 3],
-    /// `Some("burn_in")` while the model's own interval is served.
-    pub status: Option<&'static str>,
+    /// Burn-in while the model's own interval is served.
+    pub status: Option<Status>,
     unit: Unit,
     from: Interval,
     to: Interval,
@@ -196,7 +197,7 @@ impl Serving {
         Some(Calibrated {
             raw,
             served: if burning_in { raw } else { [leave(point), leave(lower), leave(upper)] },
-            status: burning_in.then_some("burn_in"),
+            status: burning_in.then_some(Status::BurnIn),
             unit: settings.unit,
             from,
             to: served.interval,

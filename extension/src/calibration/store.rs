@@ -6,6 +6,7 @@ use crate::calendar::Instant;
 use crate::error::{Error, Result};
 use crate::statement::{self, Sight};
 use kronos_models::calibration::{Group, Interval};
+use kronos_models::status::Status;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::Spi;
 use std::collections::HashMap;
@@ -200,13 +201,13 @@ pub struct Described {
     /// Mean width served.
     pub mean_width: Option<f64>,
     /// Why somebody should look, or burn-in.
-    pub status: Option<&'static str>,
+    pub status: Option<Status>,
 }
 
 impl Described {
     /// Whether somebody should look.
     pub fn drift(&self) -> bool {
-        self.status.is_some_and(|status| status != "burn_in")
+        self.status.is_some_and(|status| status != Status::BurnIn)
     }
 }
 
@@ -237,8 +238,10 @@ pub fn write_version(
     let seen: Vec<i64> = changed.iter().map(|(slot, _)| slot.group.seen as i64).collect();
     let known = changed.iter().map(|(slot, _)| instant(slot.known)).collect::<Result<Vec<_>>>()?;
     let drift: Vec<bool> = changed.iter().map(|(_, described)| described.drift()).collect();
-    let status: Vec<Option<String>> =
-        changed.iter().map(|(_, described)| described.status.map(str::to_owned)).collect();
+    let status: Vec<Option<String>> = changed
+        .iter()
+        .map(|(_, described)| described.status.map(|status| status.word().to_owned()))
+        .collect();
     let states: Vec<Vec<u8>> = changed.iter().map(|(slot, _)| slot.group.to_bytes()).collect();
     statement::write(
         "insert into ledger.own_calibration_state (calibration, version, group_id, n, updated_through, coverage, recent_coverage,

@@ -4,6 +4,7 @@ use super::{Group, Row};
 use crate::calendar::{self, Calendar, Grid, Instant, Width, infer_width};
 use kronos_models::bars::{Bar, BarRequest, Stamp, complete};
 use kronos_models::random::Stream;
+use kronos_models::status::Status;
 
 /// Bars below which no model is asked.
 pub const MIN_CONTEXT: usize = 32;
@@ -114,7 +115,7 @@ pub struct Fault {
     /// Its key.
     pub key: Option<String>,
     /// The word in column `status`.
-    pub status: &'static str,
+    pub status: Status,
     /// Start of the first bar at fault, where there is one.
     pub at: Option<Instant>,
     /// End of the last bar that could be used, where known.
@@ -135,10 +136,10 @@ pub fn prepare(group: Group, rules: &Rules<'_>) -> Result<Prepared, Fault> {
     let name = key.as_deref().unwrap_or("");
     let short = |have: usize| format!("Series \"{name}\" has {have} bars, the model needs {MIN_CONTEXT}.");
     if rows.len() < MIN_CONTEXT {
-        return fault("short_history", None, None, short(rows.len()));
+        return fault(Status::ShortHistory, None, None, short(rows.len()));
     }
     let Some(width) = width else {
-        return fault("duplicate_ts", Some(rows[0].start), None, "All bars start at {at}.".into());
+        return fault(Status::DuplicateTs, Some(rows[0].start), None, "All bars start at {at}.".into());
     };
     let newest = rows.len().saturating_sub(rules.keep() - SPARE);
     let starts: Vec<Instant> = rows[newest..].iter().map(|row| row.start).collect();
@@ -149,7 +150,7 @@ pub fn prepare(group: Group, rules: &Rules<'_>) -> Result<Prepared, Fault> {
     let (future, asked) = rules.reach.starts(&grid, last, rules.max_horizon);
     if asked == 0 {
         return fault(
-            "past_until",
+            Status::PastUntil,
             None,
             Some(cutoff),
             format!("No bar of series \"{name}\" starts up to until."),
@@ -160,11 +161,11 @@ pub fn prepare(group: Group, rules: &Rules<'_>) -> Result<Prepared, Fault> {
         let detail = format!(
             "Series \"{name}\" needs more bars up to until than kronos.max_horizon or the model allows."
         );
-        return fault("horizon_limit", None, Some(cutoff), detail);
+        return fault(Status::HorizonLimit, None, Some(cutoff), detail);
     };
     if future.len() < asked {
         let detail = format!("Calendar \"{}\" has no session for {asked} more bars.", rules.calendar.name());
-        return fault("no_session", None, Some(cutoff), detail);
+        return fault(Status::NoSession, None, Some(cutoff), detail);
     }
 
     rows.drain(..rows.len().saturating_sub(window));
@@ -177,7 +178,7 @@ pub fn prepare(group: Group, rules: &Rules<'_>) -> Result<Prepared, Fault> {
         Ok(bars) => bars,
         Err((at, missing)) => {
             let detail = format!("Bars are missing from {{at}} on, {missing} in this place.");
-            return fault("gap", Some(at), Some(cutoff), detail);
+            return fault(Status::Gap, Some(at), Some(cutoff), detail);
         }
     };
     bars.drain(..bars.len().saturating_sub(window));
@@ -212,9 +213,9 @@ fn cut(rows: &mut Vec<Row>, rules: &Rules<'_>) -> Option<Width> {
 }
 
 /// The first defect of a series: its status, where it is, and a sentence.
-fn defect(rows: &[Row], grid: &Grid<'_>, without_volume: bool) -> Option<(&'static str, Instant, String)> {
+fn defect(rows: &[Row], grid: &Grid<'_>, without_volume: bool) -> Option<(Status, Instant, String)> {
     if let Some(pair) = rows.windows(2).find(|pair| pair[0].start == pair[1].start) {
-        return Some(("duplicate_ts", pair[0].start, "Several bars start at {at}.".into()));
+        return Some((Status::DuplicateTs, pair[0].start, "Several bars start at {at}.".into()));
     }
     let unusable = |row: &&Row| {
         let volume = if without_volume { Some(0.0) } else { row.volume };
@@ -224,13 +225,17 @@ fn defect(rows: &[Row], grid: &Grid<'_>, without_volume: bool) -> Option<(&'stat
     };
     if let Some(row) = rows.iter().find(unusable) {
         return Some((
-            "nan",
+            Status::Nan,
             row.start,
             "The bar at {at} has a value that is missing, not finite or too large.".into(),
         ));
     }
     let overlap = rows.windows(2).find(|pair| grid.end(pair[0].start) > pair[1].start)?;
-    Some(("irregular", overlap[1].start, "The bar at {at} starts before the one before it has ended.".into()))
+    Some((
+        Status::Irregular,
+        overlap[1].start,
+        "The bar at {at} starts before the one before it has ended.".into(),
+    ))
 }
 
 /// Whether a model can take a value: it computes in single precision.

@@ -20,6 +20,7 @@ use kronos_models::ask::Ask;
 use kronos_models::baselines::Baseline;
 use kronos_models::error::ModelError;
 use kronos_models::series::{QuantileForecast, SeriesRequest};
+use kronos_models::status::Status;
 use pgrx::datum::TimestampWithTimeZone;
 use prepare::{Rules, prepare};
 use std::collections::HashSet;
@@ -411,14 +412,17 @@ impl Call {
         let name = key.clone().unwrap_or_default();
         let (status, detail) = match error {
             ModelError::NonFinite { step } => {
-                ("non_finite", format!("The model produced a value that is not finite at step {step}."))
+                (Status::NonFinite, format!("The model produced a value that is not finite at step {step}."))
             }
-            ModelError::ContextTooShort { needed, got } => {
-                ("short_history", format!("Series \"{name}\" has {got} values, the model needs {needed}."))
+            ModelError::ContextTooShort { needed, got } => (
+                Status::ShortHistory,
+                format!("Series \"{name}\" has {got} values, the model needs {needed}."),
+            ),
+            ModelError::MissingValue { .. } => {
+                (Status::Nan, format!("Series \"{name}\" has an infinite value."))
             }
-            ModelError::MissingValue { .. } => ("nan", format!("Series \"{name}\" has an infinite value.")),
             ModelError::InvalidParameter { name: "target", expected, got } => {
-                ("nan", format!("Values of series \"{name}\" must be {expected}, one is {got}."))
+                (Status::Nan, format!("Values of series \"{name}\" must be {expected}, one is {got}."))
             }
             other => return Err(other.into()),
         };

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::forecast::instant_text;
 use crate::relation::{Cell, Fault, Reach, ValueGroup, ValueRow};
 use kronos_models::ask::{Ask, Channel, Covariate, KnownCovariate, Values};
+use kronos_models::status::Status;
 
 /// Newest spacings that decide the width of a row.
 const SPACINGS: usize = 256;
@@ -75,17 +76,17 @@ pub fn prepare(group: ValueGroup, rules: &Rules<'_>) -> Result<Result<Prepared, 
         |status, at, cutoff, detail: String| Ok(Err(Fault { key: key.clone(), status, at, cutoff, detail }));
     let Some(width) = cut(&mut history, &mut ahead, rules) else {
         return match history.first() {
-            None => fault("nan", None, None, format!("Series \"{name}\" has no value of any target.")),
+            None => fault(Status::Nan, None, None, format!("Series \"{name}\" has no value of any target.")),
             Some(_) => {
                 let detail =
                     format!("Series \"{name}\" has too few rows to tell their width; pass bucket_width.");
-                fault("short_history", None, None, detail)
+                fault(Status::ShortHistory, None, None, detail)
             }
         };
     };
     let Some(last) = history.last().map(|row| row.start) else {
         return fault(
-            "nan",
+            Status::Nan,
             None,
             None,
             format!("Series \"{name}\" has no value of any target before as_of."),
@@ -99,15 +100,15 @@ pub fn prepare(group: ValueGroup, rules: &Rules<'_>) -> Result<Result<Prepared, 
     let (future, asked) = rules.reach.starts(&grid, last, rules.max_horizon);
     if asked == 0 {
         let detail = format!("No row of series \"{name}\" starts up to until.");
-        return fault("past_until", None, Some(cutoff), detail);
+        return fault(Status::PastUntil, None, Some(cutoff), detail);
     }
     if asked > rules.max_horizon {
         let detail = format!("Series \"{name}\" needs more rows up to until than kronos.max_horizon allows.");
-        return fault("horizon_limit", None, Some(cutoff), detail);
+        return fault(Status::HorizonLimit, None, Some(cutoff), detail);
     }
     if future.len() < asked {
         let detail = format!("Calendar \"{}\" has no session for {asked} more rows.", rules.calendar.name());
-        return fault("no_session", None, Some(cutoff), detail);
+        return fault(Status::NoSession, None, Some(cutoff), detail);
     }
     if let Some((status, at, detail)) = defect(&history, &grid) {
         return fault(status, Some(at), Some(cutoff), detail);
@@ -127,7 +128,7 @@ pub fn prepare(group: ValueGroup, rules: &Rules<'_>) -> Result<Result<Prepared, 
     let ask = Columns { rows: &rows, ahead: &ahead, variates: rules.variates }.ask(asked);
     if ask.history().any(f64::is_infinite) {
         let detail = format!("Series \"{name}\" has an infinite value.");
-        return fault("nan", None, Some(cutoff), detail);
+        return fault(Status::Nan, None, Some(cutoff), detail);
     }
     Ok(Ok(Prepared { key, cutoff, future, width, ask }))
 }
@@ -158,12 +159,16 @@ fn cut(history: &mut Vec<ValueRow>, ahead: &mut Vec<ValueRow>, rules: &Rules<'_>
 }
 
 /// The first defect of a series: its status, where it is, and a sentence.
-fn defect(rows: &[ValueRow], grid: &Grid<'_>) -> Option<(&'static str, Instant, String)> {
+fn defect(rows: &[ValueRow], grid: &Grid<'_>) -> Option<(Status, Instant, String)> {
     if let Some(pair) = rows.windows(2).find(|pair| pair[0].start == pair[1].start) {
-        return Some(("duplicate_ts", pair[0].start, "Several rows start at {at}.".into()));
+        return Some((Status::DuplicateTs, pair[0].start, "Several rows start at {at}.".into()));
     }
     let overlap = rows.windows(2).find(|pair| grid.end(pair[0].start) > pair[1].start)?;
-    Some(("irregular", overlap[1].start, "The row at {at} starts before the one before it has ended.".into()))
+    Some((
+        Status::Irregular,
+        overlap[1].start,
+        "The row at {at} starts before the one before it has ended.".into(),
+    ))
 }
 
 /// The newest `context` places of the grid with the row in each; a place without a row is missing from the series, and
