@@ -28,27 +28,26 @@ comment on column kronos.backtest_point.prob_up is 'Share of paths above the las
 create function kronos.backtest(
   model text,
   relation regclass,
-  horizon int,
+  horizon bigint,
   targets name[] default '{close}',
   series_col name default null,
   time_col name default null,
-  num_windows int default 10,
-  window_step int default null,
+  num_windows bigint default 10,
+  window_step bigint default null,
   initial_cutoff timestamptz default null,
-  embargo int default 0,
+  embargo bigint default 0,
   baselines text[] default '{naive,hist_vol}',
   level float8 default 0.9,
   only_series text[] default null,
   as_of timestamptz default null,
-  options jsonb default '{}')
+  options anycompatible default '{}'::jsonb)
 returns setof kronos.backtest_point
 language c stable parallel restricted cost 100000 rows 10000
 as 'MODULE_PATHNAME', 'backtest_wrapper';
 comment on function kronos.backtest is
   'Forecasts from many past cutoffs of each series, each from what was known then, beside what came and the baselines (naive, seasonal_naive, drift, '
   'hist_vol). NULL num_windows: as many as there are; NULL window_step: the horizon. Without initial_cutoff the last window ends with the series. '
-  'Options: those of the forecast function of the model without cross_learning, static, categorical and include_partial, and quantile_levels, samples, '
-  'seed, season.';
+  'Options: those of kronos.forecast() without cross_learning, static, categorical and include_partial, and quantile_levels.';
 
 comment on column kronos.score.series is 'Series, where scores are by it; NULL otherwise, as are target, step and model_version.';
 comment on column kronos.score.n is 'Forecasts scored.';

@@ -3,7 +3,7 @@
 create function kronos.chronos_predict(
   relation regclass,
   targets name[],
-  horizon int default null,
+  horizon bigint default null,
   series_col name default null,
   time_col name default null,
   only_series text[] default null,
@@ -15,21 +15,20 @@ create function kronos.chronos_predict(
   quantile_levels float8[] default null,
   model text default null,
   calibration text default null,
-  options jsonb default '{}')
+  options anycompatible default '{}'::jsonb)
 returns setof kronos.forecast_point
 language c stable parallel restricted cost 100000 rows 1000
 as 'MODULE_PATHNAME', 'chronos_predict_wrapper';
 comment on function kronos.chronos_predict is
   'Forecasts columns of every series of a relation with a Chronos model. Rows after the last target, with NULL targets, '
   'hold the known future of future_covariates. forecast is the median. NULL model: the alias chronos-default, or the only '
-  'Chronos model. Options: bucket_width, calendar, categorical, context, cross_learning, include_partial, known_at_col, '
-  'on_error, point_level, static.';
+  'Chronos model. Options: those of kronos_predict, and samples and seed.';
 
 create function kronos.forecast(
   model text,
   relation regclass,
   targets name[],
-  horizon int default null,
+  horizon bigint default null,
   series_col name default null,
   time_col name default null,
   only_series text[] default null,
@@ -40,14 +39,14 @@ create function kronos.forecast(
   level float8 default 0.9,
   quantile_levels float8[] default null,
   calibration text default null,
-  options jsonb default '{}')
+  options anycompatible default '{}'::jsonb)
 returns setof kronos.forecast_point
 language c stable parallel restricted cost 100000 rows 1000
 as 'MODULE_PATHNAME', 'forecast_wrapper';
 comment on function kronos.forecast is
   'Forecasts with any model: a registered one (Kronos models forecast the target close of bars), or one of the baselines '
-  'naive, seasonal_naive, drift and hist_vol, which need no weights. Options: those of the function of the model; baselines '
-  'take those of chronos_predict, and season.';
+  'naive, seasonal_naive, drift and hist_vol, which need no weights. Options: those of kronos_predict, and samples and seed: the same '
+  'for every model.';
 
 insert into _kronos.access (level, kind, object) values
   ('use', 'routine', 'chronos_predict'),

@@ -2,7 +2,7 @@
 
 create function kronos.kronos_predict(
   relation regclass,
-  horizon int default null,
+  horizon bigint default null,
   series_col name default null,
   time_col name default null,
   only_series text[] default null,
@@ -11,46 +11,47 @@ create function kronos.kronos_predict(
   level float8 default 0.9,
   quantile_levels float8[] default null,
   model text default null,
-  samples int default null,
+  samples bigint default null,
   seed bigint default 0,
   calibration text default null,
-  options jsonb default '{}')
+  options anycompatible default '{}'::jsonb)
 returns setof kronos.bar_forecast
 language c stable parallel restricted cost 100000 rows 1000
 as 'MODULE_PATHNAME', 'kronos_predict_wrapper';
 comment on function kronos.kronos_predict is
   'Forecasts the bars of every series of a relation: horizon bars ahead, or all that start up to until. '
   'seed NULL asks for fresh randomness, which cannot be repeated; samples NULL takes kronos.default_samples. '
-  'Options: bucket_width, calendar, columns, context, include_partial, known_at_col, max_gap, on_error, slide, temperature, top_k, top_p.';
+  'Options are the same for every model, an object as jsonb, json or text: bucket_width, calendar, categorical, columns, context, cross_learning, '
+  'include_partial, known_at_col, max_gap, on_error, point_level, season, slide, static, temperature, top_k, top_p.';
 
 create function kronos.kronos_predict_bars(
   bars kronos.bar[],
-  horizon int,
+  horizon bigint,
   level float8 default 0.9,
   quantile_levels float8[] default null,
   model text default null,
-  samples int default null,
+  samples bigint default null,
   seed bigint default 0,
   calibration text default null,
-  options jsonb default '{}')
+  options anycompatible default '{}'::jsonb)
 returns setof kronos.bar_forecast
 language c stable parallel restricted cost 100000 rows 100
 as 'MODULE_PATHNAME', 'kronos_predict_bars_wrapper';
 comment on function kronos.kronos_predict_bars is
   'Forecasts the one series of bars given as an array, for LATERAL and common table expressions; series is NULL. '
-  'Options: those of kronos_predict but columns and known_at_col.';
+  'Options: those of kronos_predict but the ones that name columns.';
 
 create function kronos.kronos_paths(
   relation regclass,
-  horizon int,
-  paths int default 100,
+  horizon bigint,
+  paths bigint default 100,
   series_col name default null,
   time_col name default null,
   only_series text[] default null,
   as_of timestamptz default null,
   model text default null,
   seed bigint default 0,
-  options jsonb default '{}')
+  options anycompatible default '{}'::jsonb)
 returns setof kronos.bar_path
 language c stable parallel restricted cost 100000 rows 10000
 as 'MODULE_PATHNAME', 'kronos_paths_wrapper';

@@ -3,7 +3,7 @@
 create function kronos.nbeats_predict(
   relation regclass,
   targets name[],
-  horizon int default null,
+  horizon bigint default null,
   series_col name default null,
   time_col name default null,
   only_series text[] default null,
@@ -15,14 +15,14 @@ create function kronos.nbeats_predict(
   quantile_levels float8[] default null,
   model text default null,
   calibration text default null,
-  options jsonb default '{}')
+  options anycompatible default '{}'::jsonb)
 returns setof kronos.forecast_point
 language c stable parallel restricted cost 100000 rows 1000
 as 'MODULE_PATHNAME', 'nbeats_predict_wrapper';
 comment on function kronos.nbeats_predict is
   'Forecasts columns of every series of a relation with an N-BEATS model, each column by itself, up to the horizon the model '
   'was trained for. forecast is the median. NULL model: the alias nbeats-default, or the only N-BEATS model. Covariates are '
-  'refused. Options: bucket_width, calendar, include_partial, known_at_col, on_error, point_level.';
+  'refused. Options: those of chronos_predict.';
 
 insert into _kronos.access (level, kind, object) values
   ('use', 'routine', 'nbeats_predict');

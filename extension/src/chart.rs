@@ -4,13 +4,12 @@
 //! columns, so that results of `kronos_predict`, of `forecast` and rows of the ledger all serve.
 
 use crate::calendar::{self, Instant};
+use crate::call::{level as checked_level, quantile_levels as checked_levels};
 use crate::error::{Error, Result};
-use crate::forecast::level as checked_level;
-use crate::forecast::quantile_levels as checked_levels;
 use crate::guc;
 use crate::json::JsonB;
-use crate::options::{ColumnNames, Given};
-use crate::relation::{Named, Newest, Relation, ValueColumns, Wanted, resolve_values};
+use crate::options::Given;
+use crate::relation::{Columns, Named, Newest, Relation, Wanted, resolve};
 use crate::statement::{self, Sight};
 use chrono_tz::Tz;
 use kronos_plot::{self as plot, Bounds, Picture, Slot, drawable};
@@ -145,15 +144,13 @@ fn columns(
     value: &str,
     series_col: Option<&str>,
     time_col: Option<&str>,
-) -> Result<ValueColumns> {
-    let names = ColumnNames::default();
-    let wanted = Wanted { series: series_col, time: time_col, names: &names, known_at: None };
-    let named = Named { name: value, role: "target", numeric: true, categorical: false };
-    resolve_values(relation, &wanted, &[named])
+) -> Result<Columns> {
+    let wanted = Wanted { series: series_col, time: time_col, known_at: None };
+    resolve(relation, &wanted, &[Named::target(value)])
 }
 
 /// The series to look up: one is needed exactly where the relation has several.
-fn named_series<'a>(columns: &ValueColumns, series: Option<&'a str>) -> Result<Option<&'a str>> {
+fn named_series<'a>(columns: &Columns, series: Option<&'a str>) -> Result<Option<&'a str>> {
     match (&columns.series, series) {
         (Some((column, _)), None) => Err(invalid(
             "series",

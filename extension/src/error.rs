@@ -4,9 +4,11 @@
 //! Functions return `Result<_, ErrorReport>` and use `?`: pgrx raises a returned error with its own SQLSTATE only
 //! when it is an [`ErrorReport`].
 
+use crate::call::GAP_HINT;
 use kronos_allocation::{AllocationError, Clause};
 use kronos_job::{FAMILIES, JobError};
 use kronos_models::ModelError;
+use kronos_models::baselines::Baseline;
 use kronos_models::device::is_full;
 use kronos_models::status::Status;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -24,6 +26,8 @@ pub enum Error {
     NullArgument { name: &'static str },
     /// JSON that the server can hold and this library cannot read.
     Json { reason: String },
+    /// Options of a type that holds no JSON.
+    JsonType { actual: String },
     /// An argument is outside its domain.
     InvalidArgument { name: String, expected: String, got: String, hint: Option<String> },
     /// Neither or both of `horizon` and `until`.
@@ -207,6 +211,11 @@ fn report(error: Error) -> Report {
             Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, format!("JSON cannot be read: {reason}"))
                 .hint("Numbers are double precision, up to 1.8e308, and 127 levels may lie in each other.")
         }
+        Error::JsonType { actual } => Report::new(
+            Code::ERRCODE_DATATYPE_MISMATCH,
+            format!("options have type {actual}, expected jsonb, json or text"),
+        )
+        .hint("Write options => '{\"calendar\":\"XNYS\"}'."),
         Error::InvalidArgument { name, expected, got, hint } => Report::new(
             Code::ERRCODE_INVALID_PARAMETER_VALUE,
             format!("{name} must be {expected}, got {got}"),
@@ -254,10 +263,7 @@ fn report(error: Error) -> Report {
             )
             .detail("No column is a timestamp with time zone, timestamp or date.");
             match numbers.first() {
-                Some(number) => report.hint(format!(
-                    "If \"{number}\" counts seconds since 1970, make a view of it: select *, to_timestamp(\"{number}\") as time \
-                     from ...; for milliseconds, to_timestamp(\"{number}\" / 1000.0)."
-                )),
+                Some(number) => report.hint(since_1970(number)),
                 None => report.hint("Forecasts need the start of each row."),
             }
         }
@@ -265,7 +271,12 @@ fn report(error: Error) -> Report {
             Code::ERRCODE_DATATYPE_MISMATCH,
             format!("column \"{column}\" of \"{relation}\" has type {actual}, expected {expected}"),
         )
-        .hint("Cast it in a view, or name another column."),
+        .hint(match actual.as_str() {
+            "bigint" | "integer" | "numeric" | "double precision" if expected.starts_with("timestamp") => {
+                since_1970(&column)
+            }
+            _ => "Cast it in a view, or name another column.".to_owned(),
+        }),
         Error::AmbiguousColumn { relation, role, argument, candidates } => {
             let detail = match candidates.as_slice() {
                 [] => "No column qualifies.".to_owned(),
@@ -292,7 +303,10 @@ fn report(error: Error) -> Report {
             format!("series \"{series}\" cannot be forecast: {status}"),
         )
         .detail(detail)
-        .hint("Use options => '{\"on_error\":\"status\"}' to get a status row for such series."),
+        .hint(match status {
+            Status::Gap => GAP_HINT,
+            _ => "Use options => '{\"on_error\":\"status\"}' to get a status row for such series.",
+        }),
         Error::FutureCovariateMissing { series, column, ts } => Report::new(
             Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             format!("future covariate \"{column}\" of series \"{series}\" has no value at {ts}"),
@@ -302,7 +316,9 @@ fn report(error: Error) -> Report {
         Error::UndefinedModel { name, known } => {
             let near = did_you_mean(&name, &known);
             Report::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("model \"{name}\" does not exist"))
-                .hint(if known.is_empty() {
+                .hint(if Baseline::from_name(&name).is_some() {
+                    format!("It is a baseline, which needs no weights: kronos.forecast('{name}', ...).")
+                } else if known.is_empty() {
                     "No model is registered; see kronos.register_model().".to_owned()
                 } else {
                     format!("{near}See kronos.models.")
@@ -630,6 +646,14 @@ pub fn did_you_mean(name: &str, known: &[String]) -> String {
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| format!("Did you mean \"{candidate}\"? "))
         .unwrap_or_default()
+}
+
+/// What to do with a column that counts seconds.
+fn since_1970(column: &str) -> String {
+    format!(
+        "If \"{column}\" counts seconds since 1970, make a view of it: select *, to_timestamp(\"{column}\") as time from ...; \
+         for milliseconds, to_timestamp(\"{column}\" / 1000.0)."
+    )
 }
 
 /// Whether a relation has bars, in whatever case their names are written.

@@ -7,9 +7,8 @@
 
 use crate::catalog;
 use crate::error::{Error, Result};
-use crate::options::ColumnNames;
 use crate::relation::{
-    Fetched, Named, Relation, TimeKind, ValueColumns, Wanted, open_cursor, quote, resolve_values, sql,
+    Columns, Fetched, Named, Relation, TimeKind, ValueColumn, Wanted, open_cursor, quote, resolve, sql,
     text_of,
 };
 use crate::statement::{self, Sight};
@@ -59,15 +58,9 @@ pub fn queue(wish: &Wish) -> Result<i64> {
     }
     let relation = Relation::open(wish.relation)?;
     let column = |key: &str| options.get(key).and_then(Value::as_str);
-    let wanted = Wanted {
-        series: column("series_col"),
-        time: column("time_col"),
-        names: &ColumnNames::default(),
-        known_at: None,
-    };
-    let named = |name| Named { name, role: "target", numeric: true, categorical: false };
-    let named: Vec<Named<'_>> = wish.targets.iter().map(|name| named(name.as_str())).collect();
-    let columns = resolve_values(&relation, &wanted, &named)?;
+    let wanted = Wanted { series: column("series_col"), time: column("time_col"), known_at: None };
+    let named: Vec<Named<'_>> = wish.targets.iter().map(|name| Named::target(name)).collect();
+    let columns = resolve(&relation, &wanted, &named)?;
     let job_id = insert(wish, relation.oid())?;
     copy(&relation, &columns, &job, job_id)?;
     Ok(job_id)
@@ -151,7 +144,7 @@ fn insert(wish: &Wish, relation: Oid) -> Result<i64> {
 }
 
 /// Copies the rows of a job, series by series in the order of their names' bytes.
-fn copy(relation: &Relation, columns: &ValueColumns, job: &Job, job_id: i64) -> Result<()> {
+fn copy(relation: &Relation, columns: &Columns, job: &Job, job_id: i64) -> Result<()> {
     let source = &job.sources[0];
     if source.only_series.is_some() && columns.series.is_none() {
         return Err(Error::NoSeriesColumn { relation: relation.display() });
@@ -206,7 +199,7 @@ fn copy(relation: &Relation, columns: &ValueColumns, job: &Job, job_id: i64) -> 
 }
 
 /// Name, time and numbers of every row; `$1` is the last instant, `$2` the only series.
-fn query(relation: &Relation, columns: &ValueColumns, only: bool) -> String {
+fn query(relation: &Relation, columns: &Columns, only: bool) -> String {
     let time = format!("t.{}", quote(&columns.time.0));
     let start = match columns.time.1 {
         TimeKind::Instant => time.clone(),
@@ -215,7 +208,7 @@ fn query(relation: &Relation, columns: &ValueColumns, only: bool) -> String {
     };
     let key = columns.series.as_ref().map(|(name, _)| format!("t.{}::pg_catalog.text", quote(name)));
     let mut list = vec![key.clone().unwrap_or_else(|| format!("'{ONLY}'::pg_catalog.text")), start.clone()];
-    list.extend(columns.values.iter().map(|column| format!("t.{}::pg_catalog.float8", quote(&column.name))));
+    list.extend(columns.values.iter().map(ValueColumn::expression));
     let mut condition = format!(
         "{time} operator(pg_catalog.>) '-infinity' and {time} operator(pg_catalog.<) 'infinity'
          and {start} operator(pg_catalog.<=) $1"

@@ -122,11 +122,16 @@ impl Capabilities {
         Some(Self { answers: Answers::Quantiles(levels), takes, max_context, runs_on_gpus })
     }
 
+    /// Whether covariates inform its forecasts, and series each other.
+    pub fn takes_covariates(&self) -> bool {
+        self.takes == Takes::Covariates
+    }
+
     /// Whether an answer of that form can be given.
     pub fn answer(&self, terms: &Terms) -> bool {
         let paths = self.answers == Answers::Paths;
         paths == matches!(terms.wanted, Wanted::Paths(_))
-            && (terms.cross_learning.is_none() || self.takes == Takes::Covariates)
+            && (terms.cross_learning.is_none() || self.takes_covariates())
     }
 }
 

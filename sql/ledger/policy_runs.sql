@@ -1,6 +1,6 @@
 -- How a policy runs: what it asks the forecast functions, who is kept out meanwhile.
 -- kronos.run_policy() is the door; schedulers call that.
-call market.require_not_newer('ledger/policy_runs.sql', 4);
+call market.require_not_newer('ledger/policy_runs.sql', 5);
 
 create or replace function ledger.argument(value jsonb, type oid) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -11,7 +11,8 @@ declare
   is_array constant boolean := (select t.typcategory = 'A' from pg_type t where t.oid = type);
   raw      text;
 begin
-  if type = 'jsonb'::regtype then
+  -- Options are declared as any type that JSON comes in.
+  if type in ('jsonb'::regtype, 'anycompatible'::regtype) then
     return format('%L::jsonb', value);
   elsif kind = 'null' then
     return format('null::%s', written);
@@ -365,4 +366,4 @@ $$;
 comment on procedure ledger.run_policy is
   'Runs a policy of the current role: series in batches, each committed; a batch that fails is halved until the series at fault stands alone.';
 
-call market.record_file('ledger/policy_runs.sql', 4);
+call market.record_file('ledger/policy_runs.sql', 5);

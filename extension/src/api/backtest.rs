@@ -2,12 +2,11 @@
 #![allow(unsafe_code)] // #[pg_extern] expands to exported C functions
 #![allow(clippy::too_many_arguments)] // the argument list is that of SQL
 
-use super::forecast::utf8;
-use super::series::{columns, whole};
-use crate::backtest::{Arguments, Backtest, Input, Point, Summary};
+use super::forecast::{input, variates, whole};
+use crate::backtest::{Arguments, Backtest, Point, Summary};
+use crate::call::level;
 use crate::error::{Error, Result};
 use crate::evaluate::evaluate as score;
-use crate::forecast::level;
 use crate::json::JsonB;
 use crate::relation::Relation;
 use crate::result_set::{ResultSet, RowValues};
@@ -25,14 +24,14 @@ const COLUMNS: usize = 22;
 fn backtest(
     model: Option<&str>,
     relation: Option<Oid>,
-    horizon: Option<i32>,
+    horizon: Option<i64>,
     targets: Option<Vec<Option<CString>>>,
     series_col: Option<&CStr>,
     time_col: Option<&CStr>,
-    num_windows: Option<i32>,
-    window_step: Option<i32>,
+    num_windows: Option<i64>,
+    window_step: Option<i64>,
     initial_cutoff: Option<TimestampWithTimeZone>,
-    embargo: Option<i32>,
+    embargo: Option<i64>,
     baselines: Option<Vec<Option<String>>>,
     interval_level: Option<f64>,
     only_series: Option<Vec<Option<String>>>,
@@ -40,13 +39,11 @@ fn backtest(
     options: Option<JsonB>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<(), ErrorReport> {
-    let relation = Relation::open(relation)?;
-    let targets = columns("a name in targets", targets)?.ok_or(Error::NullArgument { name: "targets" })?;
-    let only_series = whole("a name in only_series", only_series)?;
+    let input = input(relation, series_col, time_col, only_series)?;
     let backtest = Backtest::new(Arguments {
         model,
         horizon,
-        targets,
+        variates: variates(targets, None, None)?,
         num_windows,
         window_step,
         initial_cutoff: initial_cutoff.map(i64::from),
@@ -56,12 +53,6 @@ fn backtest(
         as_of: as_of.map(i64::from),
         options,
     })?;
-    let input = Input {
-        relation: &relation,
-        series_col: series_col.map(utf8).transpose()?,
-        time_col: time_col.map(utf8).transpose()?,
-        only_series: only_series.as_deref(),
-    };
     // SAFETY: the call information of this very function.
     let mut rows = unsafe { ResultSet::begin(fcinfo)? };
     let summary = backtest.run(&input, |point| push(&mut rows, &backtest, &point))?;

@@ -4,8 +4,8 @@
 
 use super::forecast::utf8;
 use crate::calibration::{self, New};
+use crate::call::level;
 use crate::error::Error;
-use crate::forecast::level;
 use crate::json::JsonB;
 use crate::result_set::{ResultSet, RowValues};
 use kronos_models::status::Status;

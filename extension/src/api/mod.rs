@@ -10,7 +10,6 @@ mod models;
 mod ops;
 mod policies;
 mod scores;
-mod series;
 mod service;
 mod setup;
 mod simulate;

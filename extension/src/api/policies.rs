@@ -3,7 +3,6 @@
 
 use super::forecast::utf8;
 use crate::error::Result;
-use crate::options::ColumnNames;
 use crate::relation::{Relation, Wanted, keys, resolve_key};
 use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -29,11 +28,9 @@ fn series(
     values: &[CString],
 ) -> Result<Vec<Option<String>>> {
     let relation = Relation::open(relation)?;
-    let names = ColumnNames::default();
     let wanted = Wanted {
         series: series_col.map(utf8).transpose()?,
         time: time_col.map(utf8).transpose()?,
-        names: &names,
         known_at: None,
     };
     let taken = values.iter().map(|name| utf8(name)).collect::<Result<Vec<_>>>()?;

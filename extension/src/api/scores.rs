@@ -1,8 +1,8 @@
 //! Stateless calibration and scores: `aci_radius`, `pid_radius`, `coverage`, `winkler`, `pinball`, `crps`.
 #![allow(unsafe_code)] // #[pg_extern] expands to exported C functions; states of aggregates
 
+use crate::call::level as checked_level;
 use crate::error::{Error, Result};
-use crate::forecast::level as checked_level;
 use kronos_models::calibration::{Method, Settings, Tail, Unit};
 use kronos_models::metrics;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -173,7 +173,7 @@ fn crps(
         }
         .into());
     }
-    let levels = crate::forecast::quantile_levels(Some(levels))?;
+    let levels = crate::call::quantile_levels(Some(levels))?;
     let Some(quantiles) = quantiles.into_iter().collect::<Option<Vec<f64>>>() else { return Ok(None) };
     Ok(metrics::crps_quantiles(actual, &quantiles, levels.as_slice()))
 }

@@ -1,20 +1,15 @@
 //! From the histories of a relation to the windows of a backtest.
 
+use super::Backtest;
 use super::point::{Window, finite};
-use super::{Backtest, Input, Subject};
 use crate::calendar::{Grid, Instant, infer_width};
-use crate::error::{Error, Result};
-use crate::forecast::{bounded, instant_text, no_rows, without_key};
-use crate::guc;
-use crate::options::OnError;
-use crate::relation::{Fault, History, HistoryScan, View};
+use crate::call::{Fault, Input, SPACINGS, check_count, no_rows, without_key};
+use crate::error::Result;
+use crate::relation::{History, Scan, View};
 use kronos_models::status::Status;
 use pgrx::check_for_interrupts;
 use std::collections::HashSet;
 use std::rc::Rc;
-
-/// Newest spacings that decide the width of a row.
-const SPACINGS: usize = 256;
 
 /// One moment of a series that a model is asked about.
 pub struct Moment<'a> {
@@ -47,7 +42,7 @@ pub struct Reader<'a> {
     /// Of which relation.
     pub input: &'a Input<'a>,
     /// Its histories.
-    pub scan: HistoryScan,
+    pub scan: Scan,
     /// Whether there is a series column.
     pub keyed: bool,
     /// Columns of the targets.
@@ -68,24 +63,23 @@ impl Reader<'_> {
         &self,
         mut each: impl FnMut(Rc<str>, Window, Result<Moment<'_>, Fault>) -> Result<()>,
     ) -> Result<()> {
-        let limit = guc::max_series_per_call();
-        let check = |series| bounded("number of series", series, limit, "kronos.max_series_per_call");
-        check(self.input.only_series.map_or(0, <[String]>::len))?;
+        let only_series = self.input.only_series.as_deref();
+        check_count(only_series.map_or(0, <[String]>::len))?;
         let mut count = 0;
         let mut seen: HashSet<String> = HashSet::new();
         self.scan.run(|history| {
             count += 1;
-            check(count)?;
+            check_count(count)?;
             match &history.key {
-                None if self.keyed => return self.refuse(without_key(), &mut each),
-                Some(key) if self.input.only_series.is_some() => _ = seen.insert(key.clone()),
+                None if self.keyed => return self.refuse(without_key("row"), &mut each),
+                Some(key) if only_series.is_some() => _ = seen.insert(key.clone()),
                 _ => {}
             }
             self.series(&history, &mut each)
         })?;
-        for name in self.input.only_series.unwrap_or_default() {
+        for name in only_series.unwrap_or_default() {
             if seen.insert(name.clone()) {
-                self.refuse(no_rows(name), &mut each)?;
+                self.refuse(no_rows(name, "row"), &mut each)?;
             }
         }
         Ok(())
@@ -121,7 +115,8 @@ impl Reader<'_> {
         let calendar = backtest.beside.calendar();
         let starts: Vec<Instant> = (0..known.len()).map(|row| known.start(row)).collect();
         let newest = &starts[starts.len().saturating_sub(SPACINGS + 1)..];
-        let Some(width) = backtest.width.or_else(|| infer_width(calendar.zone(), newest)) else {
+        let width = backtest.options.of_model.bucket_width;
+        let Some(width) = width.or_else(|| infer_width(calendar.zone(), newest)) else {
             return Vec::new();
         };
         let grid = Grid::fit(calendar, width, &newest[newest.len().saturating_sub(SPACINGS)..]);
@@ -134,14 +129,11 @@ impl Reader<'_> {
 
     /// A series without windows.
     fn refuse(&self, fault: Fault, each: &mut impl Take) -> Result<()> {
-        if let (OnError::Error, Subject::Baseline) = (self.backtest.options.on_error, &self.backtest.subject)
-        {
-            return Err(Error::Series {
-                series: fault.key.clone().unwrap_or_default(),
-                status: fault.status,
-                detail: fault.detail(instant_text),
-            });
-        }
+        let fault = match self.backtest.subject {
+            // What is wrong with a series is told when its turn comes.
+            Some(_) => fault,
+            None => self.backtest.beside.told_as(fault)?,
+        };
         let key: Rc<str> = fault.key.as_deref().unwrap_or("").into();
         each(key, Window::default(), Err(fault))
     }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::json::JsonB;
 use crate::options::width;
 use crate::query::{Kind, Query, Wanted as WantedColumn};
-use crate::relation::{Named, Relation, ValueColumns, Wanted, quote, resolve_values};
+use crate::relation::{Columns, Named, Relation, ValueColumn, Wanted, quote, resolve};
 use crate::statement::{self, Sight};
 use kronos_models::baselines::Baseline;
 use kronos_models::calibration::Method;
@@ -248,17 +248,14 @@ impl Definition {
     }
 
     /// The columns of the outcomes: key, time, when known, and the value.
-    pub fn columns(&self) -> Result<ValueColumns> {
-        let names = Default::default();
+    pub fn columns(&self) -> Result<Columns> {
         let wanted = Wanted {
             series: self.series_col.as_deref(),
             time: self.time_col.as_deref(),
-            names: &names,
             known_at: self.options.known_at_col.as_deref(),
         };
         let name = self.options.actual_col.as_deref().unwrap_or(&self.target);
-        let value = Named { name, role: "target", numeric: true, categorical: false };
-        resolve_values(&self.actuals()?, &wanted, &[value])
+        resolve(&self.actuals()?, &wanted, &[Named::target(name)])
     }
 
     /// The calendar whose zone local times are in.
@@ -274,8 +271,8 @@ impl Definition {
         let columns = self.columns()?;
         let read =
             [Some(&columns.time.0), columns.series.as_ref().map(|(name, _)| name), columns.known_at.as_ref()];
-        let read = read.into_iter().flatten().chain(columns.values.iter().map(|column| &column.name));
-        let read: Vec<String> = read.map(|name| format!("t.{}", quote(name))).collect();
+        let read = read.into_iter().flatten().map(|name| format!("t.{}", quote(name)));
+        let read: Vec<String> = read.chain(columns.values.iter().map(ValueColumn::expression)).collect();
         let text = format!("select {} from {} t limit 0", read.join(", "), self.actuals()?.quoted());
         Spi::connect(|client| statement::select_text(client, Sight::Query, &text, &[]).map(drop))?;
         Ok(())

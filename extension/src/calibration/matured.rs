@@ -4,7 +4,7 @@
 use super::Definition;
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
-use crate::relation::{Fetched, TimeKind, ValueColumns, open_current, quote, sql, text_of};
+use crate::relation::{Columns, Fetched, TimeKind, ValueColumn, open_current, quote, sql, text_of};
 use crate::statement::{self, Sight};
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::spi::Spi;
@@ -72,7 +72,7 @@ pub fn instant(at: Instant) -> Result<pgrx::datum::TimestampWithTimeZone> {
 }
 
 /// The start of a bar as an instant, and an instant as the time column compares with it.
-fn start_and_bound(columns: &ValueColumns, zone: &str, at: &str) -> (String, String) {
+fn start_and_bound(columns: &Columns, zone: &str, at: &str) -> (String, String) {
     let time = format!("t.{}", quote(&columns.time.0));
     match columns.time.1 {
         TimeKind::Instant => (time, at.to_owned()),
@@ -107,8 +107,7 @@ pub fn read(
     if let Some((name, type_of)) = &columns.series {
         condition.push_str(&format!(" and t.{} operator(pg_catalog.=) c.series::{type_of}", quote(name)));
     }
-    let value = columns.values.first().map(|column| column.name.as_str()).unwrap_or(&definition.target);
-    let value = format!("t.{}::pg_catalog.float8", quote(value));
+    let value = columns.values.first().map_or_else(|| "null".to_owned(), ValueColumn::expression);
     let join = match &columns.known_at {
         None => format!(
             "left join {actuals} t on {condition} and c.ts operator(pg_catalog.<) $7

@@ -42,11 +42,6 @@ pub struct ModelEntry {
 }
 
 impl ModelEntry {
-    /// Longest context the model accepts, in bars.
-    pub fn max_context(&self) -> Result<usize> {
-        self.settings.max_context().ok_or_else(|| self.damaged())
-    }
-
     /// Softmax temperature of draws that a call does not choose.
     pub fn temperature(&self) -> Option<f64> {
         self.settings.temperature()

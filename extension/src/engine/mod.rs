@@ -14,10 +14,8 @@ use crate::service::client;
 use kronos_engine::answer::Answer;
 use kronos_engine::message::{Refusal, Request, Status};
 use kronos_models::answer::Forecast;
-use kronos_models::ask::{Ask, Drawing, Terms, Wanted};
-use kronos_models::bars::{BarOptions, BarPaths, BarRequest};
+use kronos_models::ask::{Ask, Terms};
 use kronos_models::error::ModelError;
-use kronos_models::series::QuantileForecast;
 use pgrx::pg_sys;
 
 pub use kronos_engine::message::{FilePath, ModelSource};
@@ -43,48 +41,11 @@ pub fn is_served() -> bool {
     guc::service() && unsafe { pg_sys::IsUnderPostmaster }
 }
 
-/// Draws sample paths.
+/// Forecasts series on the same terms.
 ///
 /// # Errors
 /// What concerns the model; what concerns one series is in its own place of the result.
-pub fn bars(
-    model: &ModelSource,
-    series: Vec<BarRequest>,
-    options: BarOptions,
-) -> Result<Vec<Result<BarPaths, ModelError>>> {
-    let wanted = Wanted::Paths(Drawing::of(&options));
-    // The context has been cut to what the call allows.
-    let terms = Terms { context: usize::MAX, cross_learning: None, wanted };
-    forecasts(model, series.into_iter().map(Ask::from).collect(), terms)?
-        .into_iter()
-        .map(|series| match series {
-            Ok(Forecast::Paths(paths)) => Ok(Ok(BarPaths::of(&paths).ok_or_else(mismatch)?)),
-            Ok(Forecast::Quantiles(_)) => Err(mismatch()),
-            Err(error) => Ok(Err(error)),
-        })
-        .collect()
-}
-
-/// Forecasts quantiles at the levels of the terms.
-///
-/// # Errors
-/// As for [`bars`].
-pub fn quantiles(
-    model: &ModelSource,
-    series: Vec<Ask>,
-    terms: Terms,
-) -> Result<Vec<Result<QuantileForecast, ModelError>>> {
-    forecasts(model, series, terms)?
-        .into_iter()
-        .map(|series| match series {
-            Ok(Forecast::Quantiles(quantiles)) => Ok(Ok(quantiles)),
-            Ok(Forecast::Paths(_)) => Err(mismatch()),
-            Err(error) => Ok(Err(error)),
-        })
-        .collect()
-}
-
-fn forecasts(
+pub fn forecasts(
     model: &ModelSource,
     series: Vec<Ask>,
     terms: Terms,

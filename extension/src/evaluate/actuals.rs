@@ -3,11 +3,11 @@
 use super::options::EvaluateOptions;
 use super::rows::{Columns, Forecast, targets};
 use crate::calendar;
+use crate::call::now;
 use crate::error::{Error, Result};
-use crate::forecast::now;
 use crate::guc;
 use crate::relation::{
-    History, HistoryColumns, HistoryLimits, HistoryScan, Named, Relation, Wanted, resolve_values,
+    Columns as RelationColumns, History, Named, Relation, Rows, Scan, ScanLimits, Wanted, resolve,
 };
 use chrono_tz::Tz;
 use kronos_time::Keep;
@@ -16,7 +16,7 @@ use pgrx::pg_sys::Oid;
 /// A relation with what came.
 pub struct Actuals {
     relation: Relation,
-    columns: HistoryColumns,
+    columns: RelationColumns,
     /// The zone that its local times are read in.
     zone: Tz,
     /// Targets of the rows, in the order of the columns; all rows are of the one where the rows do not say.
@@ -43,17 +43,13 @@ impl Actuals {
         if targets.is_empty() {
             targets.push(options.target.clone().unwrap_or_else(|| "close".to_owned()));
         }
-        let named: Vec<Named<'_>> = targets
-            .iter()
-            .map(|name| Named { name, role: "target", numeric: true, categorical: false })
-            .collect();
+        let named: Vec<Named<'_>> = targets.iter().map(|name| Named::target(name)).collect();
         let wanted = Wanted {
             series: options.series_col.as_deref(),
             time: options.time_col.as_deref(),
-            names: &Default::default(),
             known_at: options.known_at_col.as_deref(),
         };
-        let columns = HistoryColumns::of_values(resolve_values(&relation, &wanted, &named)?);
+        let columns = resolve(&relation, &wanted, &named)?;
         let calendar = options.calendar.clone().unwrap_or_else(guc::default_calendar);
         let zone = calendar::load(&calendar)?.zone();
         Ok(Self { relation, columns, zone, targets, current: None })
@@ -87,14 +83,14 @@ impl Actuals {
 
     fn history(&self, series: &str) -> Result<Option<History>> {
         let only = [series.to_owned()];
-        let limits = HistoryLimits {
+        let limits = ScanLimits {
             as_of: now(),
-            only_series: self.columns.has_series().then_some(&only[..]),
+            only_series: self.columns.series.is_some().then_some(&only[..]),
             zone: self.zone,
-            keep: Keep::All,
+            rows: Rows::Versions(Keep::All),
         };
         let mut found = None;
-        HistoryScan::new(&self.relation, &self.columns, limits)?.run(|history| {
+        Scan::of_relation(&self.relation, &self.columns, limits)?.run(|history| {
             found = Some(history);
             Ok::<_, Error>(())
         })?;

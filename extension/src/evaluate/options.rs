@@ -1,8 +1,8 @@
 //! The options of `kronos.evaluate()`.
 
 use crate::calendar::Instant;
+use crate::call::{level, quantile_levels};
 use crate::error::{Error, Result};
-use crate::forecast::{level, quantile_levels};
 use crate::json::JsonB;
 use crate::options::{Given, timestamp};
 

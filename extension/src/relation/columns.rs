@@ -1,10 +1,9 @@
 //! Which column is what: named by the caller, or found where only one answer is possible.
 
-use super::{Relation, owned};
+use super::catalogue::{Column, describe, dimension, type_name, unique_keys};
+use super::{Relation, quote};
 use crate::error::{Error, Result};
-use crate::options::ColumnNames;
-use crate::statement::{self, Sight};
-use pgrx::pg_sys::{self, BuiltinOid, Oid};
+use pgrx::pg_sys::BuiltinOid;
 use pgrx::spi::{Spi, SpiClient};
 
 /// How the time column's values become instants.
@@ -16,26 +15,9 @@ pub enum TimeKind {
     Local,
 }
 
-/// The columns of a relation that hold bars.
+/// The columns of a relation that hold what is forecast and what informs it.
 #[derive(Debug, Clone)]
 pub struct Columns {
-    /// Key of a series with its type as SQL text; `None` for one single series.
-    pub series: Option<(String, String)>,
-    /// Start of the bar.
-    pub time: (String, TimeKind),
-    /// Open, high, low, close.
-    pub prices: [String; 4],
-    /// Volume, where there is one.
-    pub volume: Option<String>,
-    /// Amount, where there is one.
-    pub amount: Option<String>,
-    /// When a row could be known.
-    pub known_at: Option<String>,
-}
-
-/// The columns of a relation that hold numbers to forecast and what informs them.
-#[derive(Debug, Clone)]
-pub struct ValueColumns {
     /// Key of a series with its type as SQL text; `None` for one single series.
     pub series: Option<(String, String)>,
     /// Start of what a row tells of.
@@ -49,45 +31,54 @@ pub struct ValueColumns {
 /// A column as a model reads it.
 #[derive(Debug, Clone)]
 pub struct ValueColumn {
-    /// Its name.
-    pub name: String,
+    /// Its name; `None` for one that the relation does not have, which reads as NULL.
+    name: Option<String>,
     /// Whether it holds categories rather than numbers.
     pub categorical: bool,
+}
+
+impl ValueColumn {
+    /// Its value in a row of `t`, as SQL text.
+    pub fn expression(&self) -> String {
+        let type_of = if self.categorical { "pg_catalog.text" } else { "pg_catalog.float8" };
+        match &self.name {
+            Some(name) => format!("t.{}::{type_of}", quote(name)),
+            None => format!("null::{type_of}"),
+        }
+    }
 }
 
 /// A column that a call names.
 #[derive(Debug, Clone, Copy)]
 pub struct Named<'a> {
-    /// The column.
-    pub name: &'a str,
+    /// The column; `None` where the caller says that there is none.
+    pub name: Option<&'a str>,
     /// What it is to the call.
     pub role: &'static str,
     /// Whether only a number will do.
     pub numeric: bool,
     /// Whether numbers in it are names of categories.
     pub categorical: bool,
+    /// Whether it need not be there.
+    pub optional: bool,
 }
 
-/// What the caller said about columns.
-#[derive(Debug)]
+impl<'a> Named<'a> {
+    /// A column of numbers that must be there.
+    pub fn target(name: &'a str) -> Self {
+        Self { name: Some(name), role: "target", numeric: true, categorical: false, optional: false }
+    }
+}
+
+/// What the caller said about the other columns.
+#[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// `series_col`.
     pub series: Option<&'a str>,
     /// `time_col`.
     pub time: Option<&'a str>,
-    /// Option `columns`.
-    pub names: &'a ColumnNames,
     /// Option `known_at_col`.
     pub known_at: Option<&'a str>,
-}
-
-/// A column as the catalogue describes it.
-struct Column {
-    name: String,
-    /// Type beneath any domain.
-    base: Oid,
-    /// Type as SQL text.
-    written: String,
 }
 
 const NUMBERS: [BuiltinOid; 6] = [
@@ -106,10 +97,6 @@ const EPOCHS: [&str; 6] = ["time", "ts", "timestamp", "epoch", "t", "open_time"]
 const LOCAL_TIMES: [BuiltinOid; 2] = [BuiltinOid::TIMESTAMPOID, BuiltinOid::DATEOID];
 
 impl Column {
-    fn is(&self, types: &[BuiltinOid]) -> bool {
-        types.iter().any(|builtin| self.base == builtin.value())
-    }
-
     fn is_key(&self) -> bool {
         self.is(&TEXTS) || self.is(&INTEGERS) || self.is(&[BuiltinOid::UUIDOID])
     }
@@ -123,40 +110,23 @@ impl Column {
     }
 }
 
-/// Finds the columns of `relation` that hold bars.
-///
-/// # Errors
-/// 42703 for a name that is not there, 42804 for a type that does not serve, 42P18 where several columns could be
-/// meant.
-pub fn resolve(relation: &Relation, wanted: &Wanted<'_>) -> Result<Columns> {
-    Spi::connect(|client| Resolver { relation, columns: describe(client, relation)? }.resolve(client, wanted))
-}
-
 /// Finds the columns of `relation` that `named` lists, beside key and time.
 ///
 /// Numbers are numbers; any other type is a category, as is a number that the caller says is one.
 ///
 /// # Errors
-/// As for [`resolve`].
-pub fn resolve_values(relation: &Relation, wanted: &Wanted<'_>, named: &[Named<'_>]) -> Result<ValueColumns> {
+/// 42703 for a name that is not there, 42804 for a type that does not serve, 42P18 where several columns could be
+/// meant.
+pub fn resolve(relation: &Relation, wanted: &Wanted<'_>, named: &[Named<'_>]) -> Result<Columns> {
     Spi::connect(|client| {
         let resolver = Resolver { relation, columns: describe(client, relation)? };
         let known_at = resolver.known_at(wanted)?;
         let time = resolver.time(client, wanted)?;
-        let value = |named: &Named<'_>| {
-            let column = if named.numeric {
-                resolver.number(named.name, named.role)?
-            } else {
-                resolver.named(named.name, named.role)?
-            };
-            let categorical = named.categorical || !column.is(&NUMBERS);
-            Ok(ValueColumn { name: column.name.clone(), categorical })
-        };
-        let values = named.iter().map(value).collect::<Result<Vec<_>>>()?;
-        let mut taken: Vec<&str> = values.iter().map(|column| column.name.as_str()).collect();
+        let values = named.iter().map(|named| resolver.value(named)).collect::<Result<Vec<_>>>()?;
+        let mut taken: Vec<&str> = values.iter().filter_map(|column| column.name.as_deref()).collect();
         taken.extend([Some(time.name.as_str()), wanted.known_at].into_iter().flatten());
         let series = resolver.key(client, wanted, &time.name, &taken)?;
-        Ok(ValueColumns {
+        Ok(Columns {
             series: series.map(|column| (column.name.clone(), type_name(column.base))),
             time: (time.name.clone(), time.time_kind().unwrap_or(TimeKind::Instant)),
             known_at: known_at.map(|column| column.name.clone()),
@@ -179,95 +149,19 @@ pub fn resolve_key(relation: &Relation, wanted: &Wanted<'_>, taken: &[&str]) -> 
     })
 }
 
-/// The names of the columns of a relation.
-///
-/// # Errors
-/// What the server raises.
-pub fn names(relation: &Relation) -> Result<Vec<String>> {
-    Spi::connect(|client| Ok(describe(client, relation)?.into_iter().map(|column| column.name).collect()))
-}
-
-fn describe(client: &SpiClient<'_>, relation: &Relation) -> Result<Vec<Column>> {
-    let rows = statement::select(
-        client,
-        Sight::Query,
-        "select attname::text, atttypid, pg_catalog.format_type(atttypid, atttypmod) from pg_catalog.pg_attribute
-         where attrelid operator(pg_catalog.=) $1 and attnum operator(pg_catalog.>) 0 and not attisdropped
-         order by attnum",
-        None,
-        &[relation.oid.into()],
-    )?;
-    rows.into_iter()
-        .map(|row| {
-            let type_of = row.get::<Oid>(2)?.unwrap_or(Oid::INVALID);
-            Ok(Column {
-                name: row.get::<String>(1)?.unwrap_or_default(),
-                base: base_type(type_of),
-                written: row.get::<String>(3)?.unwrap_or_default(),
-            })
-        })
-        .collect()
-}
-
-#[allow(unsafe_code)]
-fn base_type(type_of: Oid) -> Oid {
-    // SAFETY: the OID was just read from pg_attribute.
-    unsafe { pg_sys::getBaseType(type_of) }
-}
-
-#[allow(unsafe_code)]
-fn type_name(type_of: Oid) -> String {
-    // What SQL calls `character` is one of length 1.
-    if type_of == BuiltinOid::BPCHAROID.value() {
-        return "pg_catalog.bpchar".into();
-    }
-    // SAFETY: any OID is allowed; the result is a string in the current context.
-    unsafe { owned(pg_sys::format_type_be_qualified(type_of)) }.unwrap_or_default()
-}
-
 struct Resolver<'a> {
     relation: &'a Relation,
     columns: Vec<Column>,
 }
 
 impl Resolver<'_> {
-    fn resolve(&self, client: &SpiClient<'_>, wanted: &Wanted<'_>) -> Result<Columns> {
-        let names = wanted.names;
-        let known_at = self.known_at(wanted)?;
-        let time = self.time(client, wanted)?;
-        let price = |mapped: &Option<String>, role: &'static str| {
-            self.number(mapped.as_deref().unwrap_or(role), role).map(|column| column.name.clone())
-        };
-        let prices = [
-            price(&names.open, "open")?,
-            price(&names.high, "high")?,
-            price(&names.low, "low")?,
-            price(&names.close, "close")?,
-        ];
-        // A column that is mapped must be there; one that is not may be missing.
-        let optional = |mapped: &Option<Option<String>>, role: &'static str| match mapped {
-            Some(Some(name)) => self.number(name, role).map(|column| Some(column.name.clone())),
-            Some(None) => Ok(None),
-            None if self.find(role).is_some() => {
-                self.number(role, role).map(|column| Some(column.name.clone()))
-            }
-            None => Ok(None),
-        };
-        let volume = optional(&names.volume, "volume")?;
-        let amount = optional(&names.amount, "amount")?;
-        let mut taken: Vec<&str> = prices.iter().map(String::as_str).collect();
-        taken.extend(
-            [volume.as_deref(), amount.as_deref(), Some(&time.name), wanted.known_at].into_iter().flatten(),
-        );
-        let series = self.key(client, wanted, &time.name, &taken)?;
-        Ok(Columns {
-            series: series.map(|column| (column.name.clone(), type_name(column.base))),
-            time: (time.name.clone(), time.time_kind().unwrap_or(TimeKind::Instant)),
-            prices,
-            volume,
-            amount,
-            known_at: known_at.map(|column| column.name.clone()),
-        })
+    fn value(&self, named: &Named<'_>) -> Result<ValueColumn> {
+        let there = named.name.filter(|name| !named.optional || self.find(name).is_some());
+        let Some(name) = there else { return Ok(ValueColumn { name: None, categorical: false }) };
+        let column =
+            if named.numeric { self.number(name, named.role)? } else { self.named(name, named.role)? };
+        let categorical = named.categorical || !column.is(&NUMBERS);
+        Ok(ValueColumn { name: Some(column.name.clone()), categorical })
     }
 
     /// The column that says when a row could be known, where the caller names one.
@@ -403,67 +297,4 @@ impl Resolver<'_> {
             _ => Err(self.ambiguous("series", "series_col", &free)),
         }
     }
-}
-
-/// The time dimension of a hypertable, or the bucket of a continuous aggregate, where TimescaleDB is installed.
-pub(super) fn dimension(client: &SpiClient<'_>, relation: &Relation) -> Result<Option<String>> {
-    let views = statement::select(
-        client,
-        Sight::Query,
-        "select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
-         where n.nspname operator(pg_catalog.=) 'timescaledb_information' and c.relname operator(pg_catalog.=) 'dimensions'
-           and pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_table_privilege(c.oid, 'select')",
-        Some(1),
-        &[],
-    )?;
-    if !views.has_more() {
-        return Ok(None);
-    }
-    // Only views can be continuous aggregates, and the look-up of one costs more than that of a table.
-    let text = if relation.is_view() {
-        "select d.column_name::text
-         from timescaledb_information.continuous_aggregates a
-         join timescaledb_information.dimensions d
-           on d.hypertable_schema operator(pg_catalog.=) a.materialization_hypertable_schema
-           and d.hypertable_name operator(pg_catalog.=) a.materialization_hypertable_name
-         where a.view_schema operator(pg_catalog.=) $1::name and a.view_name operator(pg_catalog.=) $2::name
-           and d.dimension_type operator(pg_catalog.=) 'Time'
-         order by d.dimension_number"
-    } else {
-        "select column_name::text from timescaledb_information.dimensions
-         where hypertable_schema operator(pg_catalog.=) $1::name and hypertable_name operator(pg_catalog.=) $2::name
-           and dimension_type operator(pg_catalog.=) 'Time' order by dimension_number"
-    };
-    let names = [relation.schema.as_str().into(), relation.name.as_str().into()];
-    let found = statement::select(client, Sight::Query, text, Some(1), &names)?;
-    Ok(match found.into_iter().next() {
-        Some(row) => row.get(1)?,
-        None => None,
-    })
-}
-
-/// The column names of the relation's unique keys, the primary key first.
-fn unique_keys(client: &SpiClient<'_>, relation: &Relation) -> Result<Vec<Vec<String>>> {
-    let rows = statement::select(
-        client,
-        Sight::Query,
-        "select pg_catalog.array_agg(a.attname::text)
-         from pg_catalog.pg_index i
-         cross join lateral pg_catalog.unnest(i.indkey::int2[]) with ordinality k(attnum, n)
-         join pg_catalog.pg_attribute a
-           on a.attrelid operator(pg_catalog.=) i.indrelid and a.attnum operator(pg_catalog.=) k.attnum
-         where i.indrelid operator(pg_catalog.=) $1 and i.indisunique and i.indisvalid
-           and i.indpred is null and i.indexprs is null and k.n operator(pg_catalog.<=) i.indnkeyatts
-         group by i.indexrelid, i.indisprimary
-         order by i.indisprimary desc, i.indexrelid",
-        None,
-        &[relation.oid.into()],
-    )?;
-    Ok(rows
-        .into_iter()
-        .map(|row| row.get::<Vec<String>>(1))
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .flatten()
-        .collect())
 }

@@ -1,234 +1,133 @@
-//! Whole histories, series by series, with every version of a row: what a reader needs that looks at many moments.
+//! The rows of one series in memory, and how they were known at an instant.
 //!
-//! The forecast functions read what was known at one instant and forget the rest; a backtest asks for many instants, and
-//! one scan answers all of them from memory.
-#![allow(unsafe_code)] // datums
+//! The forecast functions look at one moment, a backtest at many: one scan answers all of them.
 
-use super::keys::readable;
-use super::scan::{Fetched, open, start_of, text_of};
-use super::{Cell, Columns, Group, Relation, Row, TimeKind, ValueColumns, ValueGroup, ValueRow, quote, sql};
+use super::scan::{Known, Rows};
 use crate::calendar::Instant;
-use crate::error::{Error, Result};
-use chrono_tz::Tz;
 use kronos_time::Keep;
-use pgrx::pg_sys::{self, Datum, Oid};
-use pgrx::{IntoDatum, check_for_interrupts, spi::Spi};
-use std::ffi::CString;
-
-/// Result columns before the values: key, start, when known.
-const BEFORE: usize = 3;
+use std::collections::HashMap;
+use std::ops::Range;
 
 /// SQL NULL among the values: a NaN whose bits no computation makes.
 const NULL: u64 = 0x7ff8_6b72_6f6e_6f73;
 
-/// Which columns of a relation a history has.
-#[derive(Debug, Clone)]
-pub struct HistoryColumns {
-    series: Option<(String, String)>,
-    time: (String, TimeKind),
-    known_at: Option<String>,
-    /// A value without a column is always NULL.
-    values: Vec<Option<String>>,
-}
-
-impl HistoryColumns {
-    /// The columns of bars: open, high, low, close, volume, amount.
-    pub fn of_bars(columns: Columns) -> Self {
-        let mut values: Vec<Option<String>> = columns.prices.into_iter().map(Some).collect();
-        values.extend([columns.volume, columns.amount]);
-        Self { series: columns.series, time: columns.time, known_at: columns.known_at, values }
-    }
-
-    /// The columns of numbers.
-    pub fn of_values(columns: ValueColumns) -> Self {
-        let values = columns.values.into_iter().map(|column| Some(column.name)).collect();
-        Self { series: columns.series, time: columns.time, known_at: columns.known_at, values }
-    }
-
-    /// Whether there is a key.
-    pub fn has_series(&self) -> bool {
-        self.series.is_some()
-    }
-}
-
-/// What a scan reads and keeps.
-#[derive(Debug, Clone, Copy)]
-pub struct HistoryLimits<'a> {
-    /// Only rows that start before, and are known at, this instant.
-    pub as_of: Instant,
-    /// Only these series; `None` for all.
-    pub only_series: Option<&'a [String]>,
-    /// The zone that local times are read in.
-    pub zone: Tz,
-    /// What of each series is kept.
-    pub keep: Keep,
-}
-
-/// A query ordered by key, start and when known.
-pub struct HistoryScan {
-    text: CString,
-    arguments: Vec<(Oid, Option<Datum>)>,
-    values: usize,
-    restated: bool,
-    keep: Keep,
-}
-
-impl HistoryScan {
-    /// Reads the columns from a relation; rows without a time are not read.
-    pub fn new(relation: &Relation, columns: &HistoryColumns, limits: HistoryLimits<'_>) -> Result<Self> {
-        let (start, bound) = start_of(&columns.time, limits.zone);
-        let time = format!("t.{}", quote(&columns.time.0));
-        let key = columns.series.as_ref().map(|(name, _)| format!("t.{}", quote(name)));
-        let known_at = columns.known_at.as_ref().map(|name| format!("t.{}", quote(name)));
-        let mut list = vec![
-            format!("{}::pg_catalog.text", key.as_deref().unwrap_or("null")),
-            format!("{start} as start"),
-            known_at.clone().unwrap_or_else(|| "null::pg_catalog.timestamptz".into()),
-        ];
-        list.extend(columns.values.iter().map(|name| match name {
-            Some(name) => format!("t.{}::pg_catalog.float8", quote(name)),
-            None => "null::pg_catalog.float8".to_owned(),
-        }));
-        let mut condition =
-            format!("{time} operator(pg_catalog.>) '-infinity' and {time} operator(pg_catalog.<) {bound}");
-        let mut order: Vec<&str> = key.as_deref().into_iter().chain([time.as_str()]).collect();
-        if let Some(known_at) = &known_at {
-            condition.push_str(&format!(" and {known_at} operator(pg_catalog.<=) $1"));
-            order.push(known_at);
-        }
-        let mut arguments = vec![(pg_sys::TIMESTAMPTZOID, Some(Datum::from(limits.as_of)))];
-        if let (Some((_, type_of)), Some(key), Some(only)) = (&columns.series, &key, limits.only_series) {
-            arguments.push((pg_sys::TEXTARRAYOID, readable(only, type_of).into_datum()));
-            condition.push_str(&format!(
-                " and {key} operator(pg_catalog.=) any ($2::pg_catalog.text[]::{type_of}[])"
-            ));
-        }
-        let text = format!(
-            "select {} from {} t where {condition} order by {}",
-            list.join(", "),
-            relation.quoted(),
-            order.join(", ")
-        );
-        Ok(Self {
-            text: sql(text)?,
-            arguments,
-            values: columns.values.len(),
-            restated: known_at.is_some(),
-            keep: limits.keep,
-        })
-    }
-
-    /// Runs the query as the caller and hands over series by series; interrupts are served between fetches.
-    ///
-    /// # Errors
-    /// What `each` returns ends the scan; errors of the query itself are raised by the server.
-    pub fn run(&self, mut each: impl FnMut(History) -> Result<()>) -> Result<()> {
-        Spi::connect(|_| {
-            let cursor = open(&self.text, &self.arguments);
-            let mut history: Option<History> = None;
-            loop {
-                check_for_interrupts!();
-                let fetched = Fetched::next(cursor);
-                if fetched.rows().is_empty() {
-                    break;
-                }
-                for &tuple in fetched.rows() {
-                    // SAFETY: a live tuple of the fetched table; its columns are those of the query text.
-                    unsafe { self.take(tuple, fetched.descriptor(), &mut history, &mut each)? };
-                }
-            }
-            // SAFETY: the portal was opened above and is closed once; after an error the server closes it.
-            unsafe { pg_sys::SPI_cursor_close(cursor) };
-            history.map_or(Ok(()), each)
-        })
-    }
-
-    /// Adds one result row to its series; a series that ends with it is handed over.
-    ///
-    /// # Safety
-    /// `tuple` is live and has the columns of the query.
-    unsafe fn take(
-        &self,
-        tuple: pg_sys::HeapTuple,
-        descriptor: pg_sys::TupleDesc,
-        history: &mut Option<History>,
-        each: &mut impl FnMut(History) -> Result<()>,
-    ) -> Result<()> {
-        let columns = BEFORE + self.values;
-        let (mut values, mut nulls) = (vec![Datum::from(0); columns], vec![true; columns]);
-        // SAFETY: both arrays have one entry per column.
-        unsafe { pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) };
-        if nulls[1] {
-            return Err(Error::Internal { what: "a row without a time was read".into() });
-        }
-        // SAFETY: a text datum of a live tuple.
-        let key = if nulls[0] { None } else { Some(unsafe { text_of(values[0])? }) };
-        if history.as_ref().is_none_or(|open| open.key.as_deref() != key) {
-            let next = History::new(key.map(str::to_owned), self.values, self.restated);
-            if let Some(done) = history.replace(next) {
-                each(done)?;
-            }
-        }
-        if let Some(history) = history {
-            let start = values[1].value() as i64;
-            let known_at = if nulls[2] { Instant::MIN } else { values[2].value() as i64 };
-            let cells = (BEFORE..columns).map(|at| {
-                if nulls[at] { f64::from_bits(NULL) } else { f64::from_bits(values[at].value() as u64) }
-            });
-            history.push(start, known_at, cells, self.keep);
-        }
-        Ok(())
-    }
-}
-
-/// The rows of one series, oldest first, each in every version.
-#[derive(Debug)]
+/// The rows of one series, oldest first; each in every version, for a reader that looks at many moments.
+#[derive(Debug, Default)]
 pub struct History {
     /// Its key; `None` for a single series, or for rows whose key is NULL.
     pub key: Option<String>,
     starts: Vec<Instant>,
-    /// Empty without a column that says so.
+    /// Empty without a column that says so, or where one version is kept.
     known: Vec<Instant>,
+    /// Row by row; a category is its place among the names.
     cells: Vec<f64>,
-    width: usize,
+    categorical: Vec<bool>,
+    names: Vec<String>,
+    places: HashMap<String, usize>,
     restated: bool,
     /// Different starts so far, and those of them at or after the instant of [`Keep::Around`].
     distinct: usize,
     after: usize,
+    /// Rows up to the last with a target, where one moment is looked at.
+    told: usize,
 }
 
 impl History {
-    fn new(key: Option<String>, width: usize, restated: bool) -> Self {
-        let (starts, known, cells) = (Vec::new(), Vec::new(), Vec::new());
-        Self { key, starts, known, cells, width, restated, distinct: 0, after: 0 }
+    /// A series without rows, whose values are categories where `categorical` says so.
+    pub fn new(key: Option<String>, categorical: &[bool], restated: bool) -> Self {
+        Self { key, categorical: categorical.to_vec(), restated, ..Self::default() }
     }
 
-    fn push(&mut self, start: Instant, known_at: Instant, cells: impl Iterator<Item = f64>, keep: Keep) {
+    fn width(&self) -> usize {
+        self.categorical.len()
+    }
+
+    /// Begins a row, the newest or another version of it, whose values are pushed next; false where it is not kept.
+    pub fn opens(&mut self, start: Instant, known_at: Instant, rows: Rows, as_of: Instant) -> bool {
         let new = self.starts.last() != Some(&start);
-        let limit = match keep {
-            Keep::All => usize::MAX,
-            Keep::Newest(rows) => rows,
-            Keep::Around { at, before, .. } if start < at => before,
-            Keep::Around { after, .. } => {
-                self.after += usize::from(new);
-                if self.after > after {
-                    return;
+        match rows {
+            Rows::Known(known) => {
+                if !new && self.restated {
+                    self.truncate(self.starts.len() - 1);
                 }
-                usize::MAX
+                if start >= as_of && self.starts.len() - self.told >= known.ahead {
+                    return false;
+                }
+            }
+            Rows::Versions(keep) => {
+                if let Keep::Around { at, after, .. } = keep
+                    && start >= at
+                {
+                    self.after += usize::from(new);
+                    if self.after > after {
+                        return false;
+                    }
+                }
+                self.distinct += usize::from(new);
+                if self.restated {
+                    self.known.push(known_at);
+                }
+            }
+        }
+        self.starts.push(start);
+        true
+    }
+
+    /// A number of the row that is open.
+    pub fn push_number(&mut self, number: f64) {
+        self.cells.push(number);
+    }
+
+    /// SQL NULL in the row that is open.
+    pub fn push_null(&mut self) {
+        self.cells.push(f64::from_bits(NULL));
+    }
+
+    /// A category of the row that is open.
+    pub fn push_category(&mut self, name: &str) {
+        let place = match self.places.get(name) {
+            Some(&place) => place,
+            None => {
+                self.names.push(name.to_owned());
+                self.places.insert(name.to_owned(), self.names.len() - 1);
+                self.names.len() - 1
             }
         };
-        self.distinct += usize::from(new);
-        self.starts.push(start);
-        if self.restated {
-            self.known.push(known_at);
-        }
-        self.cells.extend(cells);
-        // Rare and in bulk, so that each row is moved once on average.
-        if self.distinct >= limit.saturating_mul(2) {
-            self.trim(limit);
+        self.cells.push(place as f64);
+    }
+
+    /// Ends the row that is open and drops older ones that no longer matter: rarely and in bulk, so that each row is moved once on
+    /// average.
+    pub fn close(&mut self, rows: Rows, as_of: Instant) {
+        let newest = self.starts.len() - 1;
+        match rows {
+            Rows::Known(Known { keep, told, ahead }) => {
+                let tells = told == 0 || (0..told).any(|column| !self.cell(newest, column).is_nan());
+                if self.starts[newest] < as_of && tells {
+                    self.told = self.starts.len();
+                }
+                if self.told >= keep.saturating_mul(2) {
+                    self.drain(0..self.told - keep);
+                }
+                // Either they are the future, of which the first matter, or a target comes, before which the newest do.
+                if self.starts.len() - self.told >= keep.saturating_mul(2).saturating_add(ahead) {
+                    self.drain(self.told + ahead..self.starts.len() - keep);
+                }
+            }
+            Rows::Versions(keep) => {
+                let limit = match keep {
+                    Keep::Newest(rows) => rows,
+                    Keep::Around { at, before, .. } if self.starts[newest] < at => before,
+                    Keep::All | Keep::Around { .. } => usize::MAX,
+                };
+                if self.distinct >= limit.saturating_mul(2) {
+                    self.trim(limit);
+                }
+            }
         }
     }
 
+    /// Keeps the newest `limit` rows in all their versions.
     fn trim(&mut self, limit: usize) {
         let mut first = self.starts.len();
         let mut left = limit;
@@ -241,12 +140,24 @@ impl History {
             }
             first = at;
         }
-        self.starts.drain(..first);
-        if self.restated {
-            self.known.drain(..first);
-        }
-        self.cells.drain(..first * self.width);
+        self.drain(0..first);
         self.distinct = limit - left;
+    }
+
+    fn drain(&mut self, rows: Range<usize>) {
+        let width = self.width();
+        self.told -= rows.len().min(self.told.saturating_sub(rows.start));
+        self.cells.drain(rows.start * width..rows.end * width);
+        if !self.known.is_empty() {
+            self.known.drain(rows.clone());
+        }
+        self.starts.drain(rows);
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.starts.truncate(rows);
+        self.cells.truncate(rows * self.width());
+        self.told = self.told.min(rows);
     }
 
     /// The newest `limit` rows as they were known at an instant, oldest first: only rows that start before it, of several
@@ -258,7 +169,7 @@ impl History {
             if rows.len() == limit {
                 break;
             }
-            if self.restated {
+            if !self.known.is_empty() {
                 if self.known[row] > as_of || newer == Some(self.starts[row]) {
                     continue;
                 }
@@ -272,7 +183,7 @@ impl History {
             }
         }
         rows.reverse();
-        View { history: self, rows }
+        View { history: self, rows, columns: (0..self.width()).collect() }
     }
 
     /// Start and value of the newest row before an instant that has one, in its last version.
@@ -291,7 +202,7 @@ impl History {
     }
 
     fn cell(&self, row: usize, column: usize) -> f64 {
-        self.cells[row * self.width + column]
+        self.cells[row * self.width() + column]
     }
 }
 
@@ -299,10 +210,23 @@ impl History {
 #[derive(Debug)]
 pub struct View<'a> {
     history: &'a History,
+    /// Its rows by their places in the history.
     rows: Vec<usize>,
+    /// Its columns, likewise.
+    columns: Vec<usize>,
 }
 
 impl View<'_> {
+    /// The key of the series.
+    pub fn key(&self) -> Option<&str> {
+        self.history.key.as_deref()
+    }
+
+    /// Only these columns.
+    pub fn of(self, columns: &[usize]) -> Self {
+        Self { columns: columns.to_vec(), ..self }
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -313,9 +237,30 @@ impl View<'_> {
         self.history.starts[self.rows[row]]
     }
 
+    /// Starts of the newest rows, as many as there are of `most`.
+    pub fn newest_starts(&self, most: usize) -> Vec<Instant> {
+        let newest = &self.rows[self.rows.len().saturating_sub(most)..];
+        newest.iter().map(|&row| self.history.starts[row]).collect()
+    }
+
+    /// Drops all rows but the newest.
+    pub fn keep_newest(&mut self, rows: usize) {
+        self.rows.drain(..self.rows.len().saturating_sub(rows));
+    }
+
+    /// Drops the newest row.
+    pub fn pop(&mut self) {
+        self.rows.pop();
+    }
+
     /// A value; NaN where it is missing.
     pub fn value(&self, row: usize, column: usize) -> f64 {
-        self.history.cell(self.rows[row], column)
+        self.number(self.rows[row], column)
+    }
+
+    /// Whether a value is SQL NULL.
+    pub fn is_null(&self, row: usize, column: usize) -> bool {
+        self.is_null_at(self.rows[row], column)
     }
 
     /// The row that starts at an instant, the last of several.
@@ -324,27 +269,35 @@ impl View<'_> {
         after.checked_sub(1).filter(|&row| self.start(row) == start)
     }
 
-    /// The rows as bars, from the columns of [`HistoryColumns::of_bars`].
-    pub fn bars(&self) -> Group {
-        let history = self.history;
-        let rows = self.rows.iter().map(|&row| {
-            let given = |column| {
-                let value = history.cell(row, column);
-                (value.to_bits() != NULL).then_some(value)
-            };
-            let prices = [0, 1, 2, 3].map(|column| history.cell(row, column));
-            Row { start: history.starts[row], prices, volume: given(4), amount: given(5) }
-        });
-        Group { key: history.key.clone(), rows: rows.collect() }
+    /// Place of a row in the history.
+    pub fn row(&self, row: usize) -> usize {
+        self.rows[row]
     }
 
-    /// The rows as numbers in the columns given.
-    pub fn values(&self, columns: &[usize]) -> ValueGroup {
-        let history = self.history;
-        let rows = self.rows.iter().map(|&row| ValueRow {
-            start: history.starts[row],
-            cells: columns.iter().map(|&column| Cell::Number(history.cell(row, column))).collect(),
-        });
-        ValueGroup { key: history.key.clone(), history: rows.collect(), ahead: Vec::new() }
+    /// Place of the row after the newest of the view that starts at an instant.
+    pub fn ahead(&self, start: Instant) -> Option<usize> {
+        let from = self.rows.last().map_or(0, |last| last + 1);
+        self.history.starts[from..].binary_search(&start).ok().map(|row| from + row)
+    }
+
+    /// Whether a column has categories.
+    pub fn is_categorical(&self, column: usize) -> bool {
+        self.history.categorical[self.columns[column]]
+    }
+
+    /// A number at a place of the history; NaN where it is missing.
+    pub fn number(&self, place: usize, column: usize) -> f64 {
+        self.history.cell(place, self.columns[column])
+    }
+
+    /// Whether there is SQL NULL at a place of the history.
+    pub fn is_null_at(&self, place: usize, column: usize) -> bool {
+        self.number(place, column).to_bits() == NULL
+    }
+
+    /// A category at a place of the history.
+    pub fn category(&self, place: usize, column: usize) -> Option<&str> {
+        let name = self.number(place, column);
+        if name.is_nan() { None } else { self.history.names.get(name as usize).map(String::as_str) }
     }
 }

@@ -1,25 +1,23 @@
-//! Reading bars from a relation: the only reader of the extension.
+//! Reading rows of a relation, bars or any others: the only reader of the extension.
 //!
 //! Everything is read with the caller's own privileges, so row security, column privileges and views hold as they do
 //! for a SELECT of theirs; the server raises 42501 where they have none.
 
+mod catalogue;
 mod columns;
-mod context;
+mod cursor;
 mod history;
 mod keys;
 mod newest;
 mod scan;
-mod values;
 
-pub use columns::{
-    Columns, Named, TimeKind, ValueColumns, Wanted, names, resolve, resolve_key, resolve_values,
-};
-pub use context::{Fault, MIN_CONTEXT, Prepared, Reach, Rules, prepare};
-pub use history::{History, HistoryColumns, HistoryLimits, HistoryScan, View};
+pub use catalogue::names;
+pub use columns::{Columns, Named, TimeKind, ValueColumn, Wanted, resolve, resolve_key};
+pub use cursor::{Fetched, open as open_cursor, open_current, text_of};
+pub use history::{History, View};
 pub use keys::keys;
 pub use newest::Newest;
-pub use scan::{Fetched, Group, Row, Scan, ScanLimits, open as open_cursor, open_current, text_of};
-pub use values::{Cell, ValueGroup, ValueLimits, ValueRow, ValueScan};
+pub use scan::{Known, Rows, Scan, ScanLimits};
 
 use crate::error::{Error, Result};
 use crate::statement::{self, Sight};

@@ -1,9 +1,8 @@
 //! The newest values of one column of one series, as charts show them: NULLs kept, nothing carried forward.
 
-use super::columns::ValueColumns;
 use super::keys::readable;
 use super::scan::start_of;
-use super::{Relation, quote};
+use super::{Columns, Relation, quote};
 use crate::calendar::Instant;
 use crate::error::Result;
 use crate::statement::{self, Sight};
@@ -37,7 +36,7 @@ impl Newest<'_> {
     ///
     /// # Errors
     /// What the server raises.
-    pub fn read(&self, relation: &Relation, columns: &ValueColumns) -> Result<Vec<(Instant, f64)>> {
+    pub fn read(&self, relation: &Relation, columns: &Columns) -> Result<Vec<(Instant, f64)>> {
         let Some(value) = columns.values.first() else { return Ok(Vec::new()) };
         if let (Some((_, type_of)), Some(series)) = (&columns.series, self.series)
             && readable(&[series.to_owned()], type_of).is_empty()
@@ -62,9 +61,9 @@ impl Newest<'_> {
             ));
         }
         let text = format!(
-            "select newest.* from (select {start} as start, t.{}::pg_catalog.float8 as value from {} t \
+            "select newest.* from (select {start} as start, {} as value from {} t \
              where {condition} order by {time} desc limit {}) newest order by newest.start",
-            quote(&value.name),
+            value.expression(),
             relation.quoted(),
             self.keep
         );

@@ -1,135 +1,94 @@
-//! One ordered scan, series by series, keeping only the newest bars of each.
+//! One ordered scan, series by series, over the columns that a reader wants.
 //!
-//! The server's own cursor is used rather than pgrx's, whose fetched rows stay allocated until the end of the SPI
-//! session: a scan over years of bars would hold all of them.
-#![allow(unsafe_code)] // SPI cursors and datums
+//! A reader of one moment needs the newest rows of each series, which an index on key and time has at its end: there they are looked
+//! up, series by series, rather than read with all that lies before them.
+#![allow(unsafe_code)] // datums
 
-use super::keys::readable;
-use super::{Columns, Relation, columns::TimeKind, quote, sql};
+use super::cursor::{Fetched, open, text_of};
+use super::history::History;
+use super::keys::{is_indexed, readable, worth_looking_up};
+use super::{Columns, Relation, TimeKind, quote, sql};
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
 use chrono_tz::Tz;
+use kronos_time::Keep;
 use pgrx::pg_sys::{self, Datum, Oid};
-use pgrx::{IntoDatum, check_for_interrupts, spi::Spi, varlena};
-use std::collections::VecDeque;
-use std::ffi::{CStr, CString};
+use pgrx::{IntoDatum, check_for_interrupts, spi::Spi};
+use std::ffi::CString;
 
-/// Rows fetched at once; a few hundred kilobytes.
-const FETCH: std::ffi::c_long = 2000;
-
-/// Up to this many named series are looked up one by one, which an index on (series, time) answers from its end.
+/// Up to this many named series are looked up one by one whether the server tells of an index for it or not: it does not for views.
 const LOOKUPS: usize = 16;
 
-/// Result columns of every scan: key, start, open, high, low, close, volume, amount.
-const WIDTH: usize = 8;
-
-/// One bar as it was read; NULL prices are NaN.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Row {
-    /// Start of the bar.
-    pub start: Instant,
-    /// Open, high, low, close.
-    pub prices: [f64; 4],
-    /// `None` when NULL or without a column.
-    pub volume: Option<f64>,
-    /// `None` when NULL or without a column.
-    pub amount: Option<f64>,
-}
-
-/// The newest bars of one series, oldest first.
-#[derive(Debug)]
-pub struct Group {
-    /// Its key; `None` for a single series, or for rows whose key is NULL.
-    pub key: Option<String>,
-    /// At most as many as asked for.
-    pub rows: Vec<Row>,
-}
+/// Result columns before the values: key, start, when known.
+const BEFORE: usize = 3;
 
 /// What a scan reads of a relation.
 #[derive(Debug, Clone, Copy)]
 pub struct ScanLimits<'a> {
-    /// Only bars that start before, and are known at, this instant.
+    /// Only rows known at this instant, and only targets of rows that start before it.
     pub as_of: Instant,
     /// Only these series; `None` for all.
     pub only_series: Option<&'a [String]>,
-    /// Newest bars kept per series.
-    pub keep: usize,
     /// The zone that local times are read in.
     pub zone: Tz,
+    /// Which rows of each series.
+    pub rows: Rows,
 }
 
-/// A query whose rows have the columns of [`WIDTH`], ordered by key and start.
+/// Which rows of a series are kept.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows {
+    /// In every version, for a reader that looks at many moments.
+    Versions(Keep),
+    /// As they are known at one moment.
+    Known(Known),
+}
+
+/// Rows of one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// Newest rows kept up to the last with a target.
+    pub keep: usize,
+    /// How many of the columns, the first ones, are targets; none where every row counts as one that has a target.
+    pub told: usize,
+    /// Rows kept after it, for what they know of the future; those after the moment too, if any.
+    pub ahead: usize,
+}
+
+/// A query ordered by key, start and when known.
 pub struct Scan {
     text: CString,
     arguments: Vec<(Oid, Option<Datum>)>,
-    keep: usize,
-    /// A later row with the same start replaces the earlier one.
+    /// Whether each value is a category.
+    categorical: Vec<bool>,
     restated: bool,
+    as_of: Instant,
+    rows: Rows,
 }
 
 impl Scan {
-    /// Reads bars from a relation.
+    /// Reads the columns from a relation; rows without a time are not read.
     ///
-    /// Rows without a time are not bars and are not read. With a `known_at` column the last version of a bar known at
-    /// `as_of` counts.
+    /// # Errors
+    /// What the server raises.
     pub fn of_relation(relation: &Relation, columns: &Columns, limits: ScanLimits<'_>) -> Result<Self> {
-        let time = format!("t.{}", quote(&columns.time.0));
-        let (start, bound) = start_of(&columns.time, limits.zone);
-        let number = |column: Option<&String>| match column {
-            Some(name) => format!("t.{}::pg_catalog.float8", quote(name)),
-            None => "null::pg_catalog.float8".to_owned(),
-        };
-        let key = columns.series.as_ref().map(|(name, _)| format!("t.{}", quote(name)));
-        let mut list = vec![
-            format!("{}::pg_catalog.text", key.as_deref().unwrap_or("null")),
-            format!("{start} as start"),
-        ];
-        list.extend(columns.prices.iter().map(|name| number(Some(name))));
-        list.push(number(columns.volume.as_ref()));
-        list.push(number(columns.amount.as_ref()));
-        let list = list.join(", ");
-        let from = relation.quoted();
-        let mut condition =
-            format!("{time} operator(pg_catalog.<) {bound} and {time} operator(pg_catalog.>) '-infinity'");
-        let mut order = time.clone();
-        if let Some(known_at) = &columns.known_at {
-            let known_at = format!("t.{}", quote(known_at));
-            condition.push_str(&format!(" and {known_at} operator(pg_catalog.<=) $1"));
-            order.push_str(&format!(", {known_at}"));
-        }
+        let query = Query::of(relation, columns, &limits);
         let mut arguments = vec![(pg_sys::TIMESTAMPTZOID, Some(Datum::from(limits.as_of)))];
-        let newest = |extra: &str| {
-            format!(
-                "(select {list} from {from} t where {condition}{extra} order by {time} desc limit {})",
-                limits.keep
-            )
-        };
-        let text = match (&columns.series, &key, limits.only_series) {
-            (Some((_, type_of)), Some(key), Some(only)) => {
-                arguments.push((pg_sys::TEXTARRAYOID, readable(only, type_of).into_datum()));
-                let names = format!("$2::pg_catalog.text[]::{type_of}[]");
-                if only.len() <= LOOKUPS && columns.known_at.is_none() {
-                    format!(
-                        "select newest.* from (select distinct pg_catalog.unnest({names}) as key) k \
-                         cross join lateral {} newest order by k.key, newest.start",
-                        newest(&format!(" and {key} operator(pg_catalog.=) k.key"))
-                    )
-                } else {
-                    format!(
-                        "select {list} from {from} t where {condition} \
-                         and {key} operator(pg_catalog.=) any ({names}) order by {key}, {order}"
-                    )
-                }
-            }
-            (_, Some(key), _) => {
-                format!("select {list} from {from} t where {condition} order by {key}, {order}")
-            }
-            _ if columns.known_at.is_none() => {
-                format!("select * from {} newest order by newest.start", newest(""))
-            }
-            _ => format!("select {list} from {from} t where {condition} order by {order}"),
-        };
-        Ok(Self { text: sql(text)?, arguments, keep: limits.keep, restated: columns.known_at.is_some() })
+        let (names, look_up) = query.access()?;
+        if let Some(names) = names {
+            arguments.push((pg_sys::TEXTARRAYOID, names.into_datum()));
+        }
+        Ok(Self {
+            text: sql(match look_up {
+                Some(known) => query.look_up(known),
+                None => query.read(arguments.len() > 1),
+            })?,
+            arguments,
+            categorical: columns.values.iter().map(|column| column.categorical).collect(),
+            restated: columns.known_at.is_some(),
+            as_of: limits.as_of,
+            rows: limits.rows,
+        })
     }
 
     /// Reads bars from an array of `kronos.bar`, whose type is `array_type`.
@@ -140,15 +99,17 @@ impl Scan {
         bars: Option<Datum>,
         array_type: Oid,
         as_of: Instant,
-        keep: usize,
+        known: Known,
     ) -> Result<Self> {
-        let text = "select null::pg_catalog.text, b.ts, b.open, b.high, b.low, b.close, b.volume, b.amount \
+        let text = "select null::pg_catalog.text, b.ts, null::pg_catalog.timestamptz, b.open, b.high, b.low, b.close, b.volume, b.amount \
              from pg_catalog.unnest($2) b where b.ts is null or b.ts operator(pg_catalog.<) $1 order by b.ts";
         Ok(Self {
             text: sql(text.to_owned())?,
             arguments: vec![(pg_sys::TIMESTAMPTZOID, Some(Datum::from(as_of))), (array_type, bars)],
-            keep,
+            categorical: vec![false; 6],
             restated: false,
+            as_of,
+            rows: Rows::Known(known),
         })
     }
 
@@ -156,10 +117,13 @@ impl Scan {
     ///
     /// # Errors
     /// What `each` returns ends the scan; errors of the query itself are raised by the server.
-    pub fn run(&self, mut each: impl FnMut(Group) -> Result<()>) -> Result<()> {
+    pub fn run(&self, mut each: impl FnMut(History) -> Result<()>) -> Result<()> {
         Spi::connect(|_| {
             let cursor = open(&self.text, &self.arguments);
-            let mut group: Option<(Option<String>, VecDeque<Row>)> = None;
+            let mut history: Option<History> = None;
+            // One more for what rows are ordered by.
+            let columns = BEFORE + self.categorical.len() + 1;
+            let (mut values, mut nulls) = (vec![Datum::from(0); columns], vec![true; columns]);
             loop {
                 check_for_interrupts!();
                 let fetched = Fetched::next(cursor);
@@ -167,68 +131,196 @@ impl Scan {
                     break;
                 }
                 for &tuple in fetched.rows() {
-                    // SAFETY: a live tuple of the fetched table; its columns are those of the query text.
-                    let (key, row) = unsafe { decode(tuple, fetched.descriptor())? };
-                    match &mut group {
-                        Some((open, rows)) if open.as_deref() == key => self.keep(rows, row),
-                        _ => {
-                            let next = (key.map(str::to_owned), VecDeque::from([row]));
-                            if let Some((key, rows)) = group.replace(next) {
-                                each(Group { key, rows: rows.into() })?;
-                            }
-                        }
-                    }
+                    // SAFETY: a live tuple of the fetched table; both arrays have one entry per column of the query.
+                    unsafe {
+                        pg_sys::heap_deform_tuple(
+                            tuple,
+                            fetched.descriptor(),
+                            values.as_mut_ptr(),
+                            nulls.as_mut_ptr(),
+                        );
+                        self.take(&values, &nulls, &mut history, &mut each)?;
+                    };
                 }
             }
             // SAFETY: the portal was opened above and is closed once; after an error the server closes it.
             unsafe { pg_sys::SPI_cursor_close(cursor) };
-            match group {
-                Some((key, rows)) => each(Group { key, rows: rows.into() }),
-                None => Ok(()),
-            }
+            history.map_or(Ok(()), each)
         })
     }
 
-    fn keep(&self, rows: &mut VecDeque<Row>, row: Row) {
-        if self.restated && rows.back().is_some_and(|last| last.start == row.start) {
-            rows.pop_back();
+    /// Adds one result row to its series; a series that ends with it is handed over.
+    ///
+    /// # Safety
+    /// Values and nulls are those of a live tuple of the query.
+    unsafe fn take(
+        &self,
+        values: &[Datum],
+        nulls: &[bool],
+        history: &mut Option<History>,
+        each: &mut impl FnMut(History) -> Result<()>,
+    ) -> Result<()> {
+        if nulls[1] {
+            return Err(Error::NullArgument { name: "ts of a bar" });
         }
-        if rows.len() == self.keep {
-            rows.pop_front();
+        // SAFETY: a text datum of a live tuple.
+        let key = if nulls[0] { None } else { Some(unsafe { text_of(values[0])? }) };
+        if history.as_ref().is_none_or(|open| open.key.as_deref() != key) {
+            let next = History::new(key.map(str::to_owned), &self.categorical, self.restated);
+            if let Some(done) = history.replace(next) {
+                each(done)?;
+            }
         }
-        rows.push_back(row);
+        let Some(history) = history else { return Ok(()) };
+        let start = values[1].value() as i64;
+        let known_at = if nulls[2] { Instant::MIN } else { values[2].value() as i64 };
+        if !history.opens(start, known_at, self.rows, self.as_of) {
+            return Ok(());
+        }
+        for (column, &categorical) in self.categorical.iter().enumerate() {
+            match (nulls[BEFORE + column], values[BEFORE + column]) {
+                (true, _) => history.push_null(),
+                // SAFETY: a text datum of a live tuple.
+                (_, text) if categorical => history.push_category(unsafe { text_of(text)? }),
+                (_, number) => history.push_number(f64::from_bits(number.value() as u64)),
+            }
+        }
+        history.close(self.rows, self.as_of);
+        Ok(())
     }
 }
 
-/// Opens a cursor on a query in the SPI session that the caller is connected to, under the snapshot of the calling query.
-pub fn open(text: &CStr, arguments: &[(Oid, Option<Datum>)]) -> pg_sys::Portal {
-    cursor(text, arguments, true)
+/// The parts that the texts of scans are made of.
+struct Query<'a> {
+    relation: &'a Relation,
+    columns: &'a Columns,
+    limits: &'a ScanLimits<'a>,
+    time: String,
+    key: Option<String>,
+    /// The select list: key, start, when known, values.
+    list: String,
+    /// Rows that are no future.
+    past: String,
 }
 
-/// Opens a cursor that sees what other sessions have committed since the calling query began, as a function that has waited for
-/// a lock must.
-pub fn open_current(text: &CStr, arguments: &[(Oid, Option<Datum>)]) -> pg_sys::Portal {
-    cursor(text, arguments, false)
-}
+impl<'a> Query<'a> {
+    fn of(relation: &'a Relation, columns: &'a Columns, limits: &'a ScanLimits<'a>) -> Self {
+        let time = format!("t.{}", quote(&columns.time.0));
+        let (start, bound) = start_of(&columns.time, limits.zone);
+        let key = columns.series.as_ref().map(|(name, _)| format!("t.{}", quote(name)));
+        let known_at = columns.known_at.as_ref().map(|name| format!("t.{}", quote(name)));
+        let mut list = vec![
+            format!("{}::pg_catalog.text as series", key.as_deref().unwrap_or("null")),
+            format!("{start} as start"),
+            format!("{} as known", known_at.as_deref().unwrap_or("null::pg_catalog.timestamptz")),
+        ];
+        let values = columns.values.iter().enumerate();
+        list.extend(values.map(|(place, column)| format!("{} as v{place}", column.expression())));
+        let past =
+            format!("{time} operator(pg_catalog.>) '-infinity' and {time} operator(pg_catalog.<) {bound}");
+        Self { relation, columns, limits, list: list.join(", "), past, time, key }
+    }
 
-fn cursor(text: &CStr, arguments: &[(Oid, Option<Datum>)], read_only: bool) -> pg_sys::Portal {
-    let mut types: Vec<Oid> = arguments.iter().map(|&(type_of, _)| type_of).collect();
-    let mut values: Vec<Datum> =
-        arguments.iter().map(|&(_, value)| value.unwrap_or_else(|| Datum::from(0))).collect();
-    let nulls: Vec<std::ffi::c_char> =
-        arguments.iter().map(|(_, value)| if value.is_some() { b' ' } else { b'n' } as _).collect();
-    // SAFETY: connected to SPI; the three arrays have one entry per parameter; the text is NUL-terminated.
-    unsafe {
-        pg_sys::SPI_cursor_open_with_args(
-            std::ptr::null(),
-            text.as_ptr(),
-            types.len() as i32,
-            types.as_mut_ptr(),
-            values.as_mut_ptr(),
-            nulls.as_ptr(),
-            read_only,
-            pg_sys::CURSOR_OPT_NO_SCROLL as i32,
+    /// The names to read, where not all are, and whether each is looked up by itself.
+    fn access(&self) -> Result<(Option<Vec<String>>, Option<Known>)> {
+        // Of several versions of a row the newest is not the one that an index has at its end.
+        let known = match self.limits.rows {
+            Rows::Known(known) if self.columns.known_at.is_none() => Some(known),
+            _ => None,
+        };
+        let Some((key, type_of)) = &self.columns.series else { return Ok((None, known)) };
+        let time = &self.columns.time.0;
+        match (self.limits.only_series, known) {
+            (Some(only), None) => Ok((Some(readable(only, type_of)), None)),
+            (Some(only), Some(known)) => {
+                let names = readable(only, type_of);
+                let look_up = names.len() <= LOOKUPS || is_indexed(self.relation, key, time)?;
+                Ok((Some(names), look_up.then_some(known)))
+            }
+            (None, None) => Ok((None, None)),
+            (None, Some(known)) => {
+                let names = worth_looking_up(self.relation, key, time, known.keep + known.ahead)?;
+                let look_up = names.is_some().then_some(known);
+                Ok((names, look_up))
+            }
+        }
+    }
+
+    /// Reads all rows, or all of the series named in `$2`.
+    fn read(&self, named: bool) -> String {
+        let Self { time, list, .. } = self;
+        let mut condition = match self.limits.rows {
+            Rows::Known(Known { ahead: 1.., .. }) => format!(
+                "{time} operator(pg_catalog.>) '-infinity' and {time} operator(pg_catalog.<) 'infinity'"
+            ),
+            _ => self.past.clone(),
+        };
+        let mut order: Vec<String> = self.key.iter().chain([time]).cloned().collect();
+        if let Some(name) = &self.columns.known_at {
+            let known_at = format!("t.{}", quote(name));
+            condition.push_str(&format!(" and {known_at} operator(pg_catalog.<=) $1"));
+            order.push(known_at);
+        }
+        if let (Some(key), true) = (&self.key, named) {
+            condition.push_str(&format!(" and {key} operator(pg_catalog.=) any ({})", self.names()));
+        }
+        format!(
+            "select {list} from {} t where {condition} order by {}",
+            self.relation.quoted(),
+            order.join(", ")
         )
+    }
+
+    /// Looks up the newest rows of each of the series named in `$2`, or of the only one.
+    fn look_up(&self, known: Known) -> String {
+        let Self { time, past, .. } = self;
+        let from = self.relation.quoted();
+        let (keys, own, list, order) = match &self.key {
+            Some(key) => (
+                format!("(select distinct pg_catalog.unnest({}) as key)", self.names()),
+                format!(" and {key} operator(pg_catalog.=) k.key"),
+                format!("{}, {key} as place", self.list),
+                "newest.place, newest.start",
+            ),
+            None => ("(select)".to_owned(), String::new(), self.list.clone(), "newest.start"),
+        };
+        let told: Vec<String> = self.columns.values[..known.told]
+            .iter()
+            .map(|column| format!("{} operator(pg_catalog.<>) 'NaN'", column.expression()))
+            .collect();
+        let newest = |more: &str| {
+            let keep = known.keep;
+            format!("(select {list} from {from} t where {past}{own}{more} order by {time} desc limit {keep})")
+        };
+        if told.is_empty() {
+            let newest = newest("");
+            return format!(
+                "select newest.* from {keys} k cross join lateral {newest} newest order by {order}"
+            );
+        }
+        let last = format!(
+            "(select {time} as at from {from} t where {past}{own} and ({}) order by {time} desc limit 1)",
+            told.join(" or ")
+        );
+        // Without a target there is nothing to forecast, but there is a series.
+        let mut rows = newest(&format!(" and {time} operator(pg_catalog.<=) coalesce(last.at, 'infinity')"));
+        if known.ahead > 0 {
+            rows.push_str(&format!(
+                " union all (select {list} from {from} t where {time} operator(pg_catalog.>) last.at \
+                 and {time} operator(pg_catalog.<) 'infinity'{own} order by {time} limit {})",
+                known.ahead
+            ));
+        }
+        format!(
+            "select newest.* from {keys} k left join lateral {last} last on true \
+             cross join lateral ({rows}) newest order by {order}"
+        )
+    }
+
+    /// The keys in `$2`, of the type of their column.
+    fn names(&self) -> String {
+        let type_of = self.columns.series.as_ref().map_or("pg_catalog.text", |(_, type_of)| type_of);
+        format!("$2::pg_catalog.text[]::{type_of}[]")
     }
 }
 
@@ -242,93 +334,4 @@ pub(super) fn start_of((time, kind): &(String, TimeKind), zone: Tz) -> (String, 
             format!("pg_catalog.timezone('{zone}', $1)"),
         ),
     }
-}
-
-/// One fetch from a cursor, freed when dropped.
-pub struct Fetched(*mut pg_sys::SPITupleTable);
-
-impl Fetched {
-    /// The next rows of an open cursor of this SPI session; none at its end.
-    pub fn next(cursor: pg_sys::Portal) -> Self {
-        // SAFETY: an open portal of this SPI session; the table belongs to whoever frees it.
-        unsafe {
-            pg_sys::SPI_cursor_fetch(cursor, true, FETCH);
-            Self(pg_sys::SPI_tuptable)
-        }
-    }
-
-    /// The rows.
-    pub fn rows(&self) -> &[pg_sys::HeapTuple] {
-        // SAFETY: the server fills `vals` up to `numvals`; the table lives as long as self.
-        unsafe {
-            match self.0.as_ref() {
-                Some(table) if table.numvals > 0 => {
-                    std::slice::from_raw_parts(table.vals, table.numvals as usize)
-                }
-                _ => &[],
-            }
-        }
-    }
-
-    /// What the rows are made of; only asked for where there are rows.
-    pub fn descriptor(&self) -> pg_sys::TupleDesc {
-        // SAFETY: only asked for tables with rows.
-        unsafe { (*self.0).tupdesc }
-    }
-}
-
-impl Drop for Fetched {
-    fn drop(&mut self) {
-        // SAFETY: freed once; NULL is allowed.
-        unsafe { pg_sys::SPI_freetuptable(self.0) };
-    }
-}
-
-/// Key and bar of one result row.
-///
-/// # Safety
-/// `tuple` is live and has the columns of [`WIDTH`]: text, timestamptz, six float8.
-unsafe fn decode<'a>(
-    tuple: pg_sys::HeapTuple,
-    descriptor: pg_sys::TupleDesc,
-) -> Result<(Option<&'a str>, Row)> {
-    let mut values = [Datum::from(0); WIDTH];
-    let mut nulls = [true; WIDTH];
-    // SAFETY: both arrays have one entry per column.
-    unsafe { pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) };
-    let float = |column: usize| (!nulls[column]).then(|| f64::from_bits(values[column].value() as u64));
-    let price = |column| float(column).unwrap_or(f64::NAN);
-    if nulls[1] {
-        return Err(Error::NullArgument { name: "ts of a bar" });
-    }
-    let row = Row {
-        start: values[1].value() as i64,
-        prices: [price(2), price(3), price(4), price(5)],
-        volume: float(6),
-        amount: float(7),
-    };
-    if nulls[0] {
-        return Ok((None, row));
-    }
-    // SAFETY: a text datum of a live tuple.
-    Ok((Some(unsafe { text_of(values[0])? }), row))
-}
-
-/// The characters of a text datum.
-///
-/// # Errors
-/// 0A000 in a database of another encoding than UTF8.
-///
-/// # Safety
-/// A text datum that outlives the result.
-pub unsafe fn text_of<'a>(datum: Datum) -> Result<&'a str> {
-    // SAFETY: promised by the caller; a compressed or external value is copied into the current context first.
-    let bytes = unsafe {
-        let text = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
-        varlena::varlena_to_byte_slice(text)
-    };
-    std::str::from_utf8(bytes).map_err(|_| Error::Unsupported {
-        what: "a database encoding other than UTF8".into(),
-        hint: "Create the database with ENCODING 'UTF8'.".into(),
-    })
 }

@@ -181,7 +181,9 @@ fn a_bad_series_has_a_status_and_the_others_a_forecast() {
     let paths =
         kronos_tests::rows(&mut client, "select distinct series from kronos_paths('bars', 2, paths => 2)");
     assert_eq!(flat(paths), ["good"]);
-    assert!(notices.lock().unwrap()[0].contains("WARNING: 7 series have no paths"));
+    let told = notices.lock().unwrap().join("\n");
+    assert!(told.contains("WARNING: 7 series have no paths"), "{told}");
+    assert!(told.contains("NOTICE: 1 series lack bars that calendar \"24x7\" has"), "{told}");
 }
 
 #[test]
@@ -317,10 +319,10 @@ fn bars_that_overlap_are_irregular() {
 fn json_that_no_double_holds_or_that_lies_too_deep_is_one_clear_error() {
     let db = Database::new("json_beyond");
     let functions = db.rows(
-        "select p.oid::regproc::text, string_agg(format('%s => %s', quote_ident(n), case when t = 'jsonb'::regtype then '@' else 'null::' || format_type(t, null) end), ', ')
+        "select p.oid::regproc::text, string_agg(format('%s => %s', quote_ident(n), case when t in ('jsonb'::regtype, 'anycompatible'::regtype) then '@' else 'null::' || format_type(t, null) end), ', ')
          from pg_proc p cross join lateral unnest(p.proargtypes::oid[], p.proargnames[1:p.pronargs]) a (t, n)
          where p.pronamespace = 'kronos'::regnamespace and p.prolang = (select oid from pg_language where lanname = 'c')
-           and 'jsonb'::regtype = any (p.proargtypes) and not 'anyarray'::regtype = any (p.proargtypes)
+           and array['jsonb', 'anycompatible']::regtype[]::oid[] && p.proargtypes::oid[] and not 'anyarray'::regtype = any (p.proargtypes)
          group by p.oid order by 1",
     );
     assert!(functions.len() >= 12, "{functions:?}");

@@ -125,6 +125,9 @@ fn a_column_that_is_not_there_is_looked_for_under_its_other_names() {
     db.error("select * from kronos_predict('epochs', 1)")
         .is("42P18", "cannot tell the time column of \"public.epochs\"")
         .hint("to_timestamp(\"ts\" / 1000.0)");
+    db.error("select * from kronos_predict('epochs', 1, time_col => 'ts')")
+        .is("42804", "column \"ts\" of \"public.epochs\" has type bigint")
+        .hint("to_timestamp(\"ts\" / 1000.0)");
 }
 
 /// No rows and no word would look like a forecast that was forgotten.

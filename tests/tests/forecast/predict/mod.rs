@@ -1,6 +1,8 @@
 //! `kronos_predict`, `kronos_predict_bars` and `kronos_paths`: what a user gets for good input.
 
 mod keys;
+mod options;
+mod reading;
 
 use kronos_tests::{Database, Row, bars, rows};
 

@@ -146,7 +146,7 @@ fn a_wrong_policy_is_refused_when_it_is_added() {
         .hint("samples");
     refused("3, args => '{\"as_of\": \"2024-01-01\"}'").is("22023", "unrecognized argument \"as_of\"");
     refused("3, args => '{\"samples\": \"many\"}'")
-        .is("22023", "argument \"samples\" of kronos_predict must be of type integer");
+        .is("22023", "argument \"samples\" of kronos_predict must be of type bigint");
     refused("3, args => '{\"only_series\": \"A\"}'").is("22023", "must be of type text[]");
     refused("3, args => '{\"options\": {\"smples\": 1}}'").is("22023", "unrecognized option \"smples\"");
     refused("3, args => '{\"level\": 90}'").is("22023", "level must be between 0 and 1");
