@@ -137,16 +137,13 @@ impl Backtest {
         let beside = call(Model::Baseline(Baseline::Naive), variates.clone(), asked)?;
         let train_cutoff = model.as_ref().and_then(Model::train_cutoff);
         let targets = variates.targets.iter().map(|name| name.as_str().into()).collect();
-        let subject = match model {
-            None => None,
-            Some(model) => {
-                let own = model.levels().to_vec();
-                let layout = Layout { asked: asked.len(), own };
-                let variates = model.variates(variates)?;
-                let call = call(model, variates, &[asked, &layout.own].concat())?;
-                Some((Box::new(call), layout))
-            }
-        };
+        let subject = model.map(|model| {
+            let layout = Layout { asked: asked.len(), own: model.levels().to_vec() };
+            let variates = model.variates(variates)?;
+            let call = call(model, variates, &[asked, &layout.own].concat())?;
+            Ok::<_, Error>((Box::new(call), layout))
+        });
+        let subject = subject.transpose()?;
         let version = match &subject {
             Some((call, _)) => call.model_version(),
             None => baselines.first().map_or("", |baseline| baseline.name()),
@@ -217,9 +214,9 @@ impl Backtest {
         let waiting: RefCell<VecDeque<(Rc<str>, Window)>> = RefCell::default();
         let mut summary = Summary::default();
         let mut portion = call.portion(PORTION_WINDOWS, |outcome| {
-            let window = waiting.borrow_mut().pop_front();
-            let (key, window) =
-                window.ok_or_else(|| Error::Internal { what: "an outcome belongs to no window".into() })?;
+            let next = waiting.borrow_mut().pop_front();
+            let nobody = || Error::Internal { what: "an outcome belongs to no window".into() };
+            let (key, window) = next.ok_or_else(nobody)?;
             match outcome {
                 Outcome::Forecast(forecast) => {
                     self.emit_forecast(&key, window, *forecast, layout, &mut summary, &mut emit)
@@ -231,15 +228,9 @@ impl Backtest {
             let prepared = match moment {
                 Err(fault) => Err(fault),
                 Ok(moment) => {
-                    let known = match call.told() {
-                        0 => moment.history.known_at(moment.as_of, call.keep(), &[]),
-                        _ => moment.history.known_at(moment.as_of, call.keep(), moment.targets),
-                    };
-                    let prepared = call.prepare(known, moment.as_of)?;
-                    if let Ok(prepared) = &prepared {
-                        window.actuals = moment.actuals(&prepared.future);
-                    }
-                    prepared
+                    let told = if call.told() == 0 { &[] } else { moment.targets };
+                    call.prepare(moment.history.known_at(moment.as_of, call.keep(), told), moment.as_of)?
+                        .inspect(|prepared| window.actuals = moment.actuals(&prepared.future))
                 }
             };
             waiting.borrow_mut().push_back((key, window));
