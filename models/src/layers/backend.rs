@@ -42,6 +42,15 @@ pub struct Looking<'r> {
     pub of_each: &'r [usize],
 }
 
+/// A constant basis, on each of several columns: numbers [function][column] become [point][column].
+#[derive(Debug, Clone, Copy)]
+pub struct Span<'b> {
+    /// [function][point]
+    pub functions: &'b [Vec<f64>],
+    /// Columns.
+    pub columns: usize,
+}
+
 /// A way to compute the layers of a network.
 pub trait Backend: Debug + Clone + Send + Sync {
     /// A root-mean-square norm.
@@ -66,9 +75,9 @@ pub trait Backend: Debug + Clone + Send + Sync {
     /// Takes two maps without bias as one, x·Fᵀ·Sᵀ: one matrix where weights do not change.
     fn chained(&self, first: &Tensor, second: &Tensor) -> Result<Self::Linear>;
 
-    /// Takes a map whose outputs count functions of a constant basis [function][point], (x·Wᵀ + b)·B: one matrix, computed in
-    /// float64, where weights do not change.
-    fn spanning(&self, weight: &Tensor, bias: &Tensor, basis: &[Vec<f64>]) -> Result<Self::Linear>;
+    /// Takes a map whose outputs count functions of constant bases, span after span: one matrix, computed in float64, where
+    /// weights do not change.
+    fn spanning(&self, weight: &Tensor, bias: &Tensor, spans: &[Span<'_>]) -> Result<Self::Linear>;
 
     /// Takes the layer `{prefix}.layer_norm`, `{prefix}.{name}.{q,k,v,o}` of a prefix and a name.
     fn attention(
@@ -234,21 +243,26 @@ macro_rules! with_network {
 }
 pub(crate) use with_network;
 
-/// A constant basis times a map, in float64: the weights [point][in] and the biases [point] of one map.
-pub fn folded(weight: &Tensor, bias: &Tensor, basis: &[Vec<f64>]) -> Result<(Tensor, Tensor)> {
-    let (points, (functions, width)) = (basis.first().map_or(0, Vec::len), weight.dims2()?);
+/// A map times constant bases, in float64: the weights [point][in] and the biases [point] of one map.
+pub fn folded(weight: &Tensor, bias: &Tensor, spans: &[Span<'_>]) -> Result<(Tensor, Tensor)> {
+    let width = weight.dim(1)?;
     let (weight, bias) = (weight.flatten_all()?.to_vec1::<f32>()?, bias.to_vec1::<f32>()?);
-    let mut weights = Vec::with_capacity(points * width);
-    let mut biases = Vec::with_capacity(points);
-    for point in 0..points {
-        let counted: Vec<(usize, f64)> =
-            (0..functions).map(|f| (f, basis[f][point])).filter(|(_, value)| *value != 0.0).collect();
-        let sum = |of: &dyn Fn(usize) -> f32| {
-            counted.iter().map(|&(f, value)| value * f64::from(of(f))).sum::<f64>() as f32
-        };
-        weights.extend((0..width).map(|column| sum(&|f| weight[f * width + column])));
-        biases.push(sum(&|f| bias[f]));
+    let (mut weights, mut biases) = (Vec::new(), Vec::new());
+    let mut start = 0;
+    for &Span { functions, columns } in spans {
+        for point in 0..functions.first().map_or(0, Vec::len) {
+            for column in 0..columns {
+                let theta = |function: usize| start + function * columns + column;
+                let sum = |of: &dyn Fn(usize) -> f32| {
+                    let terms = functions.iter().enumerate();
+                    terms.map(|(f, points)| points[point] * f64::from(of(theta(f)))).sum::<f64>() as f32
+                };
+                weights.extend((0..width).map(|at| sum(&|theta| weight[theta * width + at])));
+                biases.push(sum(&|theta| bias[theta]));
+            }
+        }
+        start += functions.len() * columns;
     }
-    let device = &candle_core::Device::Cpu;
+    let (points, device) = (biases.len(), &candle_core::Device::Cpu);
     Ok((Tensor::from_vec(weights, (points, width), device)?, Tensor::from_vec(biases, points, device)?))
 }

@@ -1,6 +1,6 @@
 //! The kernels of the CPU as a backend: packed weights, norms inside products, products onto residuals.
 
-use super::backend::{Activation, Backend, CrossAttention, DistanceBias, Held, Looking, folded};
+use super::backend::{Activation, Backend, CrossAttention, DistanceBias, Held, Looking, Span, folded};
 use super::cpu::attention::attend_all;
 use super::cpu::cache::{HeadShape, KvCache};
 use super::linear::{Linear, tensor};
@@ -172,8 +172,8 @@ impl Backend for Packed {
         Linear::new(&Linear::new(&first.t()?.contiguous()?, None)?.forward(second)?, None)
     }
 
-    fn spanning(&self, weight: &Tensor, bias: &Tensor, basis: &[Vec<f64>]) -> Result<Linear> {
-        let (weight, bias) = folded(weight, bias, basis)?;
+    fn spanning(&self, weight: &Tensor, bias: &Tensor, spans: &[Span<'_>]) -> Result<Linear> {
+        let (weight, bias) = folded(weight, bias, spans)?;
         Linear::new(&weight, Some(&bias))
     }
 

@@ -1,4 +1,4 @@
-//! N-BEATS as a family: one directory with a scaler, passes over columns, each by itself, on the CPU.
+//! N-BEATS as a family: one directory with a scaler, passes over columns, each by itself.
 
 use super::config::Config;
 use super::{FAMILY, NBeats, ROWS_PER_PASS};
@@ -48,12 +48,15 @@ impl Family for NBeatsFamily {
     }
 
     fn capabilities(&self, settings: &Settings) -> Option<Capabilities> {
-        Capabilities::of_quantiles(settings, Takes::Targets, false)
+        Capabilities::of_quantiles(settings, Takes::Targets, true)
     }
 
     fn load(&self, files: &Files, place: Option<&Place>) -> Result<Box<dyn Model>> {
-        let device = place.map_or(&Device::Cpu, Place::device);
-        Ok(Box::new(NBeats::load(files.directory(MODEL)?, device)?))
+        let directory = files.directory(MODEL)?;
+        Ok(Box::new(match place {
+            Some(place) => NBeats::load_accelerated(directory, place)?,
+            None => NBeats::load(directory, &Device::Cpu)?,
+        }))
     }
 }
 

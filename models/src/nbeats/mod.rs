@@ -11,8 +11,12 @@ pub mod network;
 pub mod scaling;
 
 use crate::artifact::{Tensors, read_config, read_tensors};
+use crate::device::Precision;
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
+use crate::layers::accelerated::Place;
+use crate::layers::backend::{Loaded, with_network};
+use crate::layers::packed::Packed;
 use crate::series::{QuantileForecast, SeriesRequest};
 use candle_core::Device;
 use config::{Config, ScalerConfig};
@@ -29,21 +33,35 @@ const ROWS_PER_PASS: usize = 512;
 /// A model, ready to forecast.
 #[derive(Debug)]
 pub struct NBeats {
-    network: Network,
+    network: Loaded<Network, Network<Place>>,
     scaler: Scaler,
 }
 
 impl NBeats {
-    /// Reads a model directory, strictly: `config.json`, `scaler.json`, `model.safetensors`.
+    /// Reads a model directory, strictly, `config.json`, `scaler.json` and `model.safetensors`: for the kernels on the CPU, for
+    /// candle's operations in float32 on another device.
     ///
     /// # Errors
     /// What [`read_config`] and [`read_tensors`] say of the files; [`ModelError::ArtifactCorrupt`] for a configuration that
-    /// cannot work; [`ModelError::Unsupported`] for a device other than the CPU.
+    /// cannot work; [`ModelError::OutOfMemory`] when the device has no room.
     pub fn load(directory: &Path, device: &Device) -> Result<Self> {
         if !device.is_cpu() {
-            let capability = format!("inference on {:?}", device.location());
-            return Err(ModelError::Unsupported { family: FAMILY, capability });
+            return Self::load_accelerated(directory, &Place::new(device, Precision::F32));
         }
+        let (config, scaler, tensors) = Self::read(directory)?;
+        Self::from_tensors(&config, &scaler, &tensors)
+    }
+
+    /// Reads a model directory, strictly, and computes in candle's operations.
+    ///
+    /// # Errors
+    /// As [`NBeats::load`].
+    pub fn load_accelerated(directory: &Path, place: &Place) -> Result<Self> {
+        let (config, scaler, tensors) = Self::read(directory)?;
+        Self::accelerated(place, &config, &scaler, &tensors)
+    }
+
+    fn read(directory: &Path) -> Result<(Config, ScalerConfig, Tensors)> {
         let config: Config = read_config(&directory.join("config.json"))?;
         let scaler: ScalerConfig = read_config(&directory.join("scaler.json"))?;
         let refuse = |file: &str, error: ModelError| ModelError::ArtifactCorrupt {
@@ -52,23 +70,38 @@ impl NBeats {
         };
         scaler.validate().map_err(|error| refuse("scaler.json", error))?;
         let specs = config.tensors().map_err(|error| refuse("config.json", error))?;
-        let tensors = read_tensors(&directory.join("model.safetensors"), &specs, device)?;
-        Self::from_tensors(&config, &scaler, &tensors)
+        let tensors = read_tensors(&directory.join("model.safetensors"), &specs, &Device::Cpu)?;
+        Ok((config, scaler, tensors))
     }
 
     /// A model of the tensors of [`Config::tensors`].
     pub fn from_tensors(config: &Config, scaler: &ScalerConfig, tensors: &Tensors) -> Result<Self> {
-        Ok(Self { network: Network::new(config, tensors)?, scaler: Scaler::new(config, scaler) })
+        let network = Loaded::Packed(Box::new(Network::load(&Packed, config, tensors)?));
+        Ok(Self { network, scaler: Scaler::new(config, scaler) })
+    }
+
+    /// A model of the tensors of [`Config::tensors`] that computes in candle's operations.
+    pub fn accelerated(
+        place: &Place,
+        config: &Config,
+        scaler: &ScalerConfig,
+        tensors: &Tensors,
+    ) -> Result<Self> {
+        let network = Loaded::Placed(Box::new(Network::load(place, config, tensors)?));
+        Ok(Self { network, scaler: Scaler::new(config, scaler) })
     }
 
     /// The configuration.
     pub fn config(&self) -> &Config {
-        self.network.config()
+        with_network!(self.network, network => network.config())
     }
 
-    /// The network, for those who bring scaled contexts of their own.
-    pub fn network(&self) -> &Network {
-        &self.network
+    /// Outputs of contexts that somebody else has scaled; see [`Network::forward`].
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub fn forward(&self, inputs: &[f32], interrupt: &dyn Interrupt) -> Result<Vec<f32>> {
+        with_network!(self.network, network => network.forward(inputs, interrupt))
     }
 
     /// The model's quantile levels, ascending.
@@ -78,12 +111,12 @@ impl NBeats {
 
     /// Bytes the weights take.
     pub fn memory_bytes(&self) -> u64 {
-        self.network.bytes() as u64
+        with_network!(self.network, network => network.bytes()) as u64
     }
 
     /// Forecasts every series of `requests` at the model's levels; one failing series does not stop the others.
     ///
-    /// A series' numbers do not depend on the other series of the call, nor on their order, bit for bit. Several targets
+    /// By the kernels a series' numbers do not depend on the other series of the call, nor on their order, bit for bit. Several targets
     /// are forecast one by one.
     ///
     /// # Errors
@@ -108,7 +141,7 @@ impl NBeats {
         }
         for chunk in waiting.chunks(ROWS_PER_PASS) {
             let inputs: Vec<f32> = chunk.iter().flat_map(|(_, scaled)| &scaled.inputs).copied().collect();
-            let outputs = self.network.forward(&inputs, interrupt)?;
+            let outputs = self.forward(&inputs, interrupt)?;
             for ((index, scaled), outputs) in chunk.iter().zip(outputs.chunks_exact(self.config().outputs()))
             {
                 if let Ok(forecast) = &mut results[*index] {

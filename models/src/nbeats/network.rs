@@ -1,55 +1,60 @@
-//! The network for inference, on the kernels whose bits do not depend on the batch.
+//! The network: scaled contexts in, outputs of every step and level.
 
-use super::basis::basis;
-use super::config::Config;
+use super::basis::{Basis, basis};
+use super::config::{Config, Stack};
 use crate::artifact::Tensors;
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
-use crate::layers::linear::{Linear, linear, tensor};
-use crate::layers::tensor::{matrix, with_values};
-use candle_core::{Device, Tensor};
+use crate::layers::backend::{Activation, Backend, Held, Span};
+use crate::layers::linear::tensor;
+use crate::layers::packed::Packed;
+use candle_core::Tensor;
 
 /// Blocks in the order they are applied.
 #[derive(Debug)]
-pub struct Network {
+pub struct Network<B: Backend = Packed> {
+    backend: B,
     config: Config,
-    blocks: Vec<Block>,
+    blocks: Vec<Block<B>>,
 }
 
 #[derive(Debug)]
-struct Block {
-    hidden: Vec<Linear>,
-    /// The last layer with the basis multiplied in: backcast, then forecast [step][level].
-    last: Linear,
+struct Block<B: Backend> {
+    hidden: Vec<B::Linear>,
+    /// The last layer, through the basis: backcast, then forecast [step][level].
+    last: B::Linear,
     times: usize,
 }
 
-impl Network {
-    /// Packs the tensors of [`Config::tensors`].
-    pub fn new(config: &Config, tensors: &Tensors) -> Result<Self> {
-        let block = |(name, stack, times): (String, &super::config::Stack, usize)| {
-            let layer = |layer: usize| format!("{name}.layers.{layer}");
+impl<B: Backend> Network<B> {
+    /// Takes the tensors of [`Config::tensors`].
+    pub fn load(backend: &B, config: &Config, tensors: &Tensors) -> Result<Self> {
+        let block = |(name, stack, times): (String, &Stack, usize)| {
+            let layer = |layer: usize| -> Result<(&Tensor, &Tensor)> {
+                let part = |part: &str| tensor(tensors, &format!("{name}.layers.{layer}.{part}"));
+                Ok((part("weight")?, part("bias")?))
+            };
             let hidden = (0..stack.layers).map(|index| {
-                let name = layer(index);
-                Linear::rectified(
-                    tensor(tensors, &format!("{name}.weight"))?,
-                    tensors.get(&format!("{name}.bias")),
-                )
+                let (weight, bias) = layer(index)?;
+                backend.linear(weight, Some(bias), Activation::Rectified)
             });
+            let (weight, bias) = layer(stack.layers)?;
             let last = match basis(config, stack) {
-                None => linear(tensors, &layer(stack.layers))?,
-                Some(basis) => {
-                    let values = |part: &str| -> Result<Vec<f32>> {
-                        let name = format!("{}.{part}", layer(stack.layers));
-                        Ok(tensor(tensors, &name)?.flatten_all()?.to_vec1()?)
-                    };
-                    projected(config, &basis, stack.width, &values("weight")?, &values("bias")?)?
+                None => backend.linear(weight, Some(bias), Activation::Identity)?,
+                Some(Basis { backcast, forecast }) => {
+                    let levels = config.quantile_levels.len();
+                    let backcast = Span { functions: &backcast, columns: 1 };
+                    backend.spanning(
+                        weight,
+                        bias,
+                        &[backcast, Span { functions: &forecast, columns: levels }],
+                    )?
                 }
             };
             Ok(Block { hidden: hidden.collect::<Result<_>>()?, last, times })
         };
         let blocks = config.blocks().into_iter().map(block).collect::<Result<_>>()?;
-        Ok(Self { config: config.clone(), blocks })
+        Ok(Self { backend: backend.clone(), config: config.clone(), blocks })
     }
 
     /// Its configuration.
@@ -57,10 +62,10 @@ impl Network {
         &self.config
     }
 
-    /// Bytes of the packed weights.
+    /// Bytes of the weights.
     pub fn bytes(&self) -> usize {
         let layers =
-            |block: &Block| block.hidden.iter().map(Linear::bytes).sum::<usize>() + block.last.bytes();
+            |block: &Block<B>| block.hidden.iter().chain([&block.last]).map(Held::bytes).sum::<usize>();
         self.blocks.iter().map(layers).sum()
     }
 
@@ -68,67 +73,41 @@ impl Network {
     ///
     /// # Shapes
     /// `inputs`: rows of [`Config::inputs`] numbers, newest first → rows of [`Config::outputs`] numbers.
-    pub fn forward(&self, inputs: &[f32], interrupt: &dyn Interrupt) -> Result<Vec<f32>> {
-        let (width, outputs) = (self.config.inputs(), self.config.outputs());
-        let rows = inputs.len() / width;
-        if inputs.len() != rows * width {
-            return Err(ModelError::ShapeMismatch {
-                what: "inputs",
-                got: inputs.len(),
-                expected: rows * width,
-            });
+    /// # Errors
+    /// [`ModelError::ShapeMismatch`] for a row that is not whole; [`ModelError::Cancelled`] when `interrupt` says so between
+    /// blocks.
+    pub fn forward(&self, inputs: &[f32], interrupt: &dyn Interrupt) -> Result<Vec<f32>>
+    where
+        B: Backend<Dropout = ()>,
+    {
+        let width = self.config.inputs();
+        if !inputs.len().is_multiple_of(width) {
+            let (got, expected) = (inputs.len(), inputs.len() / width * width);
+            return Err(ModelError::ShapeMismatch { what: "inputs", got, expected });
         }
-        let mut residual = inputs.to_vec();
-        let mut forecast = vec![0f32; rows * outputs];
-        for block in self.blocks.iter().flat_map(|block| std::iter::repeat_n(block, block.times)) {
+        B::values(&self.outputs(&self.backend.matrix(inputs.to_vec(), width)?, (), interrupt)?)
+    }
+
+    /// [`Network::forward`] with dropout, on tensors.
+    ///
+    /// # Shapes
+    /// [rows, inputs] → [rows, outputs].
+    pub fn outputs(&self, inputs: &Tensor, dropout: B::Dropout, interrupt: &dyn Interrupt) -> Result<Tensor> {
+        let (width, outputs) = (self.config.inputs(), self.config.outputs());
+        let mut residual = inputs.clone();
+        let mut forecast = self.backend.matrix(vec![0.0; inputs.dim(0)? * outputs], outputs)?;
+        let repeated = self.blocks.iter().flat_map(|block| std::iter::repeat_n(block, block.times));
+        for (number, block) in repeated.enumerate() {
             interrupt.check()?;
-            let mut x = matrix(residual.clone(), width)?;
-            for layer in &block.hidden {
-                x = layer.forward(&x)?;
+            let mut x = residual.clone();
+            for (layer, map) in block.hidden.iter().enumerate() {
+                x = B::drop(B::product(map, &x)?, B::at(dropout, (number * 32 + layer) as u64))?;
             }
-            with_values(&block.last.forward(&x)?, |said| {
-                for ((said, residual), forecast) in said
-                    .chunks_exact(width + outputs)
-                    .zip(residual.chunks_exact_mut(width))
-                    .zip(forecast.chunks_exact_mut(outputs))
-                {
-                    residual.iter_mut().zip(said).for_each(|(left, said)| *left -= said);
-                    forecast.iter_mut().zip(&said[width..]).for_each(|(sum, said)| *sum += said);
-                }
-            })?;
+            let said = B::product(&block.last, &x)?;
+            // Contiguous, because candle walks a part of a matrix value by value.
+            residual = (residual - said.narrow(1, 0, width)?.contiguous()?)?;
+            forecast = (forecast + said.narrow(1, width, outputs)?.contiguous()?)?;
         }
         Ok(forecast)
     }
-}
-
-/// The last layer of an interpretable block times its basis, in f64, as one layer.
-fn projected(
-    config: &Config,
-    basis: &super::basis::Basis,
-    width: usize,
-    weight: &[f32],
-    bias: &[f32],
-) -> Result<Linear> {
-    let (functions, levels) = (basis.backcast.len(), config.quantile_levels.len());
-    let rows = config.inputs() + config.outputs();
-    let mut folded = Vec::with_capacity(rows * width);
-    let mut offsets = Vec::with_capacity(rows);
-    // Sums over the functions of the basis: θ of the backcast are the first, those of the forecast [function][level].
-    let mut push = |point: &dyn Fn(usize) -> f64, theta: &dyn Fn(usize) -> usize| {
-        let sum = |at: &dyn Fn(usize) -> f32| {
-            (0..functions).map(|f| point(f) * f64::from(at(theta(f)))).sum::<f64>()
-        };
-        folded.extend((0..width).map(|column| sum(&|theta| weight[theta * width + column]) as f32));
-        offsets.push(sum(&|theta| bias[theta]) as f32);
-    };
-    for input in 0..config.inputs() {
-        push(&|f| basis.backcast[f][input], &|f| f);
-    }
-    for step in 0..config.horizon {
-        for level in 0..levels {
-            push(&|f| basis.forecast[f][step], &|f| functions + f * levels + level);
-        }
-    }
-    let folded = Tensor::from_vec(folded, (rows, width), &Device::Cpu)?;
-    Linear::new(&folded, Some(&Tensor::new(offsets, &Device::Cpu)?))
 }

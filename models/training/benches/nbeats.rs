@@ -1,4 +1,4 @@
-//! Training steps of the default N-BEATS network per second; `tests/nbeats/throughput.py` does the same with PyTorch.
+//! Training steps of the default N-BEATS network per second, and forecasts; `tests/nbeats/throughput.py` does the same with PyTorch.
 //!
 //! Both count processor time, so that figures compare on a machine that is busy with other things as well. Run both with one
 //! thread: `RAYON_NUM_THREADS=1`.
@@ -6,8 +6,11 @@
 
 use candle_core::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use kronos_models::interrupt::NeverInterrupt;
+use kronos_models::nbeats::NBeats;
 use kronos_models::nbeats::config::{Config, Input, Kind, ScalerConfig, Stack, Transform};
 use kronos_models::random::Stream;
+use kronos_models::series::SeriesRequest;
 use kronos_training::AdamWOptions;
 use kronos_training::nbeats::{NBeatsTask, Source};
 use kronos_training::optimiser::{AdamW, global_norm};
@@ -88,5 +91,31 @@ fn training(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, training);
+/// Forecasts of a pass of series by the kernels.
+fn forecasting(criterion: &mut Criterion) {
+    const SERIES: usize = 512;
+    let mut group = criterion.benchmark_group("nbeats_forecast");
+    group.throughput(Throughput::Elements(SERIES as u64)).sample_size(20);
+    for width in [128, 512] {
+        let task = task(width);
+        let model =
+            NBeats::from_tensors(task.config(), task.scaler_config(), &task.tensors().unwrap()).unwrap();
+        let history = |series: usize| -> Vec<f64> {
+            let stream = Stream::from_key(series as u64);
+            (0..120).map(|row| 100.0 + stream.uniform(row, 0, 0)).collect()
+        };
+        let requests: Vec<SeriesRequest> =
+            (0..SERIES).map(|series| SeriesRequest::univariate(history(series), 20)).collect();
+        group.bench_function(format!("width {width}"), |bencher| {
+            bencher.iter_custom(|passes| {
+                let before = processor_time();
+                (0..passes).for_each(|_| drop(model.forecast(&requests, &NeverInterrupt).unwrap()));
+                processor_time() - before
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, training, forecasting);
 criterion_main!(benches);

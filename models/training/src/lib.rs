@@ -21,7 +21,6 @@ pub mod leakage;
 pub mod loss;
 pub mod nbeats;
 pub mod noise;
-pub mod ops;
 pub mod optimiser;
 pub mod panel;
 pub mod progress;

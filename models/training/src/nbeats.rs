@@ -1,16 +1,16 @@
 //! N-BEATS as something to train: the same network on tensors with gradients.
 
 use crate::error::{Result, invalid};
+use crate::layers::Traced;
 use crate::leakage::check_inputs;
 use crate::loss::{pinball, pinball_of};
-use crate::ops::{add_bias, rectify};
 use crate::score::Scorer;
 use crate::{Noise, Panel, Parameter, Pick, Trainable, Validation, Window, artifact};
 use candle_core::{Device, Tensor, Var};
 use kronos_models::artifact::Tensors;
-use kronos_models::interrupt::Interrupt;
-use kronos_models::nbeats::basis::basis;
+use kronos_models::interrupt::{Interrupt, NeverInterrupt};
 use kronos_models::nbeats::config::{Config, ScalerConfig};
+use kronos_models::nbeats::network::Network;
 use kronos_models::nbeats::scaling::{Head, Scaled, Scaler};
 use kronos_models::random::Stream;
 
@@ -38,23 +38,12 @@ pub struct NBeatsTask {
     scaler: Scaler,
     sources: Vec<Source>,
     parameters: Vec<Parameter>,
-    blocks: Vec<Block>,
+    network: Network<Traced>,
     /// Sums that make quantiles of the middle and of gaps, [level][level].
     sums: Tensor,
     shifts: Tensor,
     dropout: f64,
     device: Device,
-}
-
-/// Places of one block's parameters, and its basis as tensors.
-#[derive(Debug)]
-struct Block {
-    /// Number of the first parameter; weight and bias of each layer follow each other.
-    first: usize,
-    layers: usize,
-    backcast: usize,
-    basis: Option<(Tensor, Tensor)>,
-    times: usize,
 }
 
 impl NBeatsTask {
@@ -82,9 +71,12 @@ impl NBeatsTask {
         if sources.iter().all(|source| source.validation.is_empty()) {
             return Err(invalid("validation windows", "at least 1", 0));
         }
+        let parameters = fresh(config, seed, device)?;
+        let variable = |parameter: &Parameter| (parameter.name.clone(), parameter.var.as_tensor().clone());
+        let traced: Tensors = parameters.iter().map(variable).collect();
         let mut task = Self {
-            parameters: fresh(config, seed, device)?,
-            blocks: blocks(config, device)?,
+            network: Network::load(&Traced::new(device), config, &traced)?,
+            parameters,
             sums: sums(config, device)?,
             shifts: Tensor::new(
                 Head::new(config).shifts.iter().map(|&shift| shift as f32).collect::<Vec<_>>(),
@@ -163,42 +155,7 @@ impl NBeatsTask {
 
     /// Outputs [rows, steps · levels] of inputs [rows, inputs].
     pub fn forward(&self, inputs: &Tensor, noise: Noise) -> Result<Tensor> {
-        let mut residual = inputs.clone();
-        let mut forecast: Option<Tensor> = None;
-        let repeated = self.blocks.iter().flat_map(|block| std::iter::repeat_n(block, block.times));
-        for (number, block) in repeated.enumerate() {
-            let parameter = |index: usize| self.parameters[block.first + index].var.as_tensor();
-            let mut x = residual.clone();
-            for layer in 0..block.layers {
-                x = rectify(&x.matmul(&parameter(2 * layer).t()?)?, parameter(2 * layer + 1))?;
-                x = noise.dropout(&x, self.dropout, (number * 32 + layer) as u32)?;
-            }
-            let last = 2 * block.layers;
-            let said = add_bias(&x.matmul(&parameter(last).t()?)?, parameter(last + 1))?;
-            let rest = said.dim(1)? - block.backcast;
-            let (back, ahead) = (said.narrow(1, 0, block.backcast)?, said.narrow(1, block.backcast, rest)?);
-            let (back, ahead) = match &block.basis {
-                None => (back, ahead),
-                Some((backward, forward)) => {
-                    (back.contiguous()?.matmul(backward)?, self.project(&ahead, forward)?)
-                }
-            };
-            residual = (residual - back)?;
-            forecast = Some(match forecast {
-                None => ahead.contiguous()?,
-                Some(sum) => (sum + ahead)?,
-            });
-        }
-        forecast.ok_or_else(|| invalid("stacks", "at least 1", 0))
-    }
-
-    /// θ [rows, functions · levels] times a basis [functions, steps] → [rows, steps · levels].
-    fn project(&self, theta: &Tensor, basis: &Tensor) -> Result<Tensor> {
-        let (rows, functions, levels) = (theta.dim(0)?, basis.dim(0)?, self.config.quantile_levels.len());
-        let theta = theta.reshape((rows, functions, levels))?.transpose(1, 2)?.contiguous()?;
-        let points = theta.reshape((rows * levels, functions))?.matmul(basis)?;
-        let points = points.reshape((rows, levels, self.config.horizon))?.transpose(1, 2)?;
-        Ok(points.contiguous()?.reshape((rows, self.config.outputs()))?)
+        Ok(self.network.outputs(inputs, noise.dropout(self.dropout as f32), &NeverInterrupt)?)
     }
 
     /// Quantiles [rows, steps, levels] of outputs, in units of scale · growth.
@@ -316,25 +273,6 @@ fn fresh(config: &Config, seed: i64, device: &Device) -> Result<Vec<Parameter>> 
         }
     }
     Ok(parameters)
-}
-
-fn blocks(config: &Config, device: &Device) -> Result<Vec<Block>> {
-    let mut first = 0;
-    let mut blocks = Vec::new();
-    for (_, stack, times) in config.blocks() {
-        let basis = basis(config, stack).map(|basis| -> Result<_> {
-            Ok((rows(&basis.backcast, device)?, rows(&basis.forecast, device)?))
-        });
-        let (backcast, layers) = (config.thetas(stack).0, stack.layers);
-        blocks.push(Block { first, layers, backcast, basis: basis.transpose()?, times });
-        first += 2 * (layers + 1);
-    }
-    Ok(blocks)
-}
-
-fn rows(values: &[Vec<f64>], device: &Device) -> Result<Tensor> {
-    let flat: Vec<f32> = values.iter().flatten().map(|&value| value as f32).collect();
-    Ok(Tensor::from_vec(flat, (values.len(), values.first().map_or(0, Vec::len)), device)?)
 }
 
 /// Column j holds what quantile j is the sum of: the middle, plus the gaps above it up to j or less those below it.

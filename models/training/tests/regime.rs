@@ -16,7 +16,7 @@ use std::cell::Cell;
 struct Line {
     parameters: Vec<Parameter>,
     data: Vec<([f32; 3], f32)>,
-    dropout: f64,
+    dropout: f32,
     fail_at: Option<Cell<u64>>,
 }
 
@@ -41,7 +41,7 @@ impl Line {
         let y: Vec<f32> = rows.iter().map(|&row| self.data[row].1).collect();
         let x = Tensor::from_vec(x, (rows.len(), 3), &Device::Cpu)?;
         let y = Tensor::from_vec(y, (rows.len(), 1), &Device::Cpu)?;
-        let x = noise.dropout(&x, self.dropout, 0)?;
+        let x = noise.dropout(self.dropout).apply(&x)?;
         let line = x.matmul(&self.parameters[0].var)?.broadcast_add(&self.parameters[1].var)?;
         Ok((line - y)?.sqr()?.mean_all()?)
     }

@@ -3,7 +3,9 @@
 use super::{Linear, Pattern, Place, RmsNorm, fetch};
 use crate::artifact::Tensors;
 use crate::error::Result;
-use crate::layers::backend::{Activation, Backend, CrossAttention, DistanceBias, Held, Looking, folded};
+use crate::layers::backend::{
+    Activation, Backend, CrossAttention, DistanceBias, Held, Looking, Span, folded,
+};
 use crate::layers::cpu::cache::HeadShape;
 use crate::layers::linear::tensor;
 use crate::layers::rope::Rope;
@@ -60,8 +62,8 @@ impl Backend for Place {
         Linear::new(self, &self.exact(second)?.matmul(&self.exact(first)?)?, None)
     }
 
-    fn spanning(&self, weight: &Tensor, bias: &Tensor, basis: &[Vec<f64>]) -> Result<Linear> {
-        let (weight, bias) = folded(weight, bias, basis)?;
+    fn spanning(&self, weight: &Tensor, bias: &Tensor, spans: &[Span<'_>]) -> Result<Linear> {
+        let (weight, bias) = folded(weight, bias, spans)?;
         Linear::new(self, &weight, Some(&bias))
     }
 

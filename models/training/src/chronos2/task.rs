@@ -187,8 +187,7 @@ impl Trainable for Chronos2Task {
             example(&self.rule, &source.panel, window, pick.draw, horizon, config.chronos_config.use_arcsinh)
         };
         let examples: Vec<Example> = picks.iter().map(of).collect();
-        let key = noise.is_some().then(|| (noise.uniform(0, 0, 0) * (1u64 << 53) as f64) as u64);
-        Ok(self.network.loss(&examples, horizon.div_ceil(config.patch()), key)?)
+        Ok(self.network.loss(&examples, horizon.div_ceil(config.patch()), noise.key())?)
     }
 
     /// The mean over sources of the quantile loss of real forecasts, relative to historical volatility.

@@ -18,8 +18,8 @@ pub use tokenizer::{Reconstruction, TokenizerLoss, TrainableTokenizer};
 pub use tokenizer_task::TokenizerTask;
 pub use windows::{BarWindow, normalise_window};
 
+use crate::Parameter;
 use crate::layers::{Attention, Block, BlockDropout, Dropout, Initial, Parameters, Sequences};
-use crate::{Noise, Parameter};
 use candle_core::{Tensor, Var};
 use kronos_models::artifact::TensorSpec;
 use kronos_models::error::Result;
@@ -119,9 +119,4 @@ fn trained_parameters(parameters: &Parameters) -> Vec<Parameter> {
         if decays { parameter } else { parameter.without_decay() }
     };
     parameters.variables().iter().map(parameter).collect()
-}
-
-/// A key for dropout and draws; none where there is no noise.
-fn dropout_key(noise: Noise) -> Option<u64> {
-    noise.is_some().then(|| (noise.uniform(0, 0, 0) * (1u64 << 53) as f64) as u64)
 }

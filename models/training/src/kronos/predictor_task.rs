@@ -2,7 +2,7 @@
 
 use super::{
     BarSources, BarWindow, BatchShape, CLOSE, Condition, EVALUATED, ForecastRule, PredictorBatch,
-    TrainablePredictor, dropout_key, normalise_window, trained_parameters,
+    TrainablePredictor, normalise_window, trained_parameters,
 };
 use crate::error::{Result, invalid};
 use crate::score::{Scorer, Unit, baselines};
@@ -186,7 +186,7 @@ impl Trainable for PredictorTask<'_> {
     fn loss(&self, picks: &[Pick], noise: Noise) -> Result<Tensor> {
         let windows: Vec<BarWindow> = picks.iter().map(|pick| self.data.draw(pick)).collect();
         let batch = self.batch(&windows, &NeverInterrupt)?;
-        Ok(self.network.loss(&batch, self.condition, dropout_key(noise))?.total)
+        Ok(self.network.loss(&batch, self.condition, noise.key())?.total)
     }
 
     /// The mean over sources of the quantile loss of real forecasts, relative to historical volatility: a falling token

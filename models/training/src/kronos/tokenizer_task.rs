@@ -1,8 +1,7 @@
 //! Training of the tokenizer: windows in, reconstruction losses out.
 
 use super::{
-    BarSources, BatchShape, CLOSE, EVALUATED, TrainableTokenizer, dropout_key, normalise_window,
-    trained_parameters,
+    BarSources, BatchShape, CLOSE, EVALUATED, TrainableTokenizer, normalise_window, trained_parameters,
 };
 use crate::error::Result;
 use crate::{Noise, Parameter, Pick, Trainable, Validation};
@@ -59,7 +58,7 @@ impl Trainable for TokenizerTask<'_> {
         let windows: Vec<_> = picks.iter().map(|pick| normalise_window(&self.data.draw(pick))).collect();
         let shape = BatchShape { windows: windows.len(), length: self.data.rule().bars };
         let x = rows(&windows, &self.device)?;
-        Ok(self.network.weighted_loss(&x, shape, &self.weights, dropout_key(noise))?.total)
+        Ok(self.network.weighted_loss(&x, shape, &self.weights, noise.key())?.total)
     }
 
     /// The weighted mean squared error of the full reconstruction after the cut.

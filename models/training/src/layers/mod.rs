@@ -3,7 +3,8 @@
 //! Each function takes and returns candle tensors of shape [rows, width] and is part of candle's automatic
 //! differentiation. On the CPU it is one operation with kernels of [`kronos_models::layers::cpu`] in both directions, because composed
 //! tensor operations write every intermediate to memory and their softmax and silu are scalar; elsewhere it is composed of
-//! candle's own operations. Both ways give the same numbers to rounding.
+//! candle's own operations. Both ways give the same numbers to rounding. [`Traced`] makes a backend of them, over which the
+//! networks of `kronos-models` are trained; Kronos has its networks in [`crate::kronos`].
 
 mod attention;
 mod block;
@@ -13,6 +14,8 @@ mod gate;
 mod linear;
 mod norm;
 mod parameters;
+mod rectified;
+mod traced;
 
 pub use attention::{Attention, Sequences};
 pub use block::{Block, BlockDropout};
@@ -22,6 +25,8 @@ pub use gate::gate;
 pub use linear::linear;
 pub use norm::rms_norm;
 pub use parameters::{Initial, Parameters};
+pub use rectified::rectify;
+pub use traced::Traced;
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};
 use kronos_models::layers::tensor::with_values;

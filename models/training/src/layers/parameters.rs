@@ -80,6 +80,11 @@ impl Parameters {
         self.variables.get(name).map(Var::as_tensor)
     }
 
+    /// The variables as a network over [`Traced`](super::Traced) takes them.
+    pub fn traced(&self) -> Tensors {
+        self.variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect()
+    }
+
     /// All variables, by name.
     pub fn variables(&self) -> &BTreeMap<String, Var> {
         &self.variables

@@ -5,7 +5,10 @@
 use super::{config, stack};
 use candle_core::{Device, Tensor};
 use kronos_models::artifact::Tensors;
+use kronos_models::device::Precision;
 use kronos_models::interrupt::NeverInterrupt;
+use kronos_models::layers::accelerated::Place;
+use kronos_models::layers::packed::Packed;
 use kronos_models::nbeats::config::{Config, Kind, Stack};
 use kronos_models::nbeats::network::Network;
 use std::collections::HashMap;
@@ -64,12 +67,19 @@ fn outputs_are_those_of_neuralforecast() {
             .collect();
         let values =
             |part: &str| golden[&format!("{name}/{part}")].flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let outputs =
-            Network::new(&config, &tensors).unwrap().forward(&values("inputs"), &NeverInterrupt).unwrap();
+        let inputs = values("inputs");
+        let place = Place::new(&Device::Cpu, Precision::F32);
+        let kernels = Network::load(&Packed, &config, &tensors).unwrap();
+        let placed = Network::load(&place, &config, &tensors).unwrap();
         let expected = values("outputs");
         let largest = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
-        let worst = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-        assert_eq!(outputs.len(), expected.len());
-        assert!(worst <= 3e-6 * largest, "{name}: {worst} of {largest}");
+        for (by, outputs) in [
+            ("the kernels", kernels.forward(&inputs, &NeverInterrupt).unwrap()),
+            ("candle's operations", placed.forward(&inputs, &NeverInterrupt).unwrap()),
+        ] {
+            let worst = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            assert_eq!(outputs.len(), expected.len());
+            assert!(worst <= 3e-6 * largest, "{name} by {by}: {worst} of {largest}");
+        }
     }
 }

@@ -94,7 +94,7 @@ fn training_and_forecasting_networks_agree() {
         let tensor = Tensor::from_vec(inputs.clone(), (5, width), &Device::Cpu).unwrap();
         let trained =
             task.forward(&tensor, Noise::none()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let forecast = model(&task).network().forward(&inputs, &NeverInterrupt).unwrap();
+        let forecast = model(&task).forward(&inputs, &NeverInterrupt).unwrap();
         let largest = trained.iter().fold(0f32, |most, value| most.max(value.abs()));
         assert!(largest > 0.5, "the network says too little to be compared: {largest}");
         for (a, b) in trained.iter().zip(&forecast) {

@@ -1,10 +1,10 @@
-//! Adding a bias, with or without what is negative set to zero, in one pass forward and one backward.
+//! Adding a bias and setting what is negative to zero, in one pass forward and one backward.
 //!
 //! Composed of candle's operations a bias and a rectifier take three passes forward and, through a comparison, a cast, a
 //! product and two sums over a broadcast shape, eight backward.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
-use kronos_models::error::Result;
+use super::{fused, values};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use kronos_models::layers::tensor::with_values;
 
 /// max(x + b, 0).
@@ -12,32 +12,17 @@ use kronos_models::layers::tensor::with_values;
 /// # Shapes
 /// `x`: [rows, width]; `bias`: [width] → [rows, width].
 pub fn rectify(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    fused(x, bias, true)
-}
-
-/// x + b.
-///
-/// # Shapes
-/// As [`rectify`].
-pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    fused(x, bias, false)
-}
-
-fn fused(x: &Tensor, bias: &Tensor, rectified: bool) -> Result<Tensor> {
-    if x.device().is_cpu() && x.dtype() == candle_core::DType::F32 {
-        return Ok(x.contiguous()?.apply_op2(&bias.contiguous()?, Bias { rectified })?);
+    match fused(x) {
+        true => x.contiguous()?.apply_op2(&bias.contiguous()?, Rectify),
+        false => x.broadcast_add(bias)?.relu(),
     }
-    let sum = x.broadcast_add(bias)?;
-    Ok(if rectified { sum.relu()? } else { sum })
 }
 
-struct Bias {
-    rectified: bool,
-}
+struct Rectify;
 
-impl CustomOp2 for Bias {
+impl CustomOp2 for Rectify {
     fn name(&self) -> &'static str {
-        "bias"
+        "rectify"
     }
 
     fn cpu_fwd(
@@ -46,7 +31,7 @@ impl CustomOp2 for Bias {
         x_layout: &Layout,
         bias: &CpuStorage,
         bias_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, bias) = (values(x, x_layout)?, values(bias, bias_layout)?);
         let (rows, width) = x_layout.shape().dims2()?;
         if bias.len() != width {
@@ -56,11 +41,7 @@ impl CustomOp2 for Bias {
         for row in x.chunks_exact(width.max(1)) {
             let sums = row.iter().zip(bias).map(|(x, b)| x + b);
             // Not `max`, which would hide NaN.
-            if self.rectified {
-                out.extend(sums.map(|y| if y < 0.0 { 0.0 } else { y }))
-            } else {
-                out.extend(sums)
-            }
+            out.extend(sums.map(|y| if y < 0.0 { 0.0 } else { y }));
         }
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -71,39 +52,22 @@ impl CustomOp2 for Bias {
         bias: &Tensor,
         y: &Tensor,
         gradient: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let width = x.dim(1)?;
         let gradient = gradient.contiguous()?;
         let mut sums = vec![0f32; width];
-        let passed = with_values(&gradient, |gradient| {
+        let mut passed = Vec::with_capacity(gradient.elem_count());
+        with_values(&gradient, |gradient| {
             with_values(y, |y| {
-                if !self.rectified {
-                    for row in gradient.chunks_exact(width.max(1)) {
-                        sums.iter_mut().zip(row).for_each(|(sum, g)| *sum += g);
-                    }
-                    return None;
-                }
-                let mut passed = Vec::with_capacity(gradient.len());
                 for (row, y) in gradient.chunks_exact(width.max(1)).zip(y.chunks_exact(width.max(1))) {
                     passed.extend(row.iter().zip(y).map(|(&g, &y)| if y > 0.0 { g } else { 0.0 }));
                     let row = &passed[passed.len() - width..];
                     sums.iter_mut().zip(row).for_each(|(sum, g)| *sum += g);
                 }
-                Some(passed)
             })
         })??;
-        let passed = match passed {
-            Some(passed) => Tensor::from_vec(passed, x.shape(), x.device())?,
-            None => gradient.clone(),
-        };
+        let passed = Tensor::from_vec(passed, x.shape(), x.device())?;
         Ok((Some(passed), Some(Tensor::from_vec(sums, bias.shape(), x.device())?)))
-    }
-}
-
-fn values<'s>(storage: &'s CpuStorage, layout: &Layout) -> candle_core::Result<&'s [f32]> {
-    match layout.contiguous_offsets() {
-        Some((from, to)) => Ok(&storage.as_slice::<f32>()?[from..to]),
-        None => candle_core::bail!("expected a contiguous tensor"),
     }
 }
 
@@ -118,19 +82,16 @@ mod tests {
         let x: Vec<f32> = (0..35).map(|i| ((i * 7 % 13) as f32 - 6.0) * 0.37).collect();
         let x = Var::from_tensor(&Tensor::from_vec(x, (5, 7), &Device::Cpu).unwrap()).unwrap();
         let bias = Var::new(&[0.3f32, -0.2, 0.0, 1.0, -1.0, 0.1, 0.5], &Device::Cpu).unwrap();
-        for rectified in [true, false] {
-            let sum = x.broadcast_add(&bias).unwrap();
-            let truth = if rectified { sum.relu().unwrap() } else { sum };
-            let fused = if rectified { rectify(&x, &bias) } else { add_bias(&x, &bias) }.unwrap();
-            let all = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            assert_eq!(all(&fused), all(&truth));
-            let (fused, truth) =
-                [fused, truth].map(|y| (y.sqr().unwrap().sum_all().unwrap()).backward().unwrap()).into();
-            for variable in [&x, &bias] {
-                let (a, b) = (all(fused.get(variable).unwrap()), all(truth.get(variable).unwrap()));
-                for (a, b) in a.iter().zip(&b) {
-                    assert!((a - b).abs() < 1e-5, "{a} {b}");
-                }
+        let truth = x.broadcast_add(&bias).unwrap().relu().unwrap();
+        let fused = rectify(&x, &bias).unwrap();
+        let all = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(all(&fused), all(&truth));
+        let (fused, truth) =
+            [fused, truth].map(|y| (y.sqr().unwrap().sum_all().unwrap()).backward().unwrap()).into();
+        for variable in [&x, &bias] {
+            let (a, b) = (all(fused.get(variable).unwrap()), all(truth.get(variable).unwrap()));
+            for (a, b) in a.iter().zip(&b) {
+                assert!((a - b).abs() < 1e-5, "{a} {b}");
             }
         }
     }
