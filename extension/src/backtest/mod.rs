@@ -228,8 +228,8 @@ impl Backtest {
             let prepared = match moment {
                 Err(fault) => Err(fault),
                 Ok(moment) => {
-                    let told = if call.told() == 0 { &[] } else { moment.targets };
-                    call.prepare(moment.history.known_at(moment.as_of, call.keep(), told), moment.as_of)?
+                    let targets = if call.history_targets() == 0 { &[] } else { moment.targets };
+                    call.prepare(moment.history.known_at(moment.as_of, call.keep(), targets), moment.as_of)?
                         .inspect(|prepared| window.actuals = moment.actuals(&prepared.future))
                 }
             };
@@ -284,7 +284,7 @@ impl Backtest {
                 points.into_iter().try_for_each(&mut *emit)?;
             }
             Answer::Quantiles(quantiles) => {
-                self.told(&window, &base, quantiles, layout, &forecast.future)
+                self.of_quantiles(&window, &base, quantiles, layout, &forecast.future)
                     .into_iter()
                     .try_for_each(&mut *emit)?;
             }
@@ -299,7 +299,7 @@ impl Backtest {
     }
 
     /// The rows of all targets that are scored, with what quantiles say of them.
-    fn told(
+    fn of_quantiles(
         &self,
         window: &Window,
         base: &Point,
@@ -371,7 +371,7 @@ impl Backtest {
             };
             let mut base = self.base(prepared.key.as_deref(), name, Some(prepared.cutoff));
             base.contaminated = Some(false);
-            let mut told = self.told(window, &base, &quantiles, &layout, &prepared.future);
+            let mut told = self.of_quantiles(window, &base, &quantiles, &layout, &prepared.future);
             let outlooks = outlooks.iter().flat_map(|steps| steps.iter().skip(self.windows.embargo));
             told.iter_mut().zip(outlooks).for_each(|(point, &outlook)| fill_outlook(point, outlook));
             points.append(&mut told);

@@ -132,7 +132,7 @@ impl Reader<'_> {
         let fault = match self.backtest.subject {
             // What is wrong with a series is told when its turn comes.
             Some(_) => fault,
-            None => self.backtest.beside.told_as(fault)?,
+            None => self.backtest.beside.report(fault)?,
         };
         let key: Rc<str> = fault.key.as_deref().unwrap_or("").into();
         each(key, Window::default(), Err(fault))

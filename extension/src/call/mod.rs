@@ -209,7 +209,7 @@ impl Call {
     }
 
     /// How many of the columns, the first ones, decide whether a row belongs to the history; none where every row does.
-    pub fn told(&self) -> usize {
+    pub fn history_targets(&self) -> usize {
         if self.model.is_of_bars() { 0 } else { self.variates.targets.len() }
     }
 
@@ -257,7 +257,7 @@ impl Call {
     fn known(&self) -> Known {
         let ahead =
             if self.variates.future.is_empty() { 0 } else { self.keep().max(self.reach.most() + SPARE) };
-        Known { keep: self.keep(), told: self.told(), ahead }
+        Known { keep: self.keep(), targets: self.history_targets(), ahead }
     }
 
     /// Forecasts every series of the input, in its order, then reports the names of `only_series` that have no rows.
@@ -334,8 +334,8 @@ impl Call {
     }
 
     fn view<'h>(&self, history: &'h History) -> View<'h> {
-        let told: Vec<usize> = (0..self.told()).collect();
-        history.known_at(self.as_of, self.keep(), &told)
+        let targets: Vec<usize> = (0..self.history_targets()).collect();
+        history.known_at(self.as_of, self.keep(), &targets)
     }
 
     /// One series as the model is asked of it, from what was known at an instant.
@@ -355,7 +355,7 @@ impl Call {
     ///
     /// # Errors
     /// 22023 in place of the fault.
-    pub fn told_as(&self, fault: Fault) -> Result<Fault> {
+    pub fn report(&self, fault: Fault) -> Result<Fault> {
         match self.options.on_error {
             OnError::Status => Ok(fault),
             OnError::Error => Err(fault.into()),

@@ -133,7 +133,7 @@ impl<'a, E: FnMut(Outcome) -> Result<()>> Portion<'a, E> {
             };
             let outcome = match outcome {
                 Ok(forecast) => Outcome::Forecast(Box::new(forecast)),
-                Err(fault) => Outcome::Fault(self.call.told_as(fault)?),
+                Err(fault) => Outcome::Fault(self.call.report(fault)?),
             };
             (self.emit)(outcome)?;
         }

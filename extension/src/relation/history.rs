@@ -29,7 +29,7 @@ pub struct History {
     distinct: usize,
     after: usize,
     /// Rows up to the last with a target, where one moment is looked at.
-    told: usize,
+    last_target: usize,
 }
 
 impl History {
@@ -50,7 +50,7 @@ impl History {
                 if !new && self.restated {
                     self.truncate(self.starts.len() - 1);
                 }
-                if start >= as_of && self.starts.len() - self.told >= known.ahead {
+                if start >= as_of && self.starts.len() - self.last_target >= known.ahead {
                     return false;
                 }
             }
@@ -101,17 +101,18 @@ impl History {
     pub fn close(&mut self, rows: Rows, as_of: Instant) {
         let newest = self.starts.len() - 1;
         match rows {
-            Rows::Known(Known { keep, told, ahead }) => {
-                let tells = told == 0 || (0..told).any(|column| !self.cell(newest, column).is_nan());
-                if self.starts[newest] < as_of && tells {
-                    self.told = self.starts.len();
+            Rows::Known(Known { keep, targets, ahead }) => {
+                let has_target =
+                    targets == 0 || (0..targets).any(|column| !self.cell(newest, column).is_nan());
+                if self.starts[newest] < as_of && has_target {
+                    self.last_target = self.starts.len();
                 }
-                if self.told >= keep.saturating_mul(2) {
-                    self.drain(0..self.told - keep);
+                if self.last_target >= keep.saturating_mul(2) {
+                    self.drain(0..self.last_target - keep);
                 }
                 // Either they are the future, of which the first matter, or a target comes, before which the newest do.
-                if self.starts.len() - self.told >= keep.saturating_mul(2).saturating_add(ahead) {
-                    self.drain(self.told + ahead..self.starts.len() - keep);
+                if self.starts.len() - self.last_target >= keep.saturating_mul(2).saturating_add(ahead) {
+                    self.drain(self.last_target + ahead..self.starts.len() - keep);
                 }
             }
             Rows::Versions(keep) => {
@@ -146,7 +147,7 @@ impl History {
 
     fn drain(&mut self, rows: Range<usize>) {
         let width = self.width();
-        self.told -= rows.len().min(self.told.saturating_sub(rows.start));
+        self.last_target -= rows.len().min(self.last_target.saturating_sub(rows.start));
         self.cells.drain(rows.start * width..rows.end * width);
         if !self.known.is_empty() {
             self.known.drain(rows.clone());
@@ -157,12 +158,12 @@ impl History {
     fn truncate(&mut self, rows: usize) {
         self.starts.truncate(rows);
         self.cells.truncate(rows * self.width());
-        self.told = self.told.min(rows);
+        self.last_target = self.last_target.min(rows);
     }
 
     /// The newest `limit` rows as they were known at an instant, oldest first: only rows that start before it, of several
-    /// versions the last that was known, and none after the last with a value in one of the columns `told`, if any is named.
-    pub fn known_at(&self, as_of: Instant, limit: usize, told: &[usize]) -> View<'_> {
+    /// versions the last that was known, and none after the last with a value in one of the columns `targets`, if any is named.
+    pub fn known_at(&self, as_of: Instant, limit: usize, targets: &[usize]) -> View<'_> {
         let mut rows: Vec<usize> = Vec::with_capacity(limit.min(self.starts.len()));
         let mut newer = None;
         for row in (0..self.starts.partition_point(|&start| start < as_of)).rev() {
@@ -175,9 +176,9 @@ impl History {
                 }
                 newer = Some(self.starts[row]);
             }
-            if told.is_empty()
+            if targets.is_empty()
                 || !rows.is_empty()
-                || told.iter().any(|&column| !self.cell(row, column).is_nan())
+                || targets.iter().any(|&column| !self.cell(row, column).is_nan())
             {
                 rows.push(row);
             }

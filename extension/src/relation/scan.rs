@@ -50,7 +50,7 @@ pub struct Known {
     /// Newest rows kept up to the last with a target.
     pub keep: usize,
     /// How many of the columns, the first ones, are targets; none where every row counts as one that has a target.
-    pub told: usize,
+    pub targets: usize,
     /// Rows kept after it, for what they know of the future; those after the moment too, if any.
     pub ahead: usize,
 }
@@ -284,7 +284,7 @@ impl<'a> Query<'a> {
             ),
             None => ("(select)".to_owned(), String::new(), self.list.clone(), "newest.start"),
         };
-        let told: Vec<String> = self.columns.values[..known.told]
+        let has_target: Vec<String> = self.columns.values[..known.targets]
             .iter()
             .map(|column| format!("{} operator(pg_catalog.<>) 'NaN'", column.expression()))
             .collect();
@@ -292,7 +292,7 @@ impl<'a> Query<'a> {
             let keep = known.keep;
             format!("(select {list} from {from} t where {past}{own}{more} order by {time} desc limit {keep})")
         };
-        if told.is_empty() {
+        if has_target.is_empty() {
             let newest = newest("");
             return format!(
                 "select newest.* from {keys} k cross join lateral {newest} newest order by {order}"
@@ -300,7 +300,7 @@ impl<'a> Query<'a> {
         }
         let last = format!(
             "(select {time} as at from {from} t where {past}{own} and ({}) order by {time} desc limit 1)",
-            told.join(" or ")
+            has_target.join(" or ")
         );
         // Without a target there is nothing to forecast, but there is a series.
         let mut rows = newest(&format!(" and {time} operator(pg_catalog.<=) coalesce(last.at, 'infinity')"));
