@@ -170,6 +170,26 @@ def covariances(rng):
         yield {"names": n, "returns": returns.ravel().tolist(), "covariance": [float(f"{v:.12g}") for v in LedoitWolf().fit(returns).covariance_.ravel()]}
 
 
+def readable(value, depth=0, width=160):
+    """JSON that a diff can show: what fits into a line stands in one, numbers of a long list fill lines."""
+    line = json.dumps(value)
+    if not isinstance(value, (dict, list)) or len(line) + 2 * depth <= width:
+        return line
+    pad, end = "  " * (depth + 1), "\n" + "  " * depth
+    if isinstance(value, dict):
+        parts = [json.dumps(key) + ": " + readable(item, depth + 1) for key, item in value.items()]
+        return "{\n" + ",\n".join(pad + part for part in parts) + end + "}"
+    parts = [readable(item, depth + 1) for item in value]
+    if all(isinstance(item, (int, float)) for item in value):
+        lines = [""]
+        for part in parts:
+            if lines[-1] and len(lines[-1]) + len(part) + 2 > width - 2 * depth:
+                lines.append("")
+            lines[-1] += (", " if lines[-1] else "") + part
+        parts = lines
+    return "[\n" + ",\n".join(pad + part for part in parts) + end + "]"
+
+
 def main():
     rng = np.random.default_rng(20261121)
     wanted = {"mean_variance": 20, "dense": 6, "target_vol": 6, "min_variance": 6, "risk_parity": 6, "cvar": 6}
@@ -182,7 +202,7 @@ def main():
                 continue
             cases.append(case)
             count -= 1
-    json.dump({"cases": cases, "ledoit_wolf": list(covariances(rng))}, sys.stdout, separators=(",", ":"))
+    print(readable({"cases": cases, "ledoit_wolf": list(covariances(rng))}))
 
 
 main()
