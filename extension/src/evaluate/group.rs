@@ -58,6 +58,8 @@ pub struct Move {
     pub foretold: f64,
     /// What came.
     pub came: f64,
+    /// The last value before the cutoff, in the unit of the call.
+    pub last: f64,
 }
 
 /// Sums and values of one group.
@@ -166,7 +168,7 @@ impl Group {
             self.signs.push((foretold > 0.0, came > 0.0));
         }
         let place = (forecast.cutoff, forecast.step);
-        self.moves.entry(place).or_default().push(Move { series, foretold, came });
+        self.moves.entry(place).or_default().push(Move { series, foretold, came, last });
     }
 
     fn quantiles(&mut self, forecast: &Forecast, losses: &Losses) {

@@ -203,18 +203,37 @@ fn saved(paired: &Paired) -> Option<f64> {
     skill(paired.loss.get()?, paired.naive.get()?)
 }
 
-/// The test of Diebold and Mariano over mean differences per cutoff.
+/// The test of Diebold and Mariano over cutoffs, each of which counts for as many forecasts as it has: as in the skill beside it,
+/// a cutoff with one series is no match for one with a hundred.
+///
+/// The mean over all forecasts is a ratio of sums over cutoffs; what is tested is its linear form, whose values per cutoff are
+/// the mean plus n (d - mean) / n̄ (Cochran, "Sampling Techniques", 1977, § 6.3), divided by 1 - n / N so that a cutoff which makes
+/// the mean by itself is no evidence of it (the jackknife; Bell and McCaffrey, 2002). With as many series at every cutoff that is d.
 fn against_naive(differences: &Differences, overlap: usize) -> Option<Value> {
-    let means: Vec<f64> = differences.values().filter_map(Mean::get).collect();
-    let test = diebold_mariano(&means, overlap)?;
-    Some(with(test, json!({ "n": means.len(), "horizon": overlap })))
+    let dated: Vec<(f64, f64)> =
+        differences.values().filter_map(|mean| Some((mean.get()?, mean.count() as f64))).collect();
+    let forecasts: f64 = dated.iter().map(|(_, n)| n).sum();
+    let centre = dated.iter().map(|(difference, n)| n * difference).sum::<f64>() / forecasts;
+    let typical = forecasts / dated.len() as f64;
+    let balanced = 1.0 - 1.0 / dated.len() as f64;
+    let residual = |(difference, n): &(f64, f64)| {
+        // A single cutoff is told apart from nothing.
+        let rest = (1.0 - n / forecasts).max(f64::MIN_POSITIVE);
+        n / typical * (difference - centre) * balanced / rest
+    };
+    let residuals: Vec<f64> = dated.iter().map(residual).collect();
+    let shift = centre - residuals.iter().sum::<f64>() / residuals.len() as f64;
+    let about: Vec<f64> = residuals.iter().map(|residual| residual + shift).collect();
+    let test = diebold_mariano(&about, overlap)?;
+    Some(with(test, json!({ "n": about.len(), "horizon": overlap })))
 }
 
 /// A book that is long the third of the series foretold to rise most and short the third foretold to fall most, half of
 /// the capital each, held from each cutoff to its last step; with fewer than three series the sign decides.
 ///
 /// # Units
-/// Returns per period as fractions of capital; `cost_bps` per unit of weight traded, the first purchase included.
+/// Returns per period as fractions of capital in either unit of errors; `cost_bps` per unit of weight traded, the first purchase
+/// included. `None` where a value is no price.
 fn long_short(group: &Group, unit: Unit, cost_bps: f64) -> Option<Value> {
     let mut last = std::collections::BTreeMap::new();
     for ((cutoff, step), moves) in &group.moves {
@@ -225,7 +244,7 @@ fn long_short(group: &Group, unit: Unit, cost_bps: f64) -> Option<Value> {
     for (_, moves) in last.values() {
         let mut weights = vec![0.0; group.series.len()];
         weigh(moves, &mut weights);
-        let earned: f64 = moves.iter().map(|m| weights[m.series] * simple(m.came, unit)).sum();
+        let earned = moves.iter().map(|m| Some(weights[m.series] * simple(m, unit)?)).sum::<Option<f64>>()?;
         let traded: f64 = weights.iter().zip(&held).map(|(new, old): (&f64, &f64)| (new - old).abs()).sum();
         gross.push(earned);
         net.push(earned - traded * cost_bps / 1e4);
@@ -243,10 +262,11 @@ fn long_short(group: &Group, unit: Unit, cost_bps: f64) -> Option<Value> {
     Some(told)
 }
 
-fn simple(came: f64, unit: Unit) -> f64 {
+/// A move as a fraction of what it is of; `None` of a value that is no price.
+fn simple(moved: &Move, unit: Unit) -> Option<f64> {
     match unit {
-        Unit::Value => came,
-        Unit::Return => came.exp_m1(),
+        Unit::Value => (moved.last > 0.0).then(|| moved.came / moved.last),
+        Unit::Return => Some(moved.came.exp_m1()),
     }
 }
 

@@ -35,6 +35,44 @@ fn the_long_short_book_earns_and_costs_what_hand_arithmetic_says() {
     assert_eq!(told(30), ["0.002500000 0.000250000 0.750000000 4 30"]);
     assert_eq!(told(0), ["0.002500000 0.002500000 0.750000000 4 0"]);
     assert_eq!(db.value("select extra ? 'long_short' from kronos.evaluate('b')"), "f");
+    // Returns are fractions of capital in whatever unit errors are measured: prices of a thousandth, errors in points.
+    db.run("update b set last_value = last_value / 1000, forecast = forecast / 1000, actual = actual / 1000");
+    for unit in ["value", "return"] {
+        let told = db.value(&format!(
+            r#"select concat_ws(' ', round((extra #>> '{{long_short,gross}}')::numeric, 9), round((extra #>> '{{long_short,net}}')::numeric, 9))
+               from kronos.evaluate('b', options => '{{"unit": "{unit}", "cost_bps": 30}}')"#
+        ));
+        assert_eq!(told, "0.002500000 0.000250000", "{unit}");
+    }
+}
+
+/// Nine dates of one series that lose 1 against the naive forecast, by turns 0.9 and 1.1, and one date of ninety-one series that gain 1: of a
+/// hundred forecasts the gain is 0.82 each, and a single date that makes it is no evidence.
+#[test]
+fn a_date_counts_for_as_many_forecasts_as_it_has() {
+    let db = Database::new("evaluate_weights");
+    db.run(
+        "create table b as
+         select 'm@1' as model_version, 'S' || s as series, timestamptz '2024-01-01 00:00+00' + day * interval '1 day' as cutoff,
+                timestamptz '2024-01-02 00:00+00' + day * interval '1 day' as ts, 1 as step, 100.0 as last_value,
+                case when day = 10 then 102.0 else 98.9 + 0.2 * (day % 2) end as forecast, case when day = 10 then 101.0 else 100.0 end as actual
+         from generate_series(1, 10) day, generate_series(1, 91) s where day = 10 or s = 1;
+         -- On the day of many: the naive error is 1, the model's 0.
+         update b set forecast = 101.0 where cutoff = '2024-01-11 00:00+00'",
+    );
+    let told = flat(db.rows(
+        "select round(((extra #>> '{dm,statistic}')::numeric), 6), (extra #>> '{dm,p_value}')::float8 > 0.3, round(skill_vs_naive::numeric, 6)
+         from kronos.evaluate('b')",
+    ));
+    // The mean is -0.821; a date's part is n (d - mean) / 10 x 0.9 / (1 - n / 100): about 0.17 for each of the nine, -16.3 for the tenth.
+    let mean = (5.0 * 0.9 + 4.0 * 1.1 - 91.0) / 100.0;
+    let dates = (1..=9).map(|day| (if day % 2 == 1 { 0.9 } else { 1.1 }, 1.0)).chain([(-1.0, 91.0)]);
+    let dated: Vec<f64> =
+        dates.map(|(difference, n)| n / 10.0 * (difference - mean) * 0.9 / (1.0 - n / 100.0)).collect();
+    let centre = dated.iter().sum::<f64>() / 10.0;
+    let variance = dated.iter().map(|d| (d - centre).powi(2)).sum::<f64>() / 10.0;
+    let statistic = (9.0_f64 / 10.0).sqrt() * mean / (variance / 10.0).sqrt();
+    assert_eq!(told, [format!("{statistic:.6} t 0.902198")]);
 }
 
 #[test]
