@@ -52,6 +52,7 @@ set local client_min_messages = warning;
 \ir trading/signals.sql
 \ir trading/rebalance.sql
 \ir trading/privileges.sql
+\ir installation/comments.sql
 commit;
 \set ON_ERROR_STOP :before_on_error_stop
 \set QUIET :before_quiet

@@ -44,6 +44,11 @@ create view kronos.models with (security_barrier) as
          m.built_in
   from _kronos.model m;
 comment on view kronos.models is 'Registered model versions and the aliases that point to them.';
+comment on column kronos.models.name is 'Name; a version is name@digest.';
+comment on column kronos.models.family is 'Family of networks that it belongs to.';
+comment on column kronos.models.license is 'Licence of the weights.';
+comment on column kronos.models.registered_at is 'When it was registered.';
+comment on column kronos.models.registered_by is 'Role that registered it; NULL for built-in ones.';
 comment on column kronos.models.version is 'name@digest: what forecasts are recorded under.';
 comment on column kronos.models.aliases is 'Aliases that point to this version now.';
 comment on column kronos.models.uri is 'Directory of the model, relative to kronos.model_dir.';

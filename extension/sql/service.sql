@@ -42,6 +42,10 @@ create view kronos.stat_models as
   from _kronos.model m left join _kronos.stat_get_models() s on s.model_version = m.version;
 comment on view kronos.stat_models is
   'Registered models and what the engine has done with them since stats_reset; counters end with the engine.';
+comment on column kronos.stat_models.model_version is 'name@digest.';
+comment on column kronos.stat_models.device is 'Where it is loaded.';
+comment on column kronos.stat_models.last_error is 'What its last failure said; NULL: none.';
+comment on column kronos.stat_models.last_error_at is 'When that was.';
 comment on column kronos.stat_models.state is 'loaded, loading, failed (the last attempt to load it), or idle (not in memory).';
 comment on column kronos.stat_models.calls is 'Requests answered or refused; one call of a function may send several.';
 comment on column kronos.stat_models.series is 'Series in those requests.';
@@ -59,6 +63,11 @@ create view kronos.stat_activity as
          r.steps_total
   from _kronos.stat_get_requests() r left join pg_catalog.pg_stat_activity a on a.pid = r.pid;
 comment on view kronos.stat_activity is 'Requests that wait or run in the engine.';
+comment on column kronos.stat_activity.request_id is 'Identity of the request.';
+comment on column kronos.stat_activity.usename is 'Role that asks.';
+comment on column kronos.stat_activity.model_version is 'Version that is asked.';
+comment on column kronos.stat_activity.queued_at is 'When the request came.';
+comment on column kronos.stat_activity.started_at is 'When its first step began; NULL: it waits.';
 comment on column kronos.stat_activity.pid is 'The session that asked; pg_cancel_backend(pid) ends the request.';
 comment on column kronos.stat_activity.series is 'Number of series in the request.';
 comment on column kronos.stat_activity.state is 'queued until its first series is admitted, then running.';
@@ -67,6 +76,8 @@ comment on column kronos.stat_activity.steps_total is 'Decode steps in all.';
 
 create view kronos.stat_devices as select * from _kronos.stat_get_devices();
 comment on view kronos.stat_devices is 'Devices that models run on.';
+comment on column kronos.stat_devices.device is 'cpu, or cuda:N.';
+comment on column kronos.stat_devices.name is 'What the device calls itself.';
 comment on column kronos.stat_devices.mem_used is 'Bytes reserved for weights, caches and results on their way out.';
 comment on column kronos.stat_devices.mem_limit is 'Bytes that may be reserved, by kronos.max_cpu_memory.';
 comment on column kronos.stat_devices.utilization is 'Share of the last second in which the device computed, 0 to 1.';
@@ -74,6 +85,10 @@ comment on column kronos.stat_devices.models is 'Models loaded on it.';
 
 create view kronos.stat_engine as select * from _kronos.stat_get_engines();
 comment on view kronos.stat_engine is 'The engine process; with kronos.service off, the engine inside this session.';
+comment on column kronos.stat_engine.pid is 'Process of the engine.';
+comment on column kronos.stat_engine.started is 'When it started.';
+comment on column kronos.stat_engine.queued is 'Requests that wait.';
+comment on column kronos.stat_engine.running is 'Requests at work.';
 comment on column kronos.stat_engine.restarts is 'Engines of the same supervisor that ended before this one.';
 comment on column kronos.stat_engine.mem_bytes is 'Resident memory of the process.';
 comment on column kronos.stat_engine.connections is 'Sessions connected to it.';

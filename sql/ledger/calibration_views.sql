@@ -1,6 +1,6 @@
 -- Calibrations as they are reached. Whoever may read the outcomes and the input may use what was learnt from them; only its
 -- owner lets a calibration learn. Owners are compared here, and no role has a privilege on the tables.
-call market.require_not_newer('ledger/calibration_views.sql', 2);
+call market.require_not_newer('ledger/calibration_views.sql', 3);
 
 create or replace view ledger.readable_calibrations with (security_barrier) as
   select c.calibration, c.actuals, c.relation, c.target, c.series_col, c.time_col, c.model, c.level, c.method, c.per, c.options,
@@ -10,6 +10,7 @@ create or replace view ledger.readable_calibrations with (security_barrier) as
      or (c.actuals in (select i.relation from ledger.readable_inputs i) and c.relation in (select i.relation from ledger.readable_inputs i));
 comment on view ledger.readable_calibrations is
   'Calibrations that the current role may use: its own, and those of outcomes and inputs that it may read whole.';
+comment on column ledger.readable_calibrations.mine is 'Whether it belongs to the current role.';
 
 create or replace view ledger.own_calibrations with (security_barrier) as
   select c.calibration, c.actuals, c.relation, c.bar_width, c.bar_zone
@@ -95,6 +96,7 @@ begin
       select * from ledger.calibration_versions v where v.calibration = c.calibration order by v.version desc limit 1) v on true
     where c.calibration in (select r.calibration from ledger.readable_calibrations r);
   comment on view kronos.calibrations is 'Calibrations of outcomes that the caller may read, and how far each has come.';
+  comment on column kronos.calibrations.owner is 'What the role whose calibration it is is called now.';
   comment on column kronos.calibrations.version is 'Newest version of what it has learnt; NULL: nothing yet.';
   comment on column kronos.calibrations.updated_at is 'When that version was made.';
   comment on column kronos.calibrations.updated_through is 'When the newest outcome in it became known.';
@@ -111,6 +113,8 @@ begin
     where c.calibration in (select r.calibration from ledger.readable_calibrations r);
   comment on view kronos.stat_calibration is
     'How the newest state of every series and step fares: coverage of what was served beside that of the model itself, and drift.';
+  comment on column kronos.stat_calibration.name is 'Name of the calibration.';
+  comment on column kronos.stat_calibration.target_coverage is 'Coverage that it aims at.';
   comment on column kronos.stat_calibration.series is
     'Series; empty for the one series of a relation without keys, or where series share a state.';
   comment on column kronos.stat_calibration.step is 'Step; 0 where steps share a state.';
@@ -132,4 +136,4 @@ exception when dependent_objects_still_exist then
 end
 $$;
 
-call market.record_file('ledger/calibration_views.sql', 2);
+call market.record_file('ledger/calibration_views.sql', 3);

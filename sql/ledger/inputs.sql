@@ -1,7 +1,7 @@
 -- What was forecast from, and what of it a role may read. A forecast is never more visible than its input: that is decided
 -- when it is read, from the whole tree of relations beneath the input. What a view of the ledger cannot repeat (rows that
 -- each role sees differently) is shown to the role that issued the forecasts, and to nobody else.
-call market.require_not_newer('ledger/inputs.sql', 1);
+call market.require_not_newer('ledger/inputs.sql', 2);
 
 create or replace function ledger.database() returns text
 language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -227,6 +227,7 @@ create or replace view ledger.seen_inputs with (security_barrier) as
   from ledger.inputs i;
 comment on view ledger.seen_inputs is
   'Inputs, and what the current role may see of their forecasts: none, own or all; NULL where the relation is no more.';
+comment on column ledger.seen_inputs.sight is 'all: the current role reads every row; own: each role may see other rows; none: it may not read.';
 
 create or replace view ledger.readable_inputs as
   select s.relation from ledger.seen_inputs s where s.sight = 'all';
@@ -239,4 +240,4 @@ create or replace view ledger.own_runs as
 comment on view ledger.own_runs is
   'Runs of the current role whose input it may read: their forecasts are shown to it where others see other rows of the input.';
 
-call market.record_file('ledger/inputs.sql', 1);
+call market.record_file('ledger/inputs.sql', 2);

@@ -3,7 +3,7 @@
 --
 -- Each asks CASE WHEN the whole input may be read THEN true ELSE the run is one's own: the second question, over every run
 -- of the caller, is not even prepared where the first is answered by yes.
-call market.require_not_newer('ledger/views.sql', 2);
+call market.require_not_newer('ledger/views.sql', 3);
 
 create or replace function ledger.may_add_views() returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -55,6 +55,7 @@ begin
                else f.run_id in (select r.run_id from ledger.own_runs r) end;
   comment on view kronos.forecasts is
     'Every forecast in the ledger that the caller may see: those of inputs it may SELECT from, where that shows everybody the same rows, and its own. Columns as in ledger.forecasts.';
+  comment on column kronos.forecasts.run_id is 'Run that gave it.';
   comment on column kronos.forecasts.bar is 'The forecast bar; NULL from models that forecast single columns.';
 
   -- Which rows are the latest is read from the index alone; only those are then fetched from the table. Both conditions are
@@ -100,6 +101,7 @@ begin
           and f.calibration = c.calibration and f.kind = c.kind and f.ts = c.ts and f.cutoff > c.cutoff);
   comment on view kronos.latest_forecasts is
     'For each input, series, target, model, calibration and time the forecast with the newest cutoff, and those of other roles that contradict it; backtests are left out.';
+  comment on column kronos.latest_forecasts.bar is 'The whole bar as open, high, low, close, volume and amount; NULL for forecasts of single columns.';
 
   create or replace view kronos.kronos_forecasts with (security_barrier) as
     select f.run_id, f.kind, f.relation, f.series, f.ts, f.step, f.issued_at, f.cutoff,
@@ -109,11 +111,19 @@ begin
     from kronos.forecasts f
     where (f.bar).open is not null;
   comment on view kronos.kronos_forecasts is 'Forecasts of whole bars, one column per price.';
+  comment on column kronos.kronos_forecasts.run_id is 'Run that gave it.';
+  comment on column kronos.kronos_forecasts.open is 'Open of the mean bar.';
+  comment on column kronos.kronos_forecasts.high is 'High of the mean bar.';
+  comment on column kronos.kronos_forecasts.low is 'Low of the mean bar.';
+  comment on column kronos.kronos_forecasts.close is 'Close of the mean bar: the forecast.';
+  comment on column kronos.kronos_forecasts.volume is 'Volume of the mean bar.';
+  comment on column kronos.kronos_forecasts.amount is 'Amount of the mean bar.';
 
   create or replace view kronos.ml_predictions with (security_barrier) as
     select pg_catalog.split_part(f.model_version, '@', 1) as model_name, f.*
     from kronos.forecasts f;
   comment on view kronos.ml_predictions is 'Every forecast in the ledger with the name of its model.';
+  comment on column kronos.ml_predictions.run_id is 'Run that gave it.';
   comment on column kronos.ml_predictions.model_name is 'The part of model_version before the @.';
 
   create or replace view kronos.runs with (security_barrier) as
@@ -125,6 +135,7 @@ begin
                else r.run_id in (select o.run_id from ledger.own_runs o) end;
   comment on view kronos.runs is
     'Runs of inputs that the caller may read. Columns as in ledger.runs; issued_by is what the role is called now.';
+  comment on column kronos.runs.issued_by is 'What the role that began it is called now.';
 
   create or replace view kronos.failures with (security_barrier) as
     select f.run_id, r.policy, r.issued_at, r.relation, f.series, f.status, f.ts, f.detail
@@ -143,6 +154,7 @@ begin
   comment on view kronos.policies is
     'Forecast policies of the caller, and those of inputs it may read; what they say of series is left out where each role may see other '
     'rows.';
+  comment on column kronos.policies.owner is 'What the role whose policy it is is called now.';
 
   create or replace view kronos.stat_policies with (security_barrier) as
     select p.policy, p.scheduler, p.job_id, l.run_id as last_run_id, l.issued_at as last_run, l.state as last_status,
@@ -156,6 +168,10 @@ begin
     left join lateral (
       select pg_catalog.max(r.cutoff) as cutoff from ledger.runs r where r.policy_id = i.policy_id) c on true;
   comment on view kronos.stat_policies is 'How forecast policies fare: their last run, and how far behind their forecasts are.';
+  comment on column kronos.stat_policies.policy is 'Name of the policy.';
+  comment on column kronos.stat_policies.last_run_id is 'Its newest run; NULL: none yet.';
+  comment on column kronos.stat_policies.last_run is 'When that began.';
+  comment on column kronos.stat_policies.last_message is 'What its last error said; NULL: none.';
   comment on column kronos.stat_policies.last_status is 'State of the last run: running, done, partial, failed or cancelled.';
   comment on column kronos.stat_policies.last_sqlstate is 'SQLSTATE of its last error; NULL: none.';
   comment on column kronos.stat_policies.n_ok is 'Series that it forecast.';
@@ -183,4 +199,4 @@ exception when dependent_objects_still_exist then
 end
 $$;
 
-call market.record_file('ledger/views.sql', 2);
+call market.record_file('ledger/views.sql', 3);

@@ -1,5 +1,5 @@
 -- Daily returns and liquidity, derived from bars_1d.
-call market.require_not_newer('market/daily.sql', 3);
+call market.require_not_newer('market/daily.sql', 4);
 
 -- A return needs two prices of one kind, both positive: an adjusted close beside a raw one would show a split as a loss,
 -- and the return of a price below zero (oil, April 2020) has no meaning.
@@ -62,6 +62,12 @@ from market.liquidity()
 with no data;
 comment on materialized view market.mv_liquidity_60d is
   'market.liquidity() as of the last refresh (market.refresh_liquidity, run by the maintenance job).';
+comment on column market.mv_liquidity_60d.symbol is 'Symbol as we write it.';
+comment on column market.mv_liquidity_60d.sessions_used is 'Sessions with bars among the last 60.';
+comment on column market.mv_liquidity_60d.avg_volume_60d is 'Mean volume of those sessions, in units.';
+comment on column market.mv_liquidity_60d.avg_dollar_vol_60d is 'Mean of close times volume, in quote currency.';
+comment on column market.mv_liquidity_60d.last_session is 'Newest session counted.';
+comment on column market.mv_liquidity_60d.refreshed_at is 'When this was computed.';
 create unique index if not exists mv_liquidity_60d_symbol_idx on market.mv_liquidity_60d (symbol);
 
 -- Only the owner of a materialized view may refresh it, and the job may run as another role.
@@ -88,4 +94,4 @@ begin
 end
 $$;
 
-call market.record_file('market/daily.sql', 3);
+call market.record_file('market/daily.sql', 4);

@@ -1,5 +1,5 @@
 -- Bookkeeping of the feeds: connections, gaps, resume positions, refused rows.
-call market.require_not_newer('market/feeds.sql', 2);
+call market.require_not_newer('market/feeds.sql', 3);
 
 create table if not exists market.feed_sessions (
   session_id     bigint generated always as identity primary key,
@@ -129,5 +129,12 @@ from market.feed_cursors c left join market.sources s on s.source = c.feed
 -- The place in a replayed file is no stream.
 where c.channel <> 'replay';
 comment on view market.feed_health is 'One row per stream: how fresh it is and what it still lacks.';
+comment on column market.feed_health.feed is 'Feed.';
+comment on column market.feed_health.channel is 'Stream of the feed: trades, quotes, bars, documents.';
+comment on column market.feed_health.symbol is 'Symbol as we write it.';
+comment on column market.feed_health.newest_event_time is 'Newest event that was stored.';
+comment on column market.feed_health.silence is 'Time since anything was stored.';
+comment on column market.feed_health.stale is 'Whether that is longer than market.sources.stale_after allows.';
+comment on column market.feed_health.open_gaps is 'Gaps that are known and not yet closed.';
 
-call market.record_file('market/feeds.sql', 2);
+call market.record_file('market/feeds.sql', 3);

@@ -215,5 +215,10 @@ select run_id, account, symbol, sequence, action, quantity, quantity * price_usd
 from legs;
 comment on view trading.order_proposals is
   'Share deltas of each run: exits (sequence 1) before entries (sequence 2). Quantities are signed and unrounded, except shorts where the run rounded them.';
+comment on column trading.order_proposals.run_id is 'Run of the allocation.';
+comment on column trading.order_proposals.sequence is '1 reduces or closes, 2 opens or adds, after 1 has filled.';
+comment on column trading.order_proposals.action is 'buy, sell, sell_short or buy_to_cover.';
+comment on column trading.order_proposals.quantity is 'Shares to trade, negative to sell; unrounded, except shorts where the run rounded them.';
+comment on column trading.order_proposals.notional_usd is 'Quantity times price.';
 
 call market.record_file('trading/allocations.sql', 3);

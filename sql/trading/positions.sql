@@ -1,5 +1,5 @@
 -- What is held.
-call market.require_not_newer('trading/positions.sql', 2);
+call market.require_not_newer('trading/positions.sql', 3);
 
 create table if not exists trading.accounts (
   account     text primary key,
@@ -31,5 +31,7 @@ select p.account, p.symbol, (p.quantity * p.price_usd / a.equity_usd)::double pr
        p.quantity, p.price_usd, a.equity_usd, least(p.updated_at, a.updated_at) as updated_at
 from trading.positions p join trading.accounts a using (account);
 comment on view trading.position_weights is 'Positions as fractions of equity: prev_weight for kronos.propose_weights.';
+comment on column trading.position_weights.account is 'Name of the account.';
+comment on column trading.position_weights.weight is 'Value of the position as a fraction of the accounts equity; negative for a short.';
 
-call market.record_file('trading/positions.sql', 2);
+call market.record_file('trading/positions.sql', 3);

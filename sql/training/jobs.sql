@@ -1,7 +1,7 @@
 -- Training jobs: who asked for which model from which relation, how far it is, and what became of it.
 -- kronos.train_model() adds a job with a copy of the rows that its caller may read, `kronos-train work` runs it; nothing is trained
 -- inside the server.
-call market.require_not_newer('training/jobs.sql', 2);
+call market.require_not_newer('training/jobs.sql', 3);
 
 -- Functions and operators that are found by a conversion of their arguments have their schema, here and in what is kept: another's
 -- of the very types would be nearer wherever the search path of whoever runs this file leads.
@@ -168,6 +168,9 @@ begin
            j.validation_loss, j.model_version, j.sqlstate, j.message, j.attempts
     from training.jobs j;
   comment on view kronos.training_jobs is 'The caller''s training jobs: state, progress, and the version that came of them.';
+  comment on column kronos.training_jobs.job_id is 'Identity of the job.';
+  comment on column kronos.training_jobs.requested_by is 'What the role that asked is called now.';
+  comment on column kronos.training_jobs.cancel_requested is 'Whether the job was asked to stop.';
 
   create or replace view kronos.training_log with (security_barrier, security_invoker) as
     select m.job_id, m.line, m.at, m.message from training.messages m;
@@ -184,6 +187,7 @@ begin
                         and k.options ? 'rank');
   comment on view kronos.rank_best_fit is
     'The series that the caller''s newest version of each model forecasts best, with their scores over 30, 60 and 90 days.';
+  comment on column kronos.rank_best_fit.ranked_at is 'When the job that ranked ended.';
 end
 $$;
 
@@ -267,4 +271,4 @@ begin
 end
 $$;
 
-call market.record_file('training/jobs.sql', 2);
+call market.record_file('training/jobs.sql', 3);

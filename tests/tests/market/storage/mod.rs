@@ -53,14 +53,12 @@ fn an_older_set_up_is_refused_over_a_newer_one() {
 fn every_table_and_column_is_described() {
     let db = Database::installed("setup_comments");
     let lacking = db.rows(
-        "select c.relname, a.attname
-         from pg_class c left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
-         where c.relnamespace = 'market'::regnamespace and c.relkind = 'r'
+        "select c.oid::regclass, a.attname
+         from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+         where c.relnamespace::regnamespace::text = any ('{kronos,ledger,market,trading,training}'::text[])
+           and c.relkind in ('r', 'p', 'v', 'm')
            and (obj_description(c.oid, 'pg_class') is null or col_description(c.oid, a.attnum) is null)
-         union all
-         select c.relname, null from pg_class c
-         where c.relnamespace = 'market'::regnamespace and c.relkind in ('v', 'm')
-           and obj_description(c.oid, 'pg_class') is null",
+         order by 1, a.attnum",
     );
     assert!(lacking.is_empty(), "{lacking:?}");
 }
