@@ -229,7 +229,7 @@ fn described(picture: &Picture) -> String {
     let last = picture.slots.last().map(|slot| moment(slot.wall));
     match (first, last) {
         (Some(first), Some(last)) => format!(
-            "{} from {first} to {last} {}: {} bars of history, {} of forecast.",
+            "{} from {first} to {last} {}: {} bars of history, {} of forecast. A research estimate, no advice or offer.",
             picture.value,
             picture.zone,
             picture.known.min(picture.slots.len()),
