@@ -16,13 +16,16 @@ create table _kronos.calendar_session (
   opens time not null,
   closes time not null,
   builtin boolean not null default false,
-  primary key (calendar, weekday, opens),
+  since date not null default '-infinity',
+  primary key (calendar, since, weekday, opens),
   check (opens < closes)
 );
 comment on table _kronos.calendar_session is 'Regular sessions of a week. A weekday without a row has none; a session over midnight is two rows.';
 comment on column _kronos.calendar_session.weekday is 'ISO day of the week in the calendar''s zone: Monday = 1 ... Sunday = 7.';
 comment on column _kronos.calendar_session.opens is 'Start of the session, included, local time.';
 comment on column _kronos.calendar_session.closes is 'End of the session, excluded, local time; 24:00 is midnight at the end of the day.';
+comment on column _kronos.calendar_session.since is
+  'First date of the week that the session belongs to; it holds until the next one that the calendar has.';
 
 create table _kronos.calendar_exception (
   calendar text not null references _kronos.calendar on delete cascade,
@@ -35,6 +38,7 @@ create table _kronos.calendar_exception (
   check (opens < closes)
 );
 create unique index calendar_exception_key on _kronos.calendar_exception (calendar, day, builtin, coalesce(opens, '24:00'));
+create index calendar_exception_own on _kronos.calendar_exception (calendar, day) where not builtin;
 comment on table _kronos.calendar_exception is
   'Days whose sessions differ. The rows of a day replace its regular sessions; rows of users replace those of the extension.';
 comment on column _kronos.calendar_exception.day is 'Local date.';
@@ -47,17 +51,16 @@ select pg_catalog.pg_extension_config_dump('_kronos.calendar_session', 'where no
 select pg_catalog.pg_extension_config_dump('_kronos.calendar_exception', 'where not builtin');
 
 create view kronos.calendar_sessions with (security_barrier) as
-  select calendar, weekday, opens, closes from _kronos.calendar_session;
+  select calendar, weekday, opens, closes, since from _kronos.calendar_session;
 comment on view kronos.calendar_sessions is
-  'Regular sessions of a week per calendar: weekday Monday = 1 ... Sunday = 7, times local to the calendar''s zone, end excluded.';
+  'Regular sessions of a week per calendar: weekday Monday = 1 ... Sunday = 7, times local to the calendar''s zone, end excluded. '
+  'Where hours have changed, the week of the last since before a date holds.';
 
 create view kronos.calendar_exceptions with (security_barrier) as
   select e.calendar, e.day, e.opens, e.closes, e.note, e.builtin
   from _kronos.calendar_exception e
   where not e.builtin
-    or not exists (
-      select from _kronos.calendar_exception own
-      where own.calendar = e.calendar and own.day = e.day and not own.builtin);
+    or (e.calendar, e.day) not in (select own.calendar, own.day from _kronos.calendar_exception own where not own.builtin);
 comment on view kronos.calendar_exceptions is
   'Days whose sessions replace the regular ones; opens and closes NULL mean closed all day.';
 
@@ -69,7 +72,10 @@ create view kronos.calendars with (security_barrier) as
                        pg_catalog.jsonb_agg(
                          pg_catalog.jsonb_build_array(pg_catalog.left(w.opens::text, 5), pg_catalog.left(w.closes::text, 5))
                          order by w.opens) as spans
-                from _kronos.calendar_session w where w.calendar = c.name group by w.weekday) d) as sessions,
+                from _kronos.calendar_session w
+                where w.calendar = c.name
+                  and w.since = (select pg_catalog.max(n.since) from _kronos.calendar_session n where n.calendar = c.name)
+                group by w.weekday) d) as sessions,
          (select pg_catalog.count(*) from kronos.calendar_exceptions x
           where x.calendar = c.name and x.opens is null) as closed_days,
          (select pg_catalog.count(distinct x.day) from kronos.calendar_exceptions x
@@ -79,7 +85,7 @@ create view kronos.calendars with (security_barrier) as
          c.builtin
   from _kronos.calendar c;
 comment on view kronos.calendars is 'Trading calendars that forecasts can step along.';
-comment on column kronos.calendars.sessions is 'Per ISO weekday the list of [opens, closes], local time.';
+comment on column kronos.calendars.sessions is 'Per ISO weekday the list of [opens, closes], local time, as they are now.';
 comment on column kronos.calendars.closed_days is 'Number of listed dates without a session that a regular week would have.';
 comment on column kronos.calendars.short_days is 'Number of listed dates with other hours, mostly early closes.';
 comment on column kronos.calendars.first_day is 'First listed date; before it the regular week is assumed.';
@@ -89,10 +95,28 @@ insert into _kronos.access (level, kind, object) values
   ('use', 'view', 'calendars'),
   ('use', 'view', 'calendar_sessions'),
   ('use', 'view', 'calendar_exceptions'),
+  ('use', 'routine', 'calendar_days'),
+  ('use', 'routine', 'infer_calendar'),
   ('operate', 'routine', 'add_calendar'),
   ('operate', 'routine', 'add_calendar_exception'),
   ('operate', 'routine', 'drop_calendar'),
   ('operate', 'routine', 'drop_calendar_exception');
+
+create function kronos.calendar_days(calendar text, first date, last date)
+returns table (day date, opens timestamptz, closes timestamptz)
+language c stable parallel restricted cost 100 rows 300
+as 'MODULE_PATHNAME', 'calendar_days_wrapper';
+comment on function kronos.calendar_days is
+  'Sessions of the trading days from first to last: one row per session, two where there is a lunch break. A market that opens in the evening trades for the next date.';
+
+create function kronos.infer_calendar(
+  relation regclass, only_series text[] default null, series_col name default null, time_col name default null,
+  as_of timestamptz default null)
+returns table (series text, calendar text, fits text[])
+language c stable parallel restricted cost 1000 rows 100
+as 'MODULE_PATHNAME', 'infer_calendar_wrapper';
+comment on function kronos.infer_calendar is
+  'The calendar that the newest bars of each series come from, by their days or hours; NULL where they do not decide, and the calendars that fit alike in fits.';
 
 create function kronos.add_calendar(
   name text, timezone text, sessions jsonb, description text default null, if_not_exists boolean default false)

@@ -3,12 +3,48 @@
 insert into _kronos.calendar (name, timezone, description, builtin) values
   ('24x7', 'UTC', 'Never closes', true),
   ('XNYS', 'America/New_York', 'New York Stock Exchange, core session. Closures from 1970 on, early closes from 1993 on, both by rule to 2100; '
-   'hours before 1985-09-30 were shorter than listed.', true);
+   'hours before 1985-09-30 were shorter than listed.', true),
+  ('XNAS', 'America/New_York', 'Nasdaq: the days and hours of XNYS.', true),
+  ('XLON', 'Europe/London', 'London Stock Exchange. Days from 2000 to 2030.', true),
+  ('XETR', 'Europe/Berlin', 'Xetra, Frankfurt. Days from 2000 to 2030.', true),
+  ('XPAR', 'Europe/Paris', 'Euronext Paris. Days from 2000 to 2030.', true),
+  ('XTKS', 'Asia/Tokyo', 'Tokyo Stock Exchange, with lunch break; until 15:30 since 2024-11-05. Days from 2000 to 2030.', true),
+  ('XHKG', 'Asia/Hong_Kong', 'Hong Kong Exchanges, with lunch break; from 09:30 since 2011-03-07. Days from 2000 to 2030.', true),
+  ('XSHG', 'Asia/Shanghai', 'Shanghai Stock Exchange, with lunch break. Days from 2000 to 2026: later holidays are not published yet.', true),
+  ('XASX', 'Australia/Sydney', 'Australian Securities Exchange. Days from 2000 to 2030.', true),
+  ('GLBX', 'America/Chicago', 'CME Globex, equity index futures: 17:00 of the evening before to 16:00. Days from 2000 to 2030.', true),
+  ('FX', 'America/New_York', 'Spot foreign exchange: from Sunday 17:00 to Friday 17:00, but for Christmas and New Year''s Day; a day begins at 17:00.', true);
 
 insert into _kronos.calendar_session (calendar, weekday, opens, closes, builtin)
 select '24x7', weekday, time '00:00', time '24:00', true from pg_catalog.generate_series(1, 7) weekday
 union all
 select 'XNYS', weekday, '09:30', '16:00', true from pg_catalog.generate_series(1, 5) weekday;
+
+insert into _kronos.calendar_session (calendar, since, weekday, opens, closes, builtin)
+select w.calendar, w.since, weekday, w.opens, w.closes, true
+from (values
+  ('XNAS', date '-infinity', 1, 5, time '09:30', time '16:00'),
+  ('XLON', '-infinity', 1, 5, '08:00', '16:30'),
+  ('XETR', '-infinity', 1, 5, '09:00', '17:30'),
+  ('XPAR', '-infinity', 1, 5, '09:00', '17:30'),
+  ('XTKS', '-infinity', 1, 5, '09:00', '11:30'),
+  ('XTKS', '-infinity', 1, 5, '12:30', '15:00'),
+  ('XTKS', '2024-11-05', 1, 5, '09:00', '11:30'),
+  ('XTKS', '2024-11-05', 1, 5, '12:30', '15:30'),
+  ('XHKG', '-infinity', 1, 5, '10:00', '12:00'),
+  ('XHKG', '-infinity', 1, 5, '13:00', '16:00'),
+  ('XHKG', '2011-03-07', 1, 5, '09:30', '12:00'),
+  ('XHKG', '2011-03-07', 1, 5, '13:00', '16:00'),
+  ('XSHG', '-infinity', 1, 5, '09:30', '11:30'),
+  ('XSHG', '-infinity', 1, 5, '13:00', '15:00'),
+  ('XASX', '-infinity', 1, 5, '10:00', '16:00'),
+  ('GLBX', '-infinity', 1, 5, '00:00', '16:00'),
+  ('GLBX', '-infinity', 1, 4, '17:00', '24:00'),
+  ('GLBX', '-infinity', 7, 7, '17:00', '24:00'),
+  ('FX', '-infinity', 1, 4, '00:00', '24:00'),
+  ('FX', '-infinity', 5, 5, '00:00', '17:00'),
+  ('FX', '-infinity', 7, 7, '17:00', '24:00')) w(calendar, since, first, last, opens, closes)
+cross join lateral pg_catalog.generate_series(w.first, w.last) weekday;
 
 create function _kronos.easter(year int) returns date
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
@@ -109,3 +145,46 @@ comment on function _kronos.nyse_days is
 
 insert into _kronos.calendar_exception (calendar, day, opens, closes, note, builtin)
 select 'XNYS', day, opens, closes, note, true from _kronos.nyse_days(1970, 2100);
+insert into _kronos.calendar_exception (calendar, day, opens, closes, note, builtin)
+select 'XNAS', day, opens, closes, note, true from _kronos.calendar_exception where calendar = 'XNYS';
+
+create function _kronos.dates(year int, days text) returns setof date
+language sql immutable strict parallel safe rows 10 set search_path = pg_catalog, pg_temp
+as $$ select make_date(year, left(d, 2)::int, right(d, 2)::int) from string_to_table(days, ' ') d $$;
+comment on function _kronos.dates is 'Dates of a year from a list of months and days such as 0101 1225.';
+
+create function _kronos.early_hours() returns table (calendar text, since date, until date, opens time, closes time)
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  values ('XLON', date '-infinity', date 'infinity', time '08:00', time '12:30'),
+         ('XETR', '-infinity', 'infinity', '09:00', '14:00'),
+         ('XPAR', '-infinity', 'infinity', '09:00', '14:05'),
+         ('XHKG', '-infinity', '2011-03-07', '10:00', '12:30'),
+         ('XHKG', '2011-03-07', 'infinity', '09:30', '12:00'),
+         ('XASX', '-infinity', 'infinity', '10:00', '14:10')
+$$;
+comment on function _kronos.early_hours is 'Sessions of days with an early close.';
+
+create function _kronos.evening_days(evening time, closes time, early_close time, closed date[], early date[])
+returns table (day date, opens time, closes time)
+language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  -- A day that is closed has no morning, and the date before it no evening.
+  with affected as (select unnest(closed) as d union select unnest(closed) - 1 union select unnest(early)),
+  session as (
+    select d, time '00:00' as opens, case when d = any (early) then early_close else closes end as closes
+    from affected where extract(isodow from d) < 6 and d <> all (closed)
+    union all
+    select d, evening, '24:00' from affected where extract(isodow from d + 1) < 6 and d + 1 <> all (closed)
+  )
+  select a.d, s.opens, s.closes from affected a left join session s on s.d = a.d
+$$;
+comment on function _kronos.evening_days is
+  'Sessions of the dates on which a market that trades from evening to evening differs from its week: trading days that are closed or close early.';
+
+insert into _kronos.calendar_exception (calendar, day, opens, closes, builtin)
+select 'FX', x.day, x.opens, x.closes, true
+from _kronos.evening_days('17:00', '17:00', '17:00', array(
+  select d from pg_catalog.generate_series(1970, 2100) year cross join lateral (values (pg_catalog.make_date(year, 1, 1)), (pg_catalog.make_date(year, 12, 25))) holiday(d)
+  where extract(isodow from d) < 6), '{}') x;
+

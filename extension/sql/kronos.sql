@@ -4,6 +4,7 @@
 \ir models.sql
 \ir calendars.sql
 \ir calendars_builtin.sql
+\ir calendars_listed.sql
 \ir series.sql
 \ir forecast.sql
 \ir chronos.sql

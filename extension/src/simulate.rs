@@ -88,15 +88,15 @@ fn local_midnight(calendar: &Calendar, at: Instant) -> Instant {
     begins.map_or(at, |begins| begins.timestamp_micros() - EPOCH)
 }
 
-/// Closed time before each bar, and its place between two closures.
+/// Closed time before each bar, and its place between two closures; days, weeks and months follow each other without a pause.
 fn slots(grid: &Grid<'_>, starts: &[Instant]) -> Vec<Slot> {
     let mut slots: Vec<Slot> = Vec::with_capacity(starts.len());
     let mut opened = 0;
     let mut closes = false;
     for (index, &start) in starts.iter().enumerate() {
-        let length = (grid.end(start) - start).max(1) as f64;
+        let length = (grid.nominal_end(start) - start).max(1) as f64;
         let closed = match index.checked_sub(1) {
-            Some(before) => (start - grid.end(starts[before])).max(0) as f64 / length,
+            Some(before) => (start - grid.nominal_end(starts[before])).max(0) as f64 / length,
             None => 0.0,
         };
         if closed > 0.0 {

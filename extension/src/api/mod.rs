@@ -3,6 +3,7 @@
 
 mod allocation;
 mod backtest;
+mod calendars;
 mod calibration;
 mod chart;
 mod forecast;

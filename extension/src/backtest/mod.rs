@@ -198,7 +198,7 @@ impl Backtest {
         let limits = ScanLimits {
             as_of: self.as_of,
             only_series: input.only_series.as_deref(),
-            zone: self.beside.calendar().zone(),
+            zone: self.beside.calendars().zone(),
             rows: Rows::Versions(self.windows.keep(context.max(self.beside.keep()) + SPARE)),
         };
         let scan = Scan::of_relation(&input.relation, &columns, limits)?;
@@ -208,6 +208,7 @@ impl Backtest {
                 Ok(_) => window.beside.into_iter().try_for_each(&mut emit),
                 Err(fault) => self.emit_fault(window, fault, &mut emit),
             })?;
+            self.beside.calendars().tell(self.beside.noun());
             return Ok(Summary::default());
         };
         // Outcomes come in the order of the windows they belong to.
@@ -351,7 +352,7 @@ impl Backtest {
             }
         };
         let request = &SeriesRequest::of_numbers(&prepared.ask);
-        let season = self.beside.season(prepared.width);
+        let season = self.beside.season(&prepared);
         window.actuals = moment.actuals(&prepared.future);
         let last = |values: &Vec<f64>| values.iter().rev().copied().find(|value| !value.is_nan());
         window.last = request.targets.iter().map(last).collect();
@@ -359,7 +360,7 @@ impl Backtest {
         let layout = Layout { asked: self.options.quantile_levels.as_slice().len(), own: Vec::new() };
         let mut points = Vec::new();
         for (baseline, name) in &self.baselines {
-            let told = self.beside.baseline(*baseline, request, prepared.width);
+            let told = self.beside.baseline(*baseline, request, season);
             let told = told.and_then(|told| Ok((told, baseline.outlooks(request, season)?)));
             let (quantiles, outlooks) = match told {
                 Ok(told) => told,

@@ -88,7 +88,7 @@ impl Reader<'_> {
     fn series(&self, history: &History, each: &mut impl Take) -> Result<()> {
         let backtest = self.backtest;
         let known = history.known_at(backtest.as_of, usize::MAX, &self.targets);
-        let (origins, missing) = backtest.windows.origins(&self.ends(&known));
+        let (origins, missing) = backtest.windows.origins(&self.ends(&known)?);
         if missing > 0 {
             let name = history.key.as_deref().unwrap_or("");
             let (rows, reach) = (known.len(), backtest.windows.reach());
@@ -110,21 +110,19 @@ impl Reader<'_> {
     }
 
     /// The ends of the rows that have ended.
-    fn ends(&self, known: &View<'_>) -> Vec<Instant> {
+    fn ends(&self, known: &View<'_>) -> Result<Vec<Instant>> {
         let backtest = self.backtest;
-        let calendar = backtest.beside.calendar();
         let starts: Vec<Instant> = (0..known.len()).map(|row| known.start(row)).collect();
-        let newest = &starts[starts.len().saturating_sub(SPACINGS + 1)..];
         let width = backtest.options.of_model.bucket_width;
-        let Some(width) = width.or_else(|| infer_width(calendar.zone(), newest)) else {
-            return Vec::new();
-        };
-        let grid = Grid::fit(calendar, width, &newest[newest.len().saturating_sub(SPACINGS)..]);
+        let calendar = backtest.beside.calendars().of(known.key(), width, &starts)?;
+        let newest = &starts[starts.len().saturating_sub(SPACINGS + 1)..];
+        let Some(width) = width.or_else(|| infer_width(&calendar, newest)) else { return Ok(Vec::new()) };
+        let grid = Grid::fit(&calendar, width, &newest[newest.len().saturating_sub(SPACINGS)..]);
         let mut ends: Vec<Instant> = starts.iter().map(|&start| grid.end(start)).collect();
         while ends.last().is_some_and(|&end| end > backtest.as_of) {
             ends.pop();
         }
-        ends
+        Ok(ends)
     }
 
     /// A series without windows.

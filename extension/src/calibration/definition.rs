@@ -289,7 +289,7 @@ impl Definition {
         let calendar = self.calendar()?;
         let starts = super::matured::newest_starts(self, series, before)?;
         let given = self.options.bucket_width.as_deref().map(width).transpose()?;
-        let Some(width) = given.or_else(|| infer_width(calendar.zone(), &starts)) else { return Ok(None) };
+        let Some(width) = given.or_else(|| infer_width(&calendar, &starts)) else { return Ok(None) };
         let written = match width {
             Width::Micros(micros) => format!("{micros} microseconds"),
             Width::Days(days) => format!("{days} days"),

@@ -19,7 +19,7 @@ pub use portion::{Forecast, GAP_HINT, Outcome, Portion, model_fault};
 pub use prepare::{Fault, Prepared, SPACINGS, no_rows, without_key};
 pub use variates::{CLOSE_CHANNEL, Variates};
 
-use crate::calendar::{self, Calendar, Instant, Width};
+use crate::calendar::{Calendars, Instant};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::options::OnError;
@@ -76,7 +76,7 @@ pub struct Call {
     model: Model,
     options: Options,
     variates: Variates,
-    calendar: Calendar,
+    calendars: Calendars,
     as_of: Instant,
     reach: Reach,
     /// Width of the interval.
@@ -110,7 +110,7 @@ impl Call {
         model.check(&variates, &levels, &options)?;
         variates.check(&options.categorical)?;
         let call = Self {
-            calendar: calendar_of(&options)?,
+            calendars: Calendars::new(options.calendar.as_deref())?,
             as_of: arguments.as_of.map_or(Instant::MAX, Instant::from).min(now()),
             sampling: options.sampling(model.temperature())?,
             seed: arguments::seed(arguments.seed)?,
@@ -203,9 +203,9 @@ impl Call {
         &self.model
     }
 
-    /// The calendar of its series.
-    pub fn calendar(&self) -> &Calendar {
-        &self.calendar
+    /// The calendars of its series.
+    pub fn calendars(&self) -> &Calendars {
+        &self.calendars
     }
 
     /// How many of the columns, the first ones, decide whether a row belongs to the history; none where every row does.
@@ -214,13 +214,13 @@ impl Call {
     }
 
     /// What a row is called.
-    fn noun(&self) -> &'static str {
+    pub fn noun(&self) -> &'static str {
         if self.model.is_of_bars() { "bar" } else { "row" }
     }
 
-    /// Steps after which the pattern of rows of a width returns.
-    pub fn season(&self, width: Width) -> usize {
-        self.options.season.unwrap_or_else(|| model::season(width))
+    /// Rows after which the pattern of a series returns.
+    pub fn season(&self, prepared: &Prepared) -> usize {
+        self.options.season.unwrap_or(prepared.season)
     }
 
     /// What a baseline says at the levels of the call.
@@ -231,9 +231,9 @@ impl Call {
         &self,
         baseline: Baseline,
         request: &SeriesRequest,
-        width: Width,
+        season: usize,
     ) -> Result<QuantileForecast, ModelError> {
-        model::of_baseline(baseline, request, self.season(width), &self.levels)
+        model::of_baseline(baseline, request, season, &self.levels)
     }
 
     /// The columns of the input that the call reads.
@@ -271,7 +271,7 @@ impl Call {
         let limits = ScanLimits {
             as_of: self.as_of,
             only_series,
-            zone: self.calendar.zone(),
+            zone: self.calendars.zone(),
             rows: Rows::Known(self.known()),
         };
         check_count(only_series.map_or(0, <[String]>::len))?;
@@ -372,11 +372,6 @@ impl Call {
             );
         }
     }
-}
-
-/// The calendar that the options name, or the default.
-fn calendar_of(options: &Options) -> Result<Calendar> {
-    calendar::load(&options.calendar.clone().unwrap_or_else(guc::default_calendar))
 }
 
 /// A level as people write it: (1 − 0.9) / 2 is 0.05, which a model has, and not the number one bit below it.

@@ -3,7 +3,6 @@
 use super::Call;
 use super::options::Options;
 use super::variates::{CLOSE, Variates};
-use crate::calendar::Width;
 use crate::catalog::{self, ModelEntry, family};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -229,15 +228,15 @@ impl Model {
     pub(super) fn forecast(
         &self,
         asks: Vec<Ask>,
-        widths: &[Width],
+        seasons: &[usize],
         call: &Call,
     ) -> Result<Vec<Result<Answer, ModelError>>> {
         match self {
             Self::Baseline(baseline) => {
-                let answer = |(ask, &width): (&Ask, &Width)| {
-                    call.baseline(*baseline, &SeriesRequest::of_numbers(ask), width).map(Answer::Quantiles)
+                let answer = |(ask, &season): (&Ask, &usize)| {
+                    call.baseline(*baseline, &SeriesRequest::of_numbers(ask), season).map(Answer::Quantiles)
                 };
-                Ok(asks.iter().zip(widths).map(answer).collect())
+                Ok(asks.iter().zip(seasons).map(answer).collect())
             }
             Self::Registered(entry, _) => {
                 engine::forecasts(&entry.source()?, asks, call.terms()).map_err(|error| entry.explain(error))
@@ -262,15 +261,4 @@ pub(super) fn of_baseline(
         |values: &Vec<Vec<f64>>| asked.iter().map(|level| values[place(level)].clone()).collect::<Vec<_>>();
     let values = forecast.values.iter().map(target).collect();
     Ok(QuantileForecast { levels: asked.to_vec(), values })
-}
-
-/// The season that rows of a width usually have: a day of shorter rows, a week of days, a year of anything longer.
-pub(super) fn season(width: Width) -> usize {
-    const DAY: i64 = 86_400_000_000;
-    match width {
-        Width::Micros(micros) => usize::try_from(DAY / micros.max(1)).unwrap_or(1).max(1),
-        Width::Days(days @ 1..=6) => (7 / days as usize).max(1),
-        Width::Days(days) => (365 / days as usize).max(1),
-        Width::Months(months) => (12 / months as usize).max(1),
-    }
 }

@@ -2,14 +2,12 @@
 
 use super::Call;
 use super::prepare::{Fault, Prepared};
-use crate::calendar::{Calendar, Instant, Width};
+use crate::calendar::Instant;
 use crate::error::{Error, Result};
 use kronos_models::answer::Forecast as Answer;
 use kronos_models::ask::Ask;
 use kronos_models::error::ModelError;
 use kronos_models::status::Status;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 /// Series forecast together at most, without cross-learning.
 const PORTION_SERIES: usize = 256;
@@ -107,7 +105,8 @@ impl<'a, E: FnMut(Outcome) -> Result<()>> Portion<'a, E> {
     /// As for [`Portion::add`].
     pub fn finish(mut self) -> Result<()> {
         self.flush()?;
-        self.notes.tell(&self.call.calendar, self.call.noun());
+        self.notes.tell();
+        self.call.calendars.tell(self.call.noun());
         self.call.log_duration(self.count);
         Ok(())
     }
@@ -115,11 +114,11 @@ impl<'a, E: FnMut(Outcome) -> Result<()>> Portion<'a, E> {
     fn flush(&mut self) -> Result<()> {
         let mut pending = std::mem::take(&mut self.pending);
         (self.ready, self.values, self.ensemble) = (0, 0, None);
-        let asked = |prepared: &mut Prepared| (prepared.width, std::mem::take(&mut prepared.ask));
-        let (widths, asks): (Vec<Width>, Vec<Ask>) = pending.iter_mut().flatten().map(asked).unzip();
+        let asked = |prepared: &mut Prepared| (self.call.season(prepared), std::mem::take(&mut prepared.ask));
+        let (seasons, asks): (Vec<usize>, Vec<Ask>) = pending.iter_mut().flatten().map(asked).unzip();
         let answers = match asks.is_empty() {
             true => Vec::new(),
-            false => self.call.model.forecast(asks, &widths, self.call)?,
+            false => self.call.model.forecast(asks, &seasons, self.call)?,
         };
         let mut answers = answers.into_iter();
         for series in pending {
@@ -167,8 +166,6 @@ struct Notes {
     last: Option<Option<String>>,
     series: usize,
     without_volume: usize,
-    off_session: usize,
-    with_gaps: usize,
 }
 
 impl Notes {
@@ -181,38 +178,19 @@ impl Notes {
             return;
         }
         self.last = Some(key.clone());
-        match series {
-            Ok(prepared) => {
-                self.series += 1;
-                self.without_volume += usize::from(prepared.without_volume);
-                self.off_session += usize::from(prepared.off_session);
-            }
-            Err(fault) => self.with_gaps += usize::from(fault.status == Status::Gap),
+        if let Ok(prepared) = series {
+            self.series += 1;
+            self.without_volume += usize::from(prepared.without_volume);
         }
     }
 
-    fn tell(&self, calendar: &Calendar, noun: &str) {
+    fn tell(&self) {
         if self.without_volume > 0 {
             pgrx::notice!(
                 "volume is missing in {} of {} series, the model reads it as zero",
                 self.without_volume,
                 self.series
             );
-        }
-        if self.off_session > 0 {
-            pgrx::notice!(
-                "most {noun}s of {} of {} series lie outside the sessions of calendar \"{}\"",
-                self.off_session,
-                self.series,
-                calendar.name()
-            );
-        }
-        if self.with_gaps > 0 {
-            let message =
-                format!("{} series lack bars that calendar \"{}\" has", self.with_gaps, calendar.name());
-            ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "kronos")
-                .set_hint(GAP_HINT)
-                .report(PgLogLevel::NOTICE);
         }
     }
 }

@@ -4,15 +4,16 @@
 
 use super::variates::{CLOSE_CHANNEL, Variates};
 use super::{Call, instant_text};
-use crate::calendar::{self, Grid, Instant, Width, infer_width};
+use crate::calendar::{Calendar, Grid, Instant, TELLING, Width, infer_width};
 use crate::error::{Error, Result};
 use crate::relation::View;
 use kronos_models::ask::{Ask, Channel, Covariate, KnownCovariate, Stamp, Values};
 use kronos_models::bars::{Bar, complete};
 use kronos_models::random::Stream;
 use kronos_models::status::Status;
+use std::rc::Rc;
 
-/// Newest spacings that decide the width of a row.
+/// Newest rows that decide the calendar and the width of a row.
 pub const SPACINGS: usize = 256;
 
 /// Missing rows that are counted in one place.
@@ -31,16 +32,14 @@ pub struct Prepared {
     pub cutoff: Instant,
     /// Starts of the rows forecast.
     pub future: Vec<Instant>,
-    /// Width of a row.
-    pub width: Width,
+    /// Rows after which a pattern usually returns.
+    pub season: usize,
     /// Close of the last bar used; of bars only.
     pub last_close: f64,
     /// What the model is asked.
     pub ask: Ask,
     /// Whether it is of bars of which none has a volume.
     pub without_volume: bool,
-    /// Whether most of its rows lie outside the calendar's sessions.
-    pub off_session: bool,
 }
 
 /// Why a series cannot be forecast.
@@ -96,24 +95,23 @@ type Place = (Instant, Option<usize>);
 /// The grid of one series, and what of it is asked.
 struct Frame<'a> {
     grid: Grid<'a>,
-    width: Width,
     cutoff: Instant,
     /// Starts to forecast.
     future: Vec<Instant>,
     /// The history.
     places: Vec<Place>,
     without_volume: bool,
-    off_session: bool,
 }
 
 /// Cuts, checks and aligns one series.
 pub fn prepare(call: &Call, mut rows: View<'_>, as_of: Instant) -> Result<Result<Prepared, Fault>> {
     let key = rows.key().map(str::to_owned);
-    let frame = match frame(call, &mut rows, as_of) {
+    let found = cut(call, &mut rows, as_of)?;
+    let frame = match frame(call, &mut rows, found.as_ref().map(|(calendar, width)| (&**calendar, *width))) {
         Ok(frame) => frame,
         Err(fault) => return Ok(Err(fault)),
     };
-    let Frame { width, cutoff, without_volume, off_session, .. } = frame;
+    let Frame { cutoff, without_volume, .. } = frame;
     let name = key.as_deref().unwrap_or("");
     let ahead: Vec<Option<usize>> = frame.future.iter().map(|&start| rows.ahead(start)).collect();
     if let Some((column, step)) = first_unknown(&rows, &ahead, &call.variates) {
@@ -124,7 +122,9 @@ pub fn prepare(call: &Call, mut rows: View<'_>, as_of: Instant) -> Result<Result
         });
     }
     let cells = Cells { rows: &rows, places: &frame.places, ahead: &ahead };
-    let stream = Stream::new(call.seed, name, cutoff, call.model_version());
+    let last = frame.places.last().map_or(cutoff, |&(start, _)| start);
+    // Whatever a calendar says of the close, the same bars draw the same paths.
+    let stream = Stream::new(call.seed, name, frame.grid.nominal_end(last), call.model_version());
     let mut ask = Ask { horizon: frame.future.len(), stream, ..cells.covariates(&call.variates) };
     if call.model.is_of_bars() {
         ask.targets = cells.bars(&call.variates);
@@ -143,21 +143,23 @@ pub fn prepare(call: &Call, mut rows: View<'_>, as_of: Instant) -> Result<Result
         key,
         cutoff,
         future: frame.future,
-        width,
+        season: frame.grid.season(last),
         last_close,
         ask,
         without_volume,
-        off_session,
     }))
 }
 
-/// Lays the newest rows on the grid of their series.
-fn frame<'c>(call: &'c Call, rows: &mut View<'_>, as_of: Instant) -> Result<Frame<'c>, Fault> {
+/// Lays the newest rows on the grid of their series, whose calendar and width were found.
+fn frame<'c>(
+    call: &Call,
+    rows: &mut View<'_>,
+    found: Option<(&'c Calendar, Width)>,
+) -> Result<Frame<'c>, Fault> {
     let (key, noun, of_bars) = (rows.key().map(str::to_owned), call.noun(), call.model.is_of_bars());
     let name = key.clone().unwrap_or_default();
     let fault =
         |status, at, cutoff, detail: String| Err(Fault { key: key.clone(), status, at, cutoff, detail });
-    let width = cut(call, rows, as_of);
     let (have, least) = (rows.len(), call.model.least_context());
     if have == 0 && !of_bars {
         return fault(Status::Nan, None, None, format!("Series \"{name}\" has no value of any target."));
@@ -166,7 +168,7 @@ fn frame<'c>(call: &'c Call, rows: &mut View<'_>, as_of: Instant) -> Result<Fram
         let detail = format!("Series \"{name}\" has {have} {noun}s, the model needs {least}.");
         return fault(Status::ShortHistory, None, None, detail);
     }
-    let Some(width) = width else {
+    let Some((calendar, width)) = found else {
         if have > 1 {
             let detail = format!("All {noun}s start at {{at}}.");
             return fault(Status::DuplicateTs, Some(rows.start(0)), None, detail);
@@ -175,7 +177,8 @@ fn frame<'c>(call: &'c Call, rows: &mut View<'_>, as_of: Instant) -> Result<Fram
         return fault(Status::ShortHistory, None, None, detail);
     };
     let starts = rows.newest_starts(SPACINGS);
-    let grid = Grid::fit(&call.calendar, width, &starts);
+    call.calendars.note(key.as_deref(), calendar, width, &starts);
+    let grid = Grid::fit(calendar, width, &starts);
     let last = starts[starts.len() - 1];
     let cutoff = grid.end(last);
 
@@ -193,8 +196,7 @@ fn frame<'c>(call: &'c Call, rows: &mut View<'_>, as_of: Instant) -> Result<Fram
         return fault(Status::HorizonLimit, None, Some(cutoff), detail);
     };
     if future.len() < asked {
-        let detail =
-            format!("Calendar \"{}\" has no session for {asked} more {noun}s.", call.calendar.name());
+        let detail = format!("Calendar \"{}\" has no session for {asked} more {noun}s.", calendar.name());
         return fault(Status::NoSession, None, Some(cutoff), detail);
     }
 
@@ -203,37 +205,35 @@ fn frame<'c>(call: &'c Call, rows: &mut View<'_>, as_of: Instant) -> Result<Fram
     if let Some((status, at, detail)) = defect(call, rows, &grid, without_volume) {
         return fault(status, Some(at), Some(cutoff), detail);
     }
-    let outside = (0..rows.len()).filter(|&row| !grid.overlaps_session(rows.start(row))).count();
     // A row that a model of columns does not find is missing to it, and that is all.
     let mut places = match on_grid(rows, &grid, of_bars.then_some(call.options.max_gap), window) {
         Ok(places) => places,
         Err((at, missing)) => {
+            call.calendars.note_gap(calendar);
             let detail = format!("Bars are missing from {{at}} on, {missing} in this place.");
             return fault(Status::Gap, Some(at), Some(cutoff), detail);
         }
     };
     places.drain(..places.len().saturating_sub(window));
-    Ok(Frame { grid, width, cutoff, future, places, without_volume, off_session: 2 * outside > rows.len() })
+    Ok(Frame { grid, cutoff, future, places, without_volume })
 }
 
-/// Removes rows that have not ended at `as_of` and gives the width of those that remain.
+/// Removes rows that have not ended at `as_of` and gives the calendar and the width of those that remain.
 ///
-/// What the removed ones know of the future stays ahead. The newest row has no say in the width, which decides whether it has ended.
-fn cut(call: &Call, rows: &mut View<'_>, as_of: Instant) -> Option<Width> {
-    let zone = call.calendar.zone();
+/// What the removed ones know of the future stays ahead. The newest row has no say in the calendar and the width, which decide
+/// whether it has ended.
+fn cut(call: &Call, rows: &mut View<'_>, as_of: Instant) -> Result<Option<(Rc<Calendar>, Width)>> {
+    let given = call.options.bucket_width;
     loop {
-        let newest = rows.newest_starts(SPACINGS + 1);
-        let (&last, before) = newest.split_last()?;
-        let width = call
-            .options
-            .bucket_width
-            .or_else(|| infer_width(zone, before))
-            // Two rows have one spacing between them, and nothing else could tell the width.
-            .or_else(|| infer_width(zone, &newest))?;
-        if call.options.include_partial
-            || calendar::end(width, calendar::label_zone(zone, before), last) <= as_of
-        {
-            return Some(width);
+        let newest = rows.newest_starts(TELLING + 1);
+        let Some((&last, before)) = newest.split_last() else { return Ok(None) };
+        let calendar = call.calendars.of(rows.key(), given, before)?;
+        let before = &before[before.len().saturating_sub(SPACINGS)..];
+        let width = given.or_else(|| infer_width(&calendar, before));
+        // Two rows have one spacing between them, and nothing else could tell the width.
+        let Some(width) = width.or_else(|| infer_width(&calendar, &newest)) else { return Ok(None) };
+        if call.options.include_partial || Grid::fit(&calendar, width, before).end(last) <= as_of {
+            return Ok(Some((calendar, width)));
         }
         rows.pop();
     }
@@ -257,7 +257,7 @@ fn defect(
         let detail = "The bar at {at} has a value that is missing, not finite or too large.";
         return Some((Status::Nan, rows.start(row), detail.into()));
     }
-    let (_, start) = pairs.find(|&(before, start)| grid.end(before) > start)?;
+    let (_, start) = pairs.find(|&(before, start)| grid.overlap(before, start))?;
     let detail = format!("The {noun} at {{at}} starts before the one before it has ended.");
     Some((Status::Irregular, start, detail))
 }

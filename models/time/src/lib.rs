@@ -5,11 +5,18 @@
 //! whoever makes a [`Calendar`] has from somewhere, and the arithmetic below is pure. The rules are those of ADR 4.
 #![deny(missing_docs)]
 
+mod days;
+mod fit;
 mod grid;
+mod labels;
 mod memo;
+mod width;
 mod windows;
 
-pub use grid::{Grid, Width, end, infer_width, label_zone};
+pub use fit::{Fit, Verdict, infer};
+pub use grid::Grid;
+pub use labels::label_zone;
+pub use width::{Width, end, infer_width};
 pub use windows::{Keep, Origin, Windows};
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
@@ -40,40 +47,63 @@ pub struct Session {
     pub close: i32,
 }
 
+/// The sessions of a week, Monday first.
+pub type Week = [Vec<Session>; 7];
+
 /// A market's hours.
 #[derive(Debug, Clone)]
 pub struct Calendar {
     name: String,
     zone: Tz,
     hours: Hours,
+    /// The second of the day from which the market trades for the next date; `None` where a trading day is a date.
+    evening: Option<i32>,
     memo: Memo,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Hours {
     /// Open at every instant.
     Always,
-    /// Sessions by weekday (Monday first), replaced on the dates listed; an empty list is a holiday.
-    Sessions { weekly: [Vec<Session>; 7], exceptions: BTreeMap<NaiveDate, Vec<Session>> },
+    /// Sessions of a week from a date on, oldest first, replaced on the dates listed; an empty list is a holiday.
+    Sessions { weeks: Vec<(NaiveDate, Week)>, exceptions: BTreeMap<NaiveDate, Vec<Session>> },
 }
 
 impl Calendar {
     /// A market that never closes.
     pub fn always(name: impl Into<String>, zone: Tz) -> Self {
-        Self { name: name.into(), zone, hours: Hours::Always, memo: Memo::default() }
+        Self { name: name.into(), zone, hours: Hours::Always, evening: None, memo: Memo::default() }
     }
 
-    /// A market with sessions by weekday (Monday first) and dates on which others rule.
+    /// A market with the sessions of a week and dates on which others rule.
     pub fn with_sessions(
         name: impl Into<String>,
         zone: Tz,
-        mut weekly: [Vec<Session>; 7],
+        week: Week,
+        exceptions: BTreeMap<NaiveDate, Vec<Session>>,
+    ) -> Self {
+        Self::with_weeks(name, zone, vec![(NaiveDate::MIN, week)], exceptions)
+    }
+
+    /// A market whose regular sessions have changed: each week holds from its date until that of the next; before the first,
+    /// the market was closed.
+    pub fn with_weeks(
+        name: impl Into<String>,
+        zone: Tz,
+        mut weeks: Vec<(NaiveDate, Week)>,
         mut exceptions: BTreeMap<NaiveDate, Vec<Session>>,
     ) -> Self {
-        for sessions in weekly.iter_mut().chain(exceptions.values_mut()) {
-            sessions.sort_unstable();
-        }
-        Self { name: name.into(), zone, hours: Hours::Sessions { weekly, exceptions }, memo: Memo::default() }
+        weeks.sort_by_key(|(since, _)| *since);
+        let lists = weeks.iter_mut().flat_map(|(_, week)| week).chain(exceptions.values_mut());
+        lists.for_each(|sessions| sessions.sort_unstable());
+        let evening = weeks.last().and_then(|(_, week)| days::evening(week));
+        let hours = Hours::Sessions { weeks, exceptions };
+        Self { name: name.into(), zone, hours, evening, memo: Memo::default() }
+    }
+
+    /// Whether two names mean the same hours on all days.
+    pub fn is_same_market(&self, other: &Self) -> bool {
+        self.zone == other.zone && self.hours == other.hours
     }
 
     /// The name it was asked for by.
@@ -95,31 +125,36 @@ impl Calendar {
     fn sessions(&self, date: NaiveDate) -> Option<&[Session]> {
         match &self.hours {
             Hours::Always => None,
-            Hours::Sessions { weekly, exceptions } => Some(
-                exceptions
-                    .get(&date)
-                    .unwrap_or(&weekly[date.weekday().num_days_from_monday() as usize])
-                    .as_slice(),
-            ),
+            Hours::Sessions { weeks, exceptions } => Some(exceptions.get(&date).map_or_else(
+                || {
+                    let later = weeks.partition_point(|(since, _)| *since <= date);
+                    let week = later.checked_sub(1).map(|at| &weeks[at].1);
+                    week.map_or(&[][..], |week| &week[date.weekday().num_days_from_monday() as usize])
+                },
+                Vec::as_slice,
+            )),
         }
     }
 
     /// Whether the market opens at all on a date.
-    fn is_trading_date(&self, date: NaiveDate) -> bool {
+    fn has_session(&self, date: NaiveDate) -> bool {
         self.sessions(date).is_none_or(|sessions| !sessions.is_empty())
     }
 
     /// The sessions of a date as instants.
     fn on_date(&self, date: NaiveDate) -> impl Iterator<Item = (Instant, Instant)> + '_ {
-        let instant = move |seconds: i32| {
-            let midnight = date.and_time(NaiveTime::MIN);
-            let local = midnight.checked_add_signed(TimeDelta::seconds(seconds.into())).unwrap_or(midnight);
-            to_instant(self.zone, local)
-        };
+        let instant = move |seconds| self.at(date, seconds);
         self.sessions(date)
             .unwrap_or_default()
             .iter()
             .map(move |session| (instant(session.open), instant(session.close)))
+    }
+
+    /// When so many seconds of a date have passed on the market's wall clock.
+    fn at(&self, date: NaiveDate, seconds: i32) -> Instant {
+        let midnight = date.and_time(NaiveTime::MIN);
+        let local = midnight.checked_add_signed(TimeDelta::seconds(seconds.into())).unwrap_or(midnight);
+        to_instant(self.zone, local)
     }
 
     /// The sessions around and after an instant, in order, until the calendar stays closed for too long.
@@ -131,7 +166,7 @@ impl Calendar {
         let trading = std::iter::from_fn(move || {
             loop {
                 let date = dates.next()?;
-                if self.is_trading_date(date) {
+                if self.has_session(date) {
                     closed = 0;
                     return Some(date);
                 }

@@ -5,8 +5,10 @@
 
 use super::Instant;
 use super::grid::Shape;
+use chrono::NaiveDate;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Starts remembered at most, after which all are forgotten: about 5 MB.
 const LIMIT: usize = 1 << 16;
@@ -22,11 +24,26 @@ pub struct Facts {
     pub in_session: Option<bool>,
 }
 
-/// The facts about one shape of grid at a time.
+/// The sessions of a trading day.
+pub type Day = Rc<[(Instant, Instant)]>;
+
+/// The facts about one shape of grid at a time, and trading days.
 #[derive(Debug, Clone, Default)]
-pub struct Memo(RefCell<(Option<Shape>, HashMap<Instant, Facts>)>);
+pub struct Memo {
+    starts: RefCell<(Option<Shape>, HashMap<Instant, Facts>)>,
+    days: RefCell<HashMap<NaiveDate, Day>>,
+}
 
 impl Memo {
+    /// The trading day of a date, worked out the first time it is asked for.
+    pub fn day(&self, date: NaiveDate, work: impl FnOnce() -> Day) -> Day {
+        let mut days = self.days.borrow_mut();
+        if days.len() >= LIMIT {
+            days.clear();
+        }
+        days.entry(date).or_insert_with(work).clone()
+    }
+
     /// The fact in `field` about a start, worked out the first time it is asked for.
     pub fn fact<T: Copy>(
         &self,
@@ -36,7 +53,7 @@ impl Memo {
         work: impl FnOnce() -> T,
     ) -> T {
         {
-            let (known, facts) = &mut *self.0.borrow_mut();
+            let (known, facts) = &mut *self.starts.borrow_mut();
             if *known != Some(shape) || facts.len() >= LIMIT {
                 *known = Some(shape);
                 facts.clear();
@@ -47,7 +64,7 @@ impl Memo {
         }
         // Work may ask for other facts.
         let found = work();
-        let (known, facts) = &mut *self.0.borrow_mut();
+        let (known, facts) = &mut *self.starts.borrow_mut();
         if *known == Some(shape) {
             *field(facts.entry(start).or_default()) = Some(found);
         }

@@ -292,6 +292,6 @@ fn widths_are_inferred_from_the_modal_spacing() {
         ("four weeks", Tz::UTC, every("2024-01-01", 28 * DAY, 20), Some(Width::Days(28))),
     ];
     for (name, zone, starts, expected) in cases {
-        assert_eq!(infer_width(zone, &starts), expected, "{name}");
+        assert_eq!(infer_width(&Calendar::always("always", zone), &starts), expected, "{name}");
     }
 }

@@ -127,7 +127,7 @@ fn years_have_as_many_sessions_as_the_exchange_published() {
         ["1970-01-01", "2100-12-24", "t"].map(|value| Some(value.to_owned()))
     );
     assert_eq!(
-        db.value("select count(*) from kronos.calendar_exceptions where extract(isodow from day) > 5"),
+        db.value("select count(*) from kronos.calendar_exceptions where calendar = 'XNYS' and extract(isodow from day) > 5"),
         "0",
         "an exception on a weekend means a rule has moved to the wrong day"
     );
@@ -164,22 +164,83 @@ fn new_york_agrees_with_real_daily_bars() {
     assert!(differing.is_empty(), "{} days differ: {differing:?}", differing.len());
 }
 
+/// Each session of each day from 2000 to 2030 is that of exchange_calendars, which tests/calendars/facts.py counted.
+#[test]
+fn exchanges_keep_the_days_and_hours_of_exchange_calendars() {
+    let db = Database::new("exchanges_keep_the_days");
+    let counted = include_str!("../../calendars/digests.txt");
+    for line in counted.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let mut word = || words.next().unwrap();
+        let (name, year, days, digest) = (word(), word(), word(), word());
+        let got = db.rows(&format!(
+            "select count(*), md5(string_agg(line || chr(10), '' order by day)) from (
+               select d.day, d.day || ' ' || string_agg(
+                        to_char(d.opens at time zone c.timezone, 'MM-DD HH24:MI') || '-' ||
+                        to_char(d.closes at time zone c.timezone, 'HH24:MI'), ' ' order by d.opens) as line
+               from kronos.calendars c, kronos.calendar_days(c.name, '2000-01-01', '{year}-12-31') d
+               where c.name = '{name}' group by d.day) sessions"
+        ));
+        assert_eq!(
+            got,
+            [[days, digest].map(|value| Some(value.to_owned()))],
+            "{name}: compare kronos.calendar_days() with `facts.py days {name}`"
+        );
+    }
+    assert_eq!(counted.lines().count(), 11);
+}
+
+#[test]
+fn the_days_of_a_calendar_are_told() {
+    let db = Database::new("the_days_of_a_calendar");
+    let days = |calendar: &str, first: &str, last: &str, zone: &str| -> Vec<String> {
+        let rows = db.rows(&format!(
+            "select to_char(day, 'Dy') || to_char(opens at time zone '{zone}', ' Dy HH24:MI') || to_char(closes at time zone '{zone}', '-HH24:MI')
+             from kronos.calendar_days('{calendar}', '{first}', '{last}') order by day, opens"
+        ));
+        rows.into_iter().map(|mut row| row.remove(0).unwrap()).collect()
+    };
+    // Thanksgiving and the Friday after it.
+    assert_eq!(days("XNYS", "2024-11-28", "2024-12-01", "America/New_York"), ["Fri Fri 09:30-13:00"]);
+    assert_eq!(
+        days("XTKS", "2024-11-04", "2024-11-06", "Asia/Tokyo"),
+        ["Tue Tue 09:00-11:30", "Tue Tue 12:30-15:30", "Wed Wed 09:00-11:30", "Wed Wed 12:30-15:30"],
+        "Monday was Culture Day observed; since Tuesday the exchange closes half an hour later"
+    );
+    assert_eq!(
+        days("GLBX", "2024-03-28", "2024-04-01", "America/Chicago"),
+        ["Thu Wed 17:00-16:00", "Mon Sun 17:00-16:00"],
+        "no day for Good Friday"
+    );
+    assert_eq!(
+        days("FX", "2024-12-24", "2024-12-27", "America/New_York"),
+        ["Tue Mon 17:00-17:00", "Thu Wed 17:00-17:00", "Fri Thu 17:00-17:00"]
+    );
+    assert_eq!(days("24x7", "2024-01-06", "2024-01-06", "UTC"), ["Sat Sat 00:00-00:00"]);
+    db.error("select * from kronos.calendar_days('X', '2024-01-01', '2024-01-02')")
+        .is("42704", "calendar \"X\" does not exist");
+    db.error("select * from kronos.calendar_days('FX', null, '2024-01-02')")
+        .is("22004", "first must not be null");
+    db.error("select * from kronos.calendar_days('FX', '2024-01-01', 'infinity')")
+        .is("22023", "last must be a date between the years 1900 and 2200");
+}
+
 #[test]
 fn a_market_with_a_lunch_break() {
     let db = Database::new("a_market_with_a_lunch_break");
     db.run(
-        "select kronos.add_calendar('XSHG', 'Asia/Shanghai', '{\"1-5\":[[\"09:30\",\"11:30\"],[\"13:00\",\"15:00\"]]}');
-         select kronos.add_calendar_exception('XSHG', '2024-10-01');
-         select kronos.add_calendar_exception('XSHG', '2024-10-01')",
+        "select kronos.add_calendar('LUNCH', 'Asia/Shanghai', '{\"1-5\":[[\"09:30\",\"11:30\"],[\"13:00\",\"15:00\"]]}');
+         select kronos.add_calendar_exception('LUNCH', '2024-10-01');
+         select kronos.add_calendar_exception('LUNCH', '2024-10-01')",
     );
     assert_eq!(
-        db.value("select sessions -> '1' from kronos.calendars where name = 'XSHG'"),
+        db.value("select sessions -> '1' from kronos.calendars where name = 'LUNCH'"),
         r#"[["09:30", "11:30"], ["13:00", "15:00"]]"#
     );
     // Eight half-hour bars a day, none on the holiday: 30 September is a Monday.
     let bars = db.rows(
         "select to_char(time at time zone 'Asia/Shanghai', 'MM-DD HH24:MI')
-         from kronos.simulate_bars('{A}', 16, '30 minutes', '2024-09-30 00:00+08', calendar => 'XSHG')",
+         from kronos.simulate_bars('{A}', 16, '30 minutes', '2024-09-30 00:00+08', calendar => 'LUNCH')",
     );
     let bars: Vec<_> = bars.into_iter().map(|mut row| row.remove(0).unwrap()).collect();
     let times = ["09:30", "10:00", "10:30", "11:00", "13:00", "13:30", "14:00", "14:30"];
@@ -234,7 +295,7 @@ fn a_calendar_says_what_is_wrong_with_it() {
     ] {
         db.error(&format!("select kronos.add_calendar({arguments})")).is(code, message);
     }
-    assert_eq!(db.value("select count(*) from kronos.calendars"), "2");
+    assert_eq!(db.value("select count(*) from kronos.calendars where not builtin"), "0");
     db.run(
         "select kronos.add_calendar('XNYS', 'America/New_York', '{\"1\":[[\"09:00\",\"17:00\"]]}', if_not_exists => true);
          select kronos.add_calendar('NIGHT', 'America/Chicago', '{\"7\":[[\"17:00\",\"24:00\"]],\"1-4\":[[\"00:00\",\"16:00\"],[\"17:00\",\"24:00\"]],\"5\":[[\"00:00\",\"16:00\"]]}');

@@ -2,6 +2,7 @@
 
 mod built_in_models;
 mod calendars;
+mod calendars_of_series;
 mod catalog;
 mod chart;
 mod chronos;

@@ -220,7 +220,7 @@ fn a_horizon_that_cannot_be_reached_has_a_status_and_a_wrong_calendar_is_told() 
     kronos_tests::rows(&mut client, &call.replace('%', "XNYS"));
     assert_eq!(
         notices.lock().unwrap().drain(..).collect::<Vec<_>>(),
-        ["NOTICE: most bars of 2 of 2 series lie outside the sessions of calendar \"XNYS\""]
+        ["NOTICE: calendar \"XNYS\" does not fit 2 of 2 series: bars lie outside of its sessions"]
     );
     kronos_tests::rows(&mut client, &call.replace('%', "24x7"));
     assert_eq!(*notices.lock().unwrap(), Vec::<String>::new());

@@ -27,7 +27,7 @@ fn a_bar_that_has_not_ended_is_no_outcome() {
         ),
         "06 09:00"
     );
-    // A day of New York ends at its midnight, 05:00 UTC in winter.
+    // A day of New York ends when its exchange closes, 21:00 UTC in winter.
     db.run(
         "create table days as select day::date, extract(day from day) as close
          from generate_series(timestamp '2024-01-16', '2024-02-09', '1 day') day where extract(isodow from day) < 6",
@@ -38,7 +38,7 @@ fn a_bar_that_has_not_ended_is_no_outcome() {
                  as_of => '{as_of}', options => '{{"calendar": "XNYS"}}')"#
         ))
     };
-    assert_eq!([last("2024-02-02 04:59+00"), last("2024-02-02 05:00+00")], ["2024-01-31", "2024-02-01"]);
+    assert_eq!([last("2024-02-01 20:59+00"), last("2024-02-01 21:00+00")], ["2024-01-31", "2024-02-01"]);
 }
 
 #[test]

@@ -212,12 +212,12 @@ fn daily_bars_of_a_date_column_step_over_weekends_and_holidays() {
     assert_eq!(
         rows,
         [
-            "2024-11-27 00:00:00-05 2024-11-27 00:00:00-05",
-            "2024-11-29 00:00:00-05 2024-11-27 00:00:00-05",
-            "2024-12-02 00:00:00-05 2024-11-27 00:00:00-05"
+            "2024-11-27 00:00:00-05 2024-11-26 16:00:00-05",
+            "2024-11-29 00:00:00-05 2024-11-26 16:00:00-05",
+            "2024-12-02 00:00:00-05 2024-11-26 16:00:00-05"
         ]
     );
-    // On a market that never closes the same bars have gaps at every weekend.
+    // No holiday tells whose weekdays these are, and on a market that never closes they have gaps at every weekend.
     assert_eq!(
         flat(db.rows("set timezone = 'UTC'; select status, ts, step from kronos_predict('daily', 3)")),
         ["gap 2024-09-21 00:00:00+00 -"]

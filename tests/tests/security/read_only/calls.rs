@@ -3,6 +3,9 @@
 /// Name and query. Functions that others are made of are named with a query that reaches them.
 pub const CALLS: &[(&str, &str)] = &[
     ("_kronos.easter", "select _kronos.easter(2024)"),
+    ("_kronos.dates", "select * from _kronos.dates(2024, '0101 1225')"),
+    ("_kronos.early_hours", "select * from _kronos.early_hours()"),
+    ("_kronos.evening_days", "select * from _kronos.evening_days('17:00', '16:00', '12:00', '{2024-03-29}', '{2024-07-04}')"),
     ("_kronos.nth_weekday", "select _kronos.nth_weekday(2024, 11, 4, 4)"),
     ("_kronos.nyse_days", "select * from _kronos.nyse_days(2024, 2024)"),
     ("kronos.kronos_predict", "select * from kronos.kronos_predict('bars', 3, calibration => 'learnt')"),
@@ -21,6 +24,8 @@ pub const CALLS: &[(&str, &str)] = &[
     ("kronos.propose_weights", "select * from kronos.propose_weights('select * from public.wishes', risk => 'select * from public.returns')"),
     ("kronos.explain_weights", "select * from kronos.explain_weights('select * from public.wishes', risk => 'select * from public.returns')"),
     ("kronos.simulate_bars", "select * from kronos.simulate_bars('{A}', 5, interval '1 hour', '2024-01-01 00:00+00', 7)"),
+    ("kronos.calendar_days", "select * from kronos.calendar_days('XNYS', '2024-01-01', '2024-01-31')"),
+    ("kronos.infer_calendar", "select * from kronos.infer_calendar('bars')"),
     ("_kronos.model_directories", "select share_dir <> '' from _kronos.model_directories()"),
     ("kronos.version", "select kronos.version()"),
     ("_kronos.setup_files", "select count(*) from _kronos.setup_files()"),

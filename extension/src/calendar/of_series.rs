@@ -1,0 +1,231 @@
+//! Which calendar each series of a call has: the one that the call names, else its instrument's, else the one that its bars come
+//! from, else `kronos.default_calendar`.
+
+use super::{Calendar, Instant, Width, infer_width, load, load_all};
+use crate::call::GAP_HINT;
+use crate::error::Result;
+use crate::guc;
+use crate::statement::{self, Sight};
+use chrono_tz::Tz;
+use kronos_time::{Fit, Verdict, infer};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::spi::Spi;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+/// Newest bars that tell a calendar.
+pub const TELLING: usize = 512;
+
+/// The calendars that a series can have: the default first, the others read when they are needed.
+pub struct Known {
+    default: Rc<Calendar>,
+    others: OnceCell<Vec<Rc<Calendar>>>,
+}
+
+impl Known {
+    /// Reads the default.
+    ///
+    /// # Errors
+    /// 42704 where it does not exist.
+    pub fn new() -> Result<Self> {
+        Ok(Self { default: Rc::new(load(&guc::default_calendar())?), others: OnceCell::new() })
+    }
+
+    fn others(&self) -> Result<&[Rc<Calendar>]> {
+        if let Some(others) = self.others.get() {
+            return Ok(others);
+        }
+        let others = load_all()?.into_iter().filter(|other| other.name() != self.default.name());
+        Ok(self.others.get_or_init(|| others.map(Rc::new).collect()))
+    }
+
+    fn named(&self, name: &str) -> Result<Option<Rc<Calendar>>> {
+        if self.default.name() == name {
+            return Ok(Some(self.default.clone()));
+        }
+        Ok(self.others()?.iter().find(|other| other.name() == name).cloned())
+    }
+
+    /// The calendars that bars of a width may come from: one if it is certain.
+    ///
+    /// # Errors
+    /// What the server raises.
+    pub fn infer(&self, width: Option<Width>, starts: &[Instant]) -> Result<Vec<Rc<Calendar>>> {
+        let starts = &starts[starts.len().saturating_sub(TELLING)..];
+        let Some(width) = width.or_else(|| infer_width(&self.default, starts)) else { return Ok(Vec::new()) };
+        if let Verdict::Certain(_) = infer(&[&self.default], width, starts)
+            && Fit::of(&self.default, width, starts).is_exact()
+        {
+            return Ok(vec![self.default.clone()]);
+        }
+        let others = self.others()?;
+        let all = || std::iter::once(&self.default).chain(others);
+        let candidates: Vec<&Calendar> = all().map(Rc::as_ref).collect();
+        let places = match infer(&candidates, width, starts) {
+            Verdict::Certain(place) => vec![place],
+            Verdict::Uncertain(places) => places,
+        };
+        Ok(places.into_iter().filter_map(|place| all().nth(place).cloned()).collect())
+    }
+}
+
+/// The calendars of the series of one call.
+pub struct Calendars {
+    given: Option<Rc<Calendar>>,
+    known: Known,
+    instruments: OnceCell<HashMap<String, String>>,
+    doubts: RefCell<Doubts>,
+}
+
+/// Series whose bars contradict their calendar.
+#[derive(Default)]
+struct Doubts {
+    /// The series looked at last: several windows of it count once.
+    last: Option<Option<String>>,
+    series: usize,
+    /// Whether the series looked at last is new and fits.
+    fits: bool,
+    of: BTreeMap<String, Doubt>,
+}
+
+/// Series of one calendar that contradict it.
+#[derive(Default)]
+struct Doubt {
+    /// With bars outside of its sessions.
+    off: usize,
+    /// Without bars in many of them.
+    missing: usize,
+    /// Without some bars, and not forecast because of that.
+    with_gaps: usize,
+}
+
+impl Calendars {
+    /// Those of a call that names one, or none.
+    ///
+    /// # Errors
+    /// 42704 for a calendar that does not exist.
+    pub fn new(given: Option<&str>) -> Result<Self> {
+        let (given, known) = match given {
+            Some(name) => {
+                let given = Rc::new(load(name)?);
+                (Some(given.clone()), Known { default: given, others: OnceCell::new() })
+            }
+            None => (None, Known::new()?),
+        };
+        Ok(Self { given, known, instruments: OnceCell::new(), doubts: RefCell::default() })
+    }
+
+    /// The zone in which dates and times without one are read: that of the call's calendar, else of the default.
+    pub fn zone(&self) -> Tz {
+        self.known.default.zone()
+    }
+
+    /// The calendar of one series, of which the bars that start at `starts` (ascending) are known.
+    ///
+    /// # Errors
+    /// What the server raises.
+    pub fn of(&self, key: Option<&str>, width: Option<Width>, starts: &[Instant]) -> Result<Rc<Calendar>> {
+        if let Some(given) = &self.given {
+            return Ok(given.clone());
+        }
+        if let Some(key) = key
+            && let Some(name) = self.instruments()?.get(key)
+            && let Some(calendar) = self.known.named(name)?
+        {
+            return Ok(calendar);
+        }
+        let mut certain = self.known.infer(width, starts)?;
+        Ok(match certain.len() {
+            1 => certain.remove(0),
+            _ => self.known.default.clone(),
+        })
+    }
+
+    /// What `market.instruments` says of its instruments, where the invoker may read it.
+    fn instruments(&self) -> Result<&HashMap<String, String>> {
+        if let Some(found) = self.instruments.get() {
+            return Ok(found);
+        }
+        let readable = statement::value::<bool>(
+            Sight::Query,
+            "select pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
+                and pg_catalog.count(a.attname) operator(pg_catalog.=) 2
+             from pg_catalog.pg_class c
+             join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+             left join pg_catalog.pg_attribute a on a.attrelid operator(pg_catalog.=) c.oid
+               and a.attname operator(pg_catalog.=) any ('{symbol,calendar}'::name[])
+               and pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
+             where n.nspname operator(pg_catalog.=) 'market' and c.relname operator(pg_catalog.=) 'instruments'
+             group by c.oid, c.relnamespace
+             union all select false limit 1",
+            &[],
+        )?;
+        let mut found = HashMap::new();
+        if readable == Some(true) {
+            Spi::connect(|client| {
+                let text = "select i.symbol::text, i.calendar::text from market.instruments i where i.calendar is not null";
+                for row in statement::select_text(client, Sight::Query, text, &[])? {
+                    if let (Some(symbol), Some(calendar)) = (row.get::<String>(1)?, row.get::<String>(2)?) {
+                        found.insert(symbol, calendar);
+                    }
+                }
+                Ok::<_, crate::error::Error>(())
+            })?;
+        }
+        Ok(self.instruments.get_or_init(|| found))
+    }
+
+    /// Takes note of how the bars of a series lie in its calendar.
+    pub fn note(&self, key: Option<&str>, calendar: &Calendar, width: Width, starts: &[Instant]) {
+        let doubts = &mut *self.doubts.borrow_mut();
+        let known = doubts.last.as_ref().is_some_and(|last| last.as_deref() == key);
+        doubts.fits = !known;
+        if known {
+            return;
+        }
+        doubts.last = Some(key.map(str::to_owned));
+        doubts.series += 1;
+        let fit = Fit::of(calendar, width, &starts[starts.len().saturating_sub(TELLING)..]);
+        if fit.is_doubtful(width) {
+            doubts.fits = false;
+            let doubt = doubts.of.entry(calendar.name().to_owned()).or_default();
+            *(if fit.off > fit.missing { &mut doubt.off } else { &mut doubt.missing }) += 1;
+        }
+    }
+
+    /// Takes note that the series noted last lacks bars of its calendar and is not forecast.
+    pub fn note_gap(&self, calendar: &Calendar) {
+        let doubts = &mut *self.doubts.borrow_mut();
+        if doubts.fits {
+            doubts.of.entry(calendar.name().to_owned()).or_default().with_gaps += 1;
+        }
+    }
+
+    /// Says once which calendars do not fit, however many series it concerns; `noun` is what a row is called.
+    pub fn tell(&self, noun: &str) {
+        let Doubts { series, of, .. } = &*self.doubts.borrow();
+        let mut said: Vec<String> = Vec::new();
+        let mut hint = GAP_HINT;
+        for (name, &Doubt { off, missing, with_gaps }) in of {
+            for (count, what) in [
+                (off, format!("{noun}s lie outside of its sessions")),
+                (missing, format!("many of its sessions have no {noun}s")),
+            ] {
+                if count > 0 {
+                    said.push(format!("calendar \"{name}\" does not fit {count} of {series} series: {what}"));
+                    hint = "Name a calendar in the option calendar; kronos.infer_calendar() says which fit.";
+                }
+            }
+            if with_gaps > 0 {
+                said.push(format!("{with_gaps} series lack bars that calendar \"{name}\" has"));
+            }
+        }
+        if !said.is_empty() {
+            ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, said.join("; "), "kronos")
+                .set_hint(hint)
+                .report(PgLogLevel::NOTICE);
+        }
+    }
+}
