@@ -1,7 +1,7 @@
 //! The commands and their arguments.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,7 +20,7 @@ use kronos_ingest::{
     recording::unknown_feed,
     report, simulate,
     store::{Sink, Spill, Writer, Written},
-    table::{self, parse_width},
+    table::{self, parse_bar_width, parse_width},
     wire::Network,
 };
 use tracing_subscriber::EnvFilter;
@@ -93,9 +93,9 @@ struct Load {
     /// Symbol of all rows, for files without such a column.
     #[arg(long)]
     symbol: Option<String>,
-    /// Width of the bars (1m, 1h, 1d, 1w); told from the rows without it.
-    #[arg(long, value_parser = parse_width)]
-    width: Option<i64>,
+    /// Width of the bars (1m, 1h, 1d, 1w, 1mo); told from the rows without it.
+    #[arg(long, value_parser = parse_bar_width)]
+    width: Option<table::Width>,
     /// Zone of times written without one, for example America/New_York.
     #[arg(long)]
     timezone: Option<chrono_tz::Tz>,
@@ -339,9 +339,25 @@ async fn backfill(config: &Config, database: Database, arguments: Backfill) -> R
     let work = backfill::Backfill { symbols, from, to, width_seconds: arguments.width };
     let network = Network::new()?;
     let fetch = async |sink: Sink| backfill::backfill(&*feed, &mapping, &work, &network, &sink).await;
+    let reader = database.clone();
     let (done, written) = with_writer(config, database, fetch).await?;
     println!("{} symbols from {}: {}", work.symbols.len(), entry.name, tell(&written));
-    done.map(drop)
+    learn_calendars(&reader, &done?.symbols).await;
+    Ok(())
+}
+
+/// Lets bars that came in tell the calendars of instruments that have none. Where they may not, or are of no market that is
+/// known, the forecasts infer one each time.
+async fn learn_calendars(database: &Database, symbols: &BTreeSet<String>) {
+    let symbols: Vec<&String> = symbols.iter().collect();
+    let learn = async {
+        let client = database.connect().await?;
+        client.execute("select market.learn_calendars($1)", &[&symbols]).await?;
+        Ok::<_, Error>(())
+    };
+    if let Err(error) = learn.await {
+        tracing::info!(%error, "the calendars of new instruments stay unknown");
+    }
 }
 
 /// Brings continuous aggregates up to date after old trades came in; only their owner may, others leave it to the policy.
@@ -360,21 +376,21 @@ async fn refresh_trade_bars(database: &Database) {
 
 async fn load_files(config: &Config, database: Database, load: Load) -> Result<()> {
     let columns: BTreeMap<_, _> = load.columns.into_iter().collect();
-    let (symbol, width_seconds, zone) = (load.symbol, load.width, load.timezone);
-    let options = table::Options { columns, symbol, width_seconds, zone, delimiter: load.delimiter };
-    let mut refused = 0;
+    let (symbol, width, zone) = (load.symbol, load.width, load.timezone);
+    let options = table::Options { columns, symbol, width, zone, delimiter: load.delimiter };
+    let (mut refused, mut symbols) = (0, BTreeSet::new());
     for file in &load.files {
-        let reading =
-            async |sink: Sink| load::load_table(file, &load.source, options.clone(), &sink).await.map(drop);
+        let reading = async |sink: Sink| load::load_table(file, &load.source, options.clone(), &sink).await;
         let (done, written) = with_writer(config, database.clone(), reading).await?;
         println!("{}: {}", file.display(), tell(&written));
-        done?;
+        symbols.append(&mut done?.symbols);
         let none_taken = written.stored + written.known == 0;
         if written.rejected > 0 && (load.strict || none_taken) {
             refused += written.rejected;
         }
     }
     refresh_trade_bars(&database).await;
+    learn_calendars(&database, &symbols).await;
     if refused > 0 { Err(Error::Refused { rows: refused }) } else { Ok(()) }
 }
 

@@ -1,6 +1,9 @@
 //! `load` and `replay`: files into tables, at the speed of the writer or of the recording.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,10 +22,12 @@ use crate::{
 const BATCH_ROWS: usize = 1_000;
 
 /// What was read of a file; what of it was new, the writer knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     pub rows: u64,
     pub rejected: u64,
+    /// The instruments of the rows.
+    pub symbols: BTreeSet<String>,
 }
 
 impl Loaded {
@@ -30,7 +35,14 @@ impl Loaded {
     pub(crate) fn count(&mut self, record: &Record) {
         match record.row() {
             Some(row) if row.kind().is_quarantine() => self.rejected += 1,
-            Some(_) => self.rows += 1,
+            Some(row) => {
+                self.rows += 1;
+                if let Some(symbol) = row.instrument()
+                    && !self.symbols.contains(symbol)
+                {
+                    self.symbols.insert(symbol.to_owned());
+                }
+            }
             None => {}
         }
     }

@@ -83,6 +83,7 @@ pub fn bars(simulation: &Simulation, symbol: u32, received_at: Timestamp) -> Vec
             volume: Some(volume),
             amount: Some(volume * (open + price) / 2.0),
             trade_count: None,
+            width_months: 0,
             close_adj: None,
             sequence: 0,
             received_at,

@@ -1,11 +1,15 @@
 //! Tidy CSV files of bars, trades or quotes: which column is which, and one row to one record.
 
+mod width;
+
+pub use width::{Width, parse_bar_width, parse_width};
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 use chrono_tz::Tz;
 
 use crate::{
@@ -22,8 +26,8 @@ pub struct Options {
     pub columns: BTreeMap<String, String>,
     /// Symbol of every row, for files without a symbol column.
     pub symbol: Option<String>,
-    /// Width of the bars in seconds.
-    pub width_seconds: Option<i64>,
+    /// Width of the bars.
+    pub width: Option<Width>,
     /// Zone of times written without one; UTC when absent.
     pub zone: Option<Tz>,
     /// What stands between two columns.
@@ -32,7 +36,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { columns: BTreeMap::new(), symbol: None, width_seconds: None, zone: None, delimiter: b',' }
+        Options { columns: BTreeMap::new(), symbol: None, width: None, zone: None, delimiter: b',' }
     }
 }
 
@@ -75,7 +79,7 @@ pub struct Table {
     positions: BTreeMap<&'static str, usize>,
     kind: Kind,
     options: Options,
-    width_seconds: i64,
+    width: Width,
     row: csv::StringRecord,
     received_at: Timestamp,
 }
@@ -115,22 +119,17 @@ impl Table {
                 "no column with the symbol; name it with --column symbol=… or pass --symbol".to_owned(),
             ));
         }
-        let width_seconds = match (kind, options.width_seconds) {
-            (Kind::Bars, None) => infer_width(path, &positions, &options).map_err(fail)?,
-            (_, given) => given.unwrap_or(0),
+        let width = match (kind, options.width) {
+            (Kind::Bars, None) => width::infer(path, &positions, &options).map_err(fail)?,
+            (_, given) => given.unwrap_or(Width::Seconds(0)),
         };
         let row = csv::StringRecord::new();
-        Ok(Table { path: path.to_owned(), reader, positions, kind, options, width_seconds, row, received_at })
+        Ok(Table { path: path.to_owned(), reader, positions, kind, options, width, row, received_at })
     }
 
     /// What the rows are.
     pub fn kind(&self) -> Kind {
         self.kind
-    }
-
-    /// Width of the bars in seconds; 0 for trades and quotes.
-    pub fn width_seconds(&self) -> i64 {
-        self.width_seconds
     }
 
     /// Bytes of text read so far.
@@ -244,12 +243,11 @@ impl Table {
             }
         };
         let price = |column: &str| number(column)?.ok_or_else(|| format!("{column} is missing"));
-        let end = time
-            .checked_add_signed(TimeDelta::seconds(self.width_seconds))
-            .ok_or_else(|| format!("time {time} is out of range"))?;
+        let end = self.width.end(time).ok_or_else(|| format!("time {time} is out of range"))?;
         Ok(Bar {
             symbol,
-            width_seconds: self.width_seconds,
+            width_seconds: self.width.seconds(),
+            width_months: self.width.months(),
             time,
             open: price("open")?,
             high: price("high")?,
@@ -295,36 +293,6 @@ fn find_columns(
     Ok(positions)
 }
 
-/// The most frequent distance between neighbouring rows of one symbol, over the first rows of the file.
-fn infer_width(
-    path: &Path,
-    positions: &BTreeMap<&'static str, usize>,
-    options: &Options,
-) -> Result<i64, String> {
-    const ROWS: usize = 2_000;
-    let text = Text::open(path).map_err(|e| e.to_string())?;
-    let mut reader = csv::ReaderBuilder::new().delimiter(options.delimiter).flexible(true).from_reader(text);
-    let mut previous: Option<(String, Timestamp)> = None;
-    let mut counts = BTreeMap::<i64, usize>::new();
-    for row in reader.records().take(ROWS).flatten() {
-        let cell = |column: &str| positions.get(column).and_then(|i| row.get(*i)).unwrap_or_default().trim();
-        let Ok(time) = parse_time(cell("time"), options.zone) else { continue };
-        let symbol = cell("symbol").to_owned();
-        if let Some((before, at)) = previous.replace((symbol.clone(), time))
-            && before == symbol
-            && time > at
-        {
-            *counts.entry((time - at).num_seconds()).or_default() += 1;
-        }
-    }
-    counts
-        .into_iter()
-        .max_by_key(|(width, count)| (*count, -width))
-        .map(|(width, _)| width)
-        .filter(|width| *width > 0)
-        .ok_or_else(|| "cannot tell the width of the bars; pass --width 1d".to_owned())
-}
-
 /// Reads a date, a local or zoned time, or Unix seconds, milliseconds or microseconds.
 ///
 /// # Errors
@@ -362,28 +330,6 @@ fn rescaled(text: &str, per_second: i64) -> Result<Timestamp, String> {
     let units: i64 = text.parse().map_err(|_| format!("\"{text}\" is not a time"))?;
     let micros = units.checked_mul(1_000_000 / per_second).and_then(crate::exact::micros);
     micros.ok_or_else(|| format!("\"{text}\" is out of range"))
-}
-
-/// Reads a width such as `30s`, `1m`, `4h`, `1d`, `1w` into seconds.
-///
-/// # Errors
-/// A text of another form, or zero.
-pub fn parse_width(text: &str) -> Result<i64, String> {
-    let wrong = || format!("\"{text}\" is not a width such as 1m, 5m, 1h, 1d or 1w");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(wrong()),
-    };
-    let count: i64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    if !(1..=10_000).contains(&count) {
-        return Err(wrong());
-    }
-    Ok(count * seconds)
 }
 
 #[cfg(test)]
@@ -424,7 +370,7 @@ mod tests {
     #[test]
     fn a_price_that_double_precision_takes_for_zero_is_refused() {
         let bar = |close: &str| {
-            let options = Options { width_seconds: Some(86_400), ..Options::default() };
+            let options = Options { width: Some(Width::Seconds(86_400)), ..Options::default() };
             records(&format!("symbol,ds,open,high,low,close\nA,2014-03-03,0,41,0e5,{close}\n"), options)
         };
         for close in ["1e-400", "-0.1E-330", "00.001e-999"] {
@@ -475,14 +421,5 @@ mod tests {
         let first = parse_time("2024-11-03 01:30:00", new_york).unwrap();
         assert_eq!(first.to_rfc3339(), "2024-11-03T05:30:00+00:00", "of the two the earlier");
         assert!(parse_time("soon", None).is_err());
-    }
-
-    #[test]
-    fn widths_have_a_unit() {
-        assert_eq!(parse_width("5m"), Ok(300));
-        assert_eq!(parse_width("1w"), Ok(604_800));
-        for text in ["", "m", "0m", "5", "5x", "é"] {
-            assert!(parse_width(text).is_err(), "{text}");
-        }
     }
 }

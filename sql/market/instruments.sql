@@ -1,5 +1,5 @@
 -- What is traded, under which names, and where the data comes from.
-call market.require_not_newer('market/instruments.sql', 1);
+call market.require_not_newer('market/instruments.sql', 2);
 
 create table if not exists market.sources (
   source       text primary key,
@@ -32,7 +32,7 @@ create table if not exists market.instruments (
   name         text,
   asset_class  text        not null default 'unknown' check (asset_class in
     ('equity', 'etf', 'index', 'crypto', 'fx', 'commodity', 'rate', 'bond', 'future', 'unknown')),
-  calendar     text        not null default '24x7',
+  calendar     text,
   sector       text,
   industry     text,
   currency     text,
@@ -42,11 +42,21 @@ create table if not exists market.instruments (
   received_at  timestamptz not null default now(),
   known_at     timestamptz not null default now()
 );
+-- Up to version 1 the column said 24x7 of every instrument that nobody had described.
+do $$
+begin
+  if exists (select from pg_catalog.pg_attribute a
+             where a.attrelid = 'market.instruments'::regclass and a.attname = 'calendar' and a.attnotnull) then
+    alter table market.instruments alter column calendar drop default, alter column calendar drop not null;
+    update market.instruments set calendar = null where calendar = '24x7' and asset_class <> 'crypto';
+  end if;
+end
+$$;
 comment on table market.instruments is 'One row per instrument under its canonical symbol.';
 comment on column market.instruments.symbol is 'Canonical symbol, for example BTCUSD or SPY; the series of every view.';
 comment on column market.instruments.name is 'Full name.';
 comment on column market.instruments.asset_class is 'equity, etf, index, crypto, fx, commodity, rate, bond, future or unknown.';
-comment on column market.instruments.calendar is 'Trading calendar, for example 24x7 or XNYS.';
+comment on column market.instruments.calendar is 'Trading calendar, one of kronos.calendars: that of its forecasts unless a call names another. NULL: unknown, its bars tell.';
 comment on column market.instruments.sector is 'GICS sector where it applies.';
 comment on column market.instruments.industry is 'GICS industry where it applies.';
 comment on column market.instruments.currency is 'Currency of its prices, ISO 4217.';
@@ -83,4 +93,4 @@ comment on column market.sessions.session_on is 'Local date of the session.';
 comment on column market.sessions.opens_at is 'Start of the session.';
 comment on column market.sessions.closes_at is 'End of the session; early closes included.';
 
-call market.record_file('market/instruments.sql', 1);
+call market.record_file('market/instruments.sql', 2);

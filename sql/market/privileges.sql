@@ -1,5 +1,5 @@
 -- reader: SELECT. ingestor: also writes data and bookkeeping. operator: also instruments, sources, jobs, repairs.
-call market.require_not_newer('market/privileges.sql', 4);
+call market.require_not_newer('market/privileges.sql', 5);
 
 do $$
 begin
@@ -22,6 +22,7 @@ begin
 
   grant execute on procedure market.refresh_liquidity(), market.refresh_trade_bars(), market.apply_retention()
     to market_ingestor, market_operator;
+  grant execute on function market.learn_calendars(text[]) to market_ingestor, market_operator;
   -- Its rows decide what is dropped: they are written through the procedure, which checks them.
   grant execute on procedure market.set_retention(regclass, interval) to market_operator;
   revoke insert, update, delete on market.retention from market_operator;
@@ -33,4 +34,4 @@ begin
 end
 $$;
 
-call market.record_file('market/privileges.sql', 4);
+call market.record_file('market/privileges.sql', 5);

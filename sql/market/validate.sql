@@ -1,5 +1,5 @@
 -- Validators: each finding names the row it is about. Run by people, by the maintenance job and by the worker.
-call market.require_not_newer('market/validate.sql', 3);
+call market.require_not_newer('market/validate.sql', 4);
 
 create table if not exists market.validation_findings (
   check_name     text        not null,
@@ -42,9 +42,10 @@ as $$
   previous as (
     select *, lag(close) over (partition by symbol, source, bar_width order by time) as previous_close from b
   ),
-  -- A session is a day on which at least half of the peers that trade around it have a bar.
+  -- A session is a day on which at least half of the peers that trade around it have a bar. An instrument whose calendar nobody
+  -- knows has no peers.
   daily as (
-    select b.symbol, b.source, b.time, coalesce(i.calendar, '24x7') as calendar
+    select b.symbol, b.source, b.time, coalesce(i.calendar, b.symbol) as calendar
     from b left join market.instruments i on i.symbol = b.symbol
     where b.bar_width = interval '1 day'
   ),
@@ -220,4 +221,4 @@ $$;
 comment on procedure market.run_validation(timestamptz) is
   'Stores the findings of market.validate since then in market.validation_findings and forgets repaired ones.';
 
-call market.record_file('market/validate.sql', 3);
+call market.record_file('market/validate.sql', 4);

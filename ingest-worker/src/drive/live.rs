@@ -191,8 +191,8 @@ async fn register(client: &Client, entry: &FeedEntry, mapping: &BTreeMap<String,
     let ours: Vec<&String> = mapping.values().collect();
     client
         .execute(
-            "insert into market.instruments (symbol) select unnest($1::text[]) on conflict do nothing",
-            &[&ours],
+            "insert into market.instruments (symbol, calendar) select unnest($1::text[]), $2 on conflict do nothing",
+            &[&ours, &entry.calendar],
         )
         .await?;
     let statement = "insert into market.instrument_symbols (feed, native_symbol, symbol) \

@@ -585,6 +585,7 @@ mod tests {
                 volume: None,
                 amount: None,
                 trade_count: None,
+                width_months: 0,
                 close_adj: None,
                 sequence,
                 received_at: time,

@@ -350,6 +350,7 @@ impl Item<'_> {
             volume,
             amount: volume.zip(vwap).map(|(volume, vwap)| volume * vwap),
             trade_count: self.trade_count,
+            width_months: 0,
             close_adj: None,
             // Revisions of a bar come in order of arrival.
             sequence: received_at.timestamp_micros(),

@@ -193,6 +193,7 @@ impl CandleItem<'_> {
             volume: Some(float(self.volume)?),
             amount: None,
             trade_count: None,
+            width_months: 0,
             close_adj: None,
             sequence,
             received_at,

@@ -274,6 +274,7 @@ impl StreamFeed for CoinbaseExchange {
                         volume: Some(float(volume)?),
                         amount: None,
                         trade_count: None,
+                        width_months: 0,
                         close_adj: None,
                         sequence: 0,
                         received_at,

@@ -187,6 +187,7 @@ impl StreamFeed for Yahoo {
                     volume: at(&columns.volume),
                     amount: None,
                     trade_count: None,
+                    width_months: 0,
                     close_adj: at(adjusted),
                     // Adjusted closes are rewritten by later dividends: the newest answer wins.
                     sequence: received_at.timestamp_micros(),

@@ -1,6 +1,6 @@
 //! Bars as their publisher made them.
 
-use chrono::TimeDelta;
+use chrono::{Months, TimeDelta};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::types::{ToSql, Type};
 
@@ -10,8 +10,11 @@ use super::{Kind, Placed, Record, Row, Timestamp, Values};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
     pub symbol: String,
-    /// Width in seconds; 86400 is a daily bar.
+    /// Width in seconds; 86400 is a daily bar, 0 one of months.
     pub width_seconds: i64,
+    /// Width in calendar months; 0 for one in seconds.
+    #[serde(default)]
+    pub width_months: i32,
     /// Start of the bar.
     pub time: Timestamp,
     pub open: f64,
@@ -31,7 +34,9 @@ pub struct Bar {
 impl Bar {
     /// End of the bar: the earliest instant at which it is known.
     pub fn end(&self) -> Timestamp {
-        self.time + TimeDelta::seconds(self.width_seconds)
+        let months = Months::new(self.width_months.unsigned_abs());
+        let end = self.time.checked_add_months(months).unwrap_or(Timestamp::MAX_UTC);
+        end.checked_add_signed(TimeDelta::seconds(self.width_seconds)).unwrap_or(Timestamp::MAX_UTC)
     }
 }
 
@@ -63,6 +68,7 @@ pub struct Bars;
 const COLUMNS: &[(&str, Type)] = &[
     ("symbol", Type::TEXT),
     ("width_seconds", Type::INT8),
+    ("width_months", Type::INT4),
     ("time", Type::TIMESTAMPTZ),
     ("source", Type::TEXT),
     ("open", Type::FLOAT8),
@@ -81,11 +87,11 @@ const COLUMNS: &[(&str, Type)] = &[
 const MERGE: &str = "
 insert into market.bars as b (symbol, bar_width, time, source, open, high, low, close, volume, amount, trade_count,
                               close_adj, sequence, received_at, known_at)
-select distinct on (symbol, width_seconds, time, source)
-       symbol, make_interval(days => (width_seconds / 86400)::int, secs => width_seconds % 86400), time, source,
+select distinct on (symbol, width_seconds, width_months, time, source)
+       symbol, make_interval(months => width_months, days => (width_seconds / 86400)::int, secs => width_seconds % 86400), time, source,
        open, high, low, close, volume, amount, trade_count, close_adj, sequence, received_at, known_at
 from staging_bars
-order by symbol, width_seconds, time, source, sequence desc, received_at desc
+order by symbol, width_seconds, width_months, time, source, sequence desc, received_at desc
 on conflict (symbol, bar_width, time, source) do update
   set open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
       volume = excluded.volume, amount = excluded.amount, trade_count = excluded.trade_count,
@@ -107,7 +113,7 @@ impl Kind for Bars {
 
     /// Widths come as numbers and are stored as intervals.
     fn shape(&self) -> String {
-        "select symbol, 0::bigint as width_seconds, time, source, open, high, low, close, volume, amount, trade_count,
+        "select symbol, 0::bigint as width_seconds, 0 as width_months, time, source, open, high, low, close, volume, amount, trade_count,
                 close_adj, sequence, received_at, known_at from market.bars"
             .to_owned()
     }
@@ -117,6 +123,7 @@ impl Kind for Bars {
         let row: [&(dyn ToSql + Sync); COLUMNS.len()] = [
             &b.symbol,
             &b.width_seconds,
+            &b.width_months,
             &b.time,
             &row.source.name,
             &b.open,

@@ -113,6 +113,8 @@ pub trait Row {
 pub struct Source<'r> {
     pub name: &'r str,
     pub takes_trades_back: bool,
+    /// The calendar of what it trades, where that is one.
+    pub calendar: Option<&'r str>,
 }
 
 /// A row with its source.
@@ -219,7 +221,7 @@ mod tests {
 
     #[test]
     fn values_fit_the_columns_of_their_kind() {
-        let source = Source { name: "test", takes_trades_back: false };
+        let source = Source { name: "test", takes_trades_back: false, calendar: None };
         let record = Record::Rejected(Rejected::new(b"x", "test", Timestamp::UNIX_EPOCH));
         let row = Placed { source, record: &record };
         for kind in KINDS {

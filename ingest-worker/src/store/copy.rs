@@ -4,7 +4,10 @@
 //! where `INSERT … ON CONFLICT` writes rows. One known key refuses the whole copy, the savepoint takes it back, and the
 //! set goes the long way.
 
-use std::{collections::HashSet, pin::pin};
+use std::{
+    collections::{HashMap, HashSet},
+    pin::pin,
+};
 
 use tokio_postgres::{Client, Transaction, binary_copy::BinaryCopyInWriter, error::SqlState, types::Type};
 
@@ -104,7 +107,8 @@ fn sorted(batches: &[Batch]) -> Vec<Group<'_>> {
     for batch in batches {
         let entry = feeds::find(&batch.feed);
         let takes_trades_back = entry.is_some_and(|entry| entry.takes_trades_back);
-        let source = Source { name: &batch.feed, takes_trades_back };
+        let calendar = entry.and_then(|entry| entry.calendar);
+        let source = Source { name: &batch.feed, takes_trades_back, calendar };
         for record in &batch.records {
             let Some(row) = record.row() else { continue };
             let table = row.kind().table();
@@ -124,15 +128,15 @@ async fn register(
     known: &HashSet<String>,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
     let rows = || groups.iter().flat_map(|(_, rows)| rows);
-    let symbols: HashSet<&str> = rows()
-        .filter_map(|row| row.record.row()?.instrument())
-        .filter(|symbol| !known.contains(*symbol))
+    let symbols: HashMap<&str, Option<&str>> = rows()
+        .filter_map(|row| Some((row.record.row()?.instrument()?, row.source.calendar)))
+        .filter(|(symbol, _)| !known.contains(*symbol))
         .collect();
     if !symbols.is_empty() {
-        let symbols: Vec<&str> = symbols.iter().copied().collect();
-        let statement =
-            "insert into market.instruments (symbol) select unnest($1::text[]) on conflict do nothing";
-        transaction.execute(statement, &[&symbols]).await?;
+        let (symbols, calendars): (Vec<&str>, Vec<Option<&str>>) = symbols.iter().unzip();
+        let statement = "insert into market.instruments (symbol, calendar) select * from unnest($1::text[], $2::text[]) \
+                         on conflict do nothing";
+        transaction.execute(statement, &[&symbols, &calendars]).await?;
     }
     let naming = groups.iter().filter(|(kind, _)| kind.names_its_source()).flat_map(|(_, rows)| rows);
     let sources: HashSet<&str> =
@@ -145,7 +149,7 @@ async fn register(
             transaction.execute(add, &[source]).await?;
         }
     }
-    let symbols = symbols.into_iter().map(str::to_owned);
+    let symbols = symbols.into_keys().map(str::to_owned);
     Ok(symbols.chain(sources.into_iter().map(source_key)).collect())
 }
 

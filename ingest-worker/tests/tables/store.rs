@@ -72,6 +72,7 @@ fn bar(sequence: i64, close: f64, received: i64) -> Bar {
         volume: None,
         amount: None,
         trade_count: None,
+        width_months: 0,
         close_adj: None,
         sequence,
         received_at: at(received),

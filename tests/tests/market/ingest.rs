@@ -22,11 +22,64 @@ fn a_quickstart_from_a_csv_file_ends_in_a_forecast() {
     };
     assert_eq!(forecast("{}", "BTCUSD"), ["2023-03-02", "2023-03-03", "2023-03-04"]);
     // 2 April 2021 was Good Friday.
-    assert_eq!(forecast(r#"{"calendar": "XNYS"}"#, "SPY"), ["2021-04-01", "2021-04-05", "2021-04-06"]);
+    for options in ["{}", r#"{"calendar": "XNYS"}"#] {
+        assert_eq!(forecast(options, "SPY"), ["2021-04-01", "2021-04-05", "2021-04-06"], "{options}");
+    }
+    // Days of foreign exchange that are those of UTC, Sundays too, are of no market listed.
+    let calendar = |symbol: &str| {
+        db.value(&format!("select calendar from market.instruments where symbol = '{symbol}'"))
+    };
+    assert_eq!(["SPY", "BTCUSD", "EURUSD"].map(calendar), ["XNYS", "24x7", ""]);
     // Loading again changes nothing, and says so.
     let text = succeed(worker::of(&db).arg("load").arg(folder.join("leaders_daily.csv.gz")));
     assert!(text.contains("0 rows stored, 58449 known before, 0 rejected"), "{text}");
     assert_eq!(db.value("select count(*) from market.bars"), "58449");
+}
+
+/// Stocks and coins in one file, loaded by a role that only ingests.
+#[test]
+fn a_load_tells_the_calendars_of_its_instruments_by_their_bars() {
+    let db = migrated("ingest_calendars");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bars.csv");
+    let of = |symbol: &str, calendar: &str| {
+        let rows = db.rows(&format!(
+            "select distinct day from kronos.calendar_days('{calendar}', '2023-06-01', '2024-05-31') order by day"
+        ));
+        rows.iter()
+            .map(|row| format!("{symbol},{},1,2,1,2\n", row[0].as_deref().unwrap()))
+            .collect::<String>()
+    };
+    let mut text = "symbol,date,open,high,low,close\n".to_owned();
+    // Bars that are there already decide nothing: what somebody has set stays.
+    for (symbol, calendar) in [("AAA", "XNYS"), ("BBB", "XLON"), ("CCC", "24x7"), ("DDD", "XNYS")] {
+        text.push_str(&of(symbol, calendar));
+    }
+    std::fs::write(&path, text).unwrap();
+    db.run("insert into market.instruments (symbol, calendar) values ('DDD', 'FX')");
+    succeed(worker::of(&db).arg("load").arg(&path));
+    let calendars =
+        "select string_agg(symbol || ' ' || calendar, ', ' order by symbol) from market.instruments";
+    assert_eq!(db.value(calendars), "AAA XNYS, BBB XLON, CCC 24x7, DDD FX");
+    assert_eq!(
+        db.value("select count(*) from market.validate() v where v.check_name = 'missing_session'"),
+        "0"
+    );
+    // Each steps along its own: Friday 31 May is followed by Monday, but for the coin.
+    let next = db.rows(
+        "select to_char(ts at time zone 'UTC', 'Dy DD') from kronos_predict('market.bars_1d', 1, samples => 2, only_series => '{AAA,BBB,CCC}') order by series",
+    );
+    assert_eq!(
+        next.into_iter().map(|row| row[0].clone().unwrap()).collect::<Vec<_>>(),
+        ["Mon 03", "Mon 03", "Sat 01"]
+    );
+    // Whoever ingests lets bars tell, and changes no instrument by hand.
+    let ingestor = db.role("ingestor");
+    db.run(&format!("grant market_ingestor to {ingestor}; update market.instruments set calendar = null where symbol = 'AAA'"));
+    let mut client = db.connect_as(&ingestor);
+    assert!(client.batch_execute("update market.instruments set calendar = 'FX'").is_err());
+    client.batch_execute("select market.learn_calendars('{AAA,BBB}')").unwrap();
+    assert_eq!(db.value(calendars), "AAA XNYS, BBB XLON, CCC 24x7, DDD FX");
 }
 
 #[test]
