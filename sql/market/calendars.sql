@@ -3,7 +3,7 @@ call market.require_not_newer('market/calendars.sql', 1);
 
 -- Who only ingests may not change instruments, and has no need to know the extension.
 create or replace function market.learn_calendars(symbols text[]) returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp set timezone = 'UTC' set kronos.default_calendar = '24x7'
+language plpgsql security definer set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
 declare
   learnt integer := 0;
@@ -11,9 +11,14 @@ declare
   unknown text[];
   bars text;
 begin
-  if to_regprocedure('kronos.infer_calendar(regclass,text[],name,name,timestamptz)') is null then
+  -- Whoever may make a schema may call it kronos.
+  if not exists (
+    select from pg_depend d join pg_extension e on e.oid = d.refobjid and d.refclassid = 'pg_extension'::regclass
+    where d.classid = 'pg_proc'::regclass and d.deptype = 'e' and e.extname = 'kronos'
+      and d.objid = to_regprocedure('kronos.infer_calendar(regclass,text[],name,name,timestamptz)')) then
     return 0;
   end if;
+  perform set_config('kronos.default_calendar', '24x7', true);
   -- Hours say more than days, and fewer of them are needed.
   foreach bars in array '{market.bars_1m,market.bars_5m,market.bars_1h,market.bars_1d}'::text[] loop
     unknown := array(select i.symbol from market.instruments i where i.symbol = any (symbols) and i.calendar is null);

@@ -1,5 +1,5 @@
 -- How much of a forecast comes true: the slope of what happened on what was said, from outcomes known by then only.
-call market.require_not_newer('trading/skill.sql', 5);
+call market.require_not_newer('trading/skill.sql', 6);
 
 create or replace function trading.normal_quantile(p double precision) returns double precision
 language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
@@ -59,6 +59,9 @@ declare
   unseen constant text := case when to_regclass('kronos.models') is null then '' else
     ' and (f.kind <> ''backtest'' or not exists (
          select from kronos.models m where m.version = f.model_version and f.cutoff < m.train_cutoff + 1))' end;
+  -- A date was read as midnight in the zone of a calendar: it is the date whose midnight in UTC is the nearest.
+  label constant text := case when (select a.atttypid from pg_attribute a where a.attrelid = relation and a.attname = time_col) = 'date'::regtype
+    then '(timezone(''UTC'', r.ts) + interval ''12 hours'')::date' else 'r.ts' end;
 begin
   return query execute format($query$
     with said as (
@@ -78,9 +81,9 @@ begin
     from recent r
     cross join lateral (select t.%3$I::float8 as price from %1$s t
                         where t.%5$I::text = r.series and t.%2$I < r.cutoff order by t.%2$I desc limit 1) before
-    join lateral (select t.%3$I::float8 as price from %1$s t where t.%5$I::text = r.series and t.%2$I = r.ts limit 1) came on true
+    join lateral (select t.%3$I::float8 as price from %1$s t where t.%5$I::text = r.series and t.%2$I = %6$s limit 1) came on true
     where r.age <= $7 and before.price > 0 and before.price < 'infinity' and came.price > 0 and came.price < 'infinity'
-    $query$, relation, time_col, price_col, unseen, series_col)
+    $query$, relation, time_col, price_col, unseen, series_col, label)
   using relation, step, target, kinds, bar_width, as_of, dates;
 end
 $$;
@@ -209,4 +212,4 @@ comment on function trading.score_skill(regclass, integer, timestamptz, text[], 
   'Information coefficient of trading.scores as of an instant: mean over dates of the correlation across names between score and realised return per unit of volatility, '
   'and its standard error over dates, those that overlap as correlated. kappa is the mean shrunk by that error and kept between 0 and 1, and 0 with fewer than skill_least dates.';
 
-call market.record_file('trading/skill.sql', 5);
+call market.record_file('trading/skill.sql', 6);

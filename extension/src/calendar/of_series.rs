@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::guc;
 use crate::statement::{self, Sight};
 use chrono_tz::Tz;
-use kronos_time::{Fit, Verdict, infer};
+use kronos_time::{Fit, Verdict, explains_all, infer};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::spi::Spi;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
@@ -55,9 +55,7 @@ impl Known {
     pub fn infer(&self, width: Option<Width>, starts: &[Instant]) -> Result<Vec<Rc<Calendar>>> {
         let starts = &starts[starts.len().saturating_sub(TELLING)..];
         let Some(width) = width.or_else(|| infer_width(&self.default, starts)) else { return Ok(Vec::new()) };
-        if let Verdict::Certain(_) = infer(&[&self.default], width, starts)
-            && Fit::of(&self.default, width, starts).is_exact()
-        {
+        if explains_all(&self.default, width, starts) {
             return Ok(vec![self.default.clone()]);
         }
         let others = self.others()?;
@@ -144,28 +142,33 @@ impl Calendars {
     }
 
     /// What `market.instruments` says of its instruments, where the invoker may read it.
+    ///
+    /// Whoever may make a schema could have made that one: a view, a policy or a cast of theirs would run as the invoker, so
+    /// nothing but a plain table with plain text is read.
     fn instruments(&self) -> Result<&HashMap<String, String>> {
         if let Some(found) = self.instruments.get() {
             return Ok(found);
         }
         let readable = statement::value::<bool>(
             Sight::Query,
-            "select pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
-                and pg_catalog.count(a.attname) operator(pg_catalog.=) 2
+            "select pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') and c.relkind operator(pg_catalog.=) 'r'
+                and not c.relrowsecurity and pg_catalog.count(a.attname) operator(pg_catalog.=) 2
              from pg_catalog.pg_class c
              join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
              left join pg_catalog.pg_attribute a on a.attrelid operator(pg_catalog.=) c.oid
                and a.attname operator(pg_catalog.=) any ('{symbol,calendar}'::name[])
+               and a.atttypid operator(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype
                and pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
              where n.nspname operator(pg_catalog.=) 'market' and c.relname operator(pg_catalog.=) 'instruments'
-             group by c.oid, c.relnamespace
+             group by c.oid, c.relnamespace, c.relkind, c.relrowsecurity
              union all select false limit 1",
             &[],
         )?;
         let mut found = HashMap::new();
         if readable == Some(true) {
             Spi::connect(|client| {
-                let text = "select i.symbol::text, i.calendar::text from market.instruments i where i.calendar is not null";
+                let text =
+                    "select i.symbol, i.calendar from market.instruments i where i.calendar is not null";
                 for row in statement::select_text(client, Sight::Query, text, &[])? {
                     if let (Some(symbol), Some(calendar)) = (row.get::<String>(1)?, row.get::<String>(2)?) {
                         found.insert(symbol, calendar);

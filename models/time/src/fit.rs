@@ -90,14 +90,25 @@ pub enum Verdict {
     Uncertain(Vec<usize>),
 }
 
+/// Whether bars of a width are many and short enough to tell their calendar.
+fn tells(width: Width, starts: &[Instant]) -> bool {
+    matches!(width, Width::Micros(_) | Width::Days(1)) && starts.len() >= LEAST
+}
+
+/// Whether bars tell a calendar, and nothing contradicts this one.
+pub fn explains_all(calendar: &Calendar, width: Width, starts: &[Instant]) -> bool {
+    tells(width, starts) && Fit::of(calendar, width, starts).is_exact()
+}
+
 /// The calendar that bars come from, of several candidates, the first of which counts where they do not contradict it.
 ///
 /// Only daily bars and shorter ones tell: weeks and months have sessions in every market. A candidate must explain nearly every
 /// bar and nearly every place without one, and better than any other by [`MARGIN`] errors; of two with the same hours the first counts.
 pub fn infer(candidates: &[&Calendar], width: Width, starts: &[Instant]) -> Verdict {
-    let telling = matches!(width, Width::Micros(_) | Width::Days(1)) && starts.len() >= LEAST;
-    let Some(default) = candidates.first().filter(|_| telling) else { return Verdict::Uncertain(Vec::new()) };
-    if Fit::of(default, width, starts).is_exact() {
+    if !tells(width, starts) {
+        return Verdict::Uncertain(Vec::new());
+    }
+    if candidates.first().is_some_and(|default| explains_all(default, width, starts)) {
         return Verdict::Certain(0);
     }
     let plain = (width == Width::Days(1)).then(|| plain_dates(starts)).flatten();

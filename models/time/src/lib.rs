@@ -13,7 +13,7 @@ mod memo;
 mod width;
 mod windows;
 
-pub use fit::{Fit, Verdict, infer};
+pub use fit::{Fit, Verdict, explains_all, infer};
 pub use grid::Grid;
 pub use labels::label_zone;
 pub use width::{Width, end, infer_width};

@@ -98,6 +98,28 @@ fn skill_and_returns_are_the_same_in_every_session() {
     assert!(found[0] == found[1] && found[1] == found[2], "{found:?}");
 }
 
+/// A forecast of a column of dates is labelled by midnight in its calendar's zone, and known at the close of the session.
+#[test]
+fn dates_are_those_of_the_calendars_zone() {
+    let slopes = [("UTC", "00:00"), ("America/New_York", "16:00"), ("Asia/Tokyo", "15:30"), ("Australia/Sydney", "16:00")]
+        .map(|(zone, close)| {
+            let db = installed_with(&format!("dates_of_{}", zone.to_lowercase().replace('/', "_")), "date");
+            three_points(&db);
+            if zone != "UTC" {
+                db.run(&format!(
+                    "set session_replication_role = replica;
+                     create table local as select * from ledger.forecasts;
+                     delete from ledger.forecasts;
+                     update local set ts = timezone('{zone}', timezone('UTC', ts)),
+                       cutoff = timezone('{zone}', timezone('UTC', cutoff) - interval '1 day' + time '{close}');
+                     insert into ledger.forecasts select * from local"
+                ));
+            }
+            db.value("select n || ' ' || round(slope::numeric, 6) from trading.forecast_skill('bars', 1, day(5))")
+        });
+    assert_eq!(slopes, ["3 0.750000"; 4]);
+}
+
 #[test]
 fn beta_of_three_points() {
     let db = installed("beta_of_three_points");

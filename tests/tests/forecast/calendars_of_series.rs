@@ -115,6 +115,37 @@ fn the_instruments_calendar_counts_before_the_bars_and_after_the_call() {
     assert_eq!(flat(rows), ["ANY Sat 05-04", "UK Sat 05-04", "US Sat 05-04"]);
 }
 
+/// Whoever may make a schema may call it market: nothing of theirs runs in the calls of others.
+#[test]
+fn instruments_are_read_from_a_plain_table_alone() {
+    let db = Database::new("instruments_are_read_from_a_plain_table");
+    db.run(&daily("days", "XNYS", "2024-04-02", "2024-05-03"));
+    db.run(
+        "create table bars as select 'A'::text as symbol, days.* from days;
+         create schema market;
+         create function market.trap() returns text language plpgsql as $$ begin raise exception 'trapped'; end $$;
+         create view market.instruments as select 'A'::text as symbol, market.trap() as calendar",
+    );
+    let next = "set timezone = 'UTC'; select to_char(ts, 'Dy MM-DD') from kronos.forecast('naive', 'bars', '{close}', 1)";
+    assert_eq!(db.value(next), "Sat 05-04");
+    // A cast or a policy of theirs would run too.
+    db.run(
+        "drop view market.instruments; create type market.name as enum ('A', 'XNYS');
+         create function market.text_of(market.name) returns text language plpgsql as $$ begin raise exception 'trapped'; end $$;
+         create cast (market.name as text) with function market.text_of(market.name);
+         create table market.instruments (symbol market.name, calendar market.name);
+         insert into market.instruments values ('A', 'XNYS')",
+    );
+    assert_eq!(db.value(next), "Sat 05-04");
+    db.run(
+        "drop table market.instruments; create table market.instruments (symbol text, calendar text);
+         insert into market.instruments values ('A', 'XNYS')",
+    );
+    assert_eq!(db.value(next), "Mon 05-06");
+    db.run("alter table market.instruments enable row level security");
+    assert_eq!(db.value(next), "Sat 05-04");
+}
+
 #[test]
 fn a_calendar_that_does_not_fit_is_told_once() {
     let db = Database::new("a_calendar_that_does_not_fit");
