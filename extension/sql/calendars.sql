@@ -55,6 +55,7 @@ create view kronos.calendar_sessions with (security_barrier) as
 comment on view kronos.calendar_sessions is
   'Regular sessions of a week per calendar: weekday Monday = 1 ... Sunday = 7, times local to the calendar''s zone, end excluded. '
   'Where hours have changed, the week of the last since before a date holds.';
+comment on column kronos.calendar_sessions.calendar is 'Name of the calendar.';
 
 create view kronos.calendar_exceptions with (security_barrier) as
   select e.calendar, e.day, e.opens, e.closes, e.note, e.builtin
@@ -63,6 +64,8 @@ create view kronos.calendar_exceptions with (security_barrier) as
     or (e.calendar, e.day) not in (select own.calendar, own.day from _kronos.calendar_exception own where not own.builtin);
 comment on view kronos.calendar_exceptions is
   'Days whose sessions replace the regular ones; opens and closes NULL mean closed all day.';
+comment on column kronos.calendar_exceptions.calendar is 'Name of the calendar.';
+comment on column kronos.calendar_exceptions.builtin is 'Whether it comes with the extension.';
 
 create view kronos.calendars with (security_barrier) as
   select c.name, c.timezone, c.description,
@@ -85,6 +88,8 @@ create view kronos.calendars with (security_barrier) as
          c.builtin
   from _kronos.calendar c;
 comment on view kronos.calendars is 'Trading calendars that forecasts can step along.';
+comment on column kronos.calendars.name is 'Name of the calendar, as options and instruments write it.';
+comment on column kronos.calendars.description is 'What it is, for people; NULL: nobody said.';
 comment on column kronos.calendars.sessions is 'Per ISO weekday the list of [opens, closes], local time, as they are now.';
 comment on column kronos.calendars.closed_days is 'Number of listed dates without a session that a regular week would have.';
 comment on column kronos.calendars.short_days is 'Number of listed dates with other hours, mostly early closes.';
