@@ -6,7 +6,7 @@
 
 use crate::call::GAP_HINT;
 use kronos_allocation::{AllocationError, Clause};
-use kronos_job::{FAMILIES, JobError};
+use kronos_job::JobError;
 use kronos_models::ModelError;
 use kronos_models::baselines::Baseline;
 use kronos_models::device::is_full;
@@ -513,7 +513,7 @@ fn refused_job(error: JobError) -> Report {
     match error {
         JobError::UnknownOption { name, valid } => report(Error::UnknownOption { name, valid }),
         JobError::UnknownFamily { .. } => Report::new(Code::ERRCODE_FEATURE_NOT_SUPPORTED, message)
-            .hint(format!("Families that can: {}.", FAMILIES.join(", "))),
+            .hint(format!("Families that can: {}.", kronos_job::names())),
         JobError::NotForFamily { .. } => Report::new(Code::ERRCODE_FEATURE_NOT_SUPPORTED, message),
         JobError::Invalid(_) | JobError::OutOfBounds { .. } => {
             Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)

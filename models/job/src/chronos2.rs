@@ -1,12 +1,21 @@
 //! What the `model` of a Chronos-2 job may say.
 
-use crate::Job;
 use crate::error::Result;
 use crate::limits::{self, Counts, between, numbers, probability};
 use crate::regime::{Options as Loop, invalid};
+use crate::{Family, Job};
 use kronos_models::chronos2::config::Config;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+/// What a job must know of the family.
+pub const FAMILY: Family = Family {
+    name: "chronos2",
+    counts: |job, columns| Options::of(job, columns)?.counts(&job.train),
+    goes_on: true,
+    ranks: false,
+    parts: &[],
+};
 
 /// `config.json` with the keys that matter in training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,8 +99,10 @@ pub struct Options {
     pub network: Chronos2Training,
     /// Steps of the forecasts that weights are chosen by.
     pub scored: usize,
-    /// Windows of each source that weights are chosen by, and as many that are scored at the end.
+    /// Windows of each source that weights are chosen by.
     pub scored_windows: usize,
+    /// Windows of each source that are scored at the end; absent: as many as weights are chosen by.
+    pub tested_windows: Option<usize>,
     /// Rows after which a pattern returns, for the seasonal baseline.
     pub season: usize,
 }
@@ -120,11 +131,16 @@ impl Options {
                     "use_arcsinh": true, "use_reg_token": true, "time_encoding_scale": 256.0,
                 },
             },
-            "scored": 12, "scored_windows": 40, "season": 5,
+            "scored": 12, "scored_windows": 40, "tested_windows": null, "season": 5,
         });
         let options: Self = job.merged(default)?;
         options.check(columns)?;
         Ok(options)
+    }
+
+    /// Windows of each source that are scored at the end.
+    pub fn tested(&self) -> usize {
+        self.tested_windows.unwrap_or(self.scored_windows)
     }
 
     fn check(&self, columns: usize) -> Result<()> {
@@ -136,6 +152,7 @@ impl Options {
         rule.validate(columns)?;
         between("model.scored", self.scored as u64, limits::WINDOW)?;
         between("model.scored_windows", self.scored_windows as u64, limits::SCORED)?;
+        between("model.tested_windows", self.tested() as u64, limits::SCORED)?;
         between("model.season", self.season as u64, limits::SEASON)?;
         self.network.config.validate()?;
         probability("model.network.dropout_rate", self.network.dropout_rate)

@@ -25,7 +25,7 @@ pub enum JobError {
         family: String,
     },
     /// A family nobody can train.
-    #[error("family \"{family}\" cannot be trained from a relation")]
+    #[error("family \"{family}\" cannot be trained")]
     UnknownFamily {
         /// The name given.
         family: String,

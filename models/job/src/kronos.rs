@@ -1,15 +1,24 @@
 //! What the `model` of a Kronos job may say.
 
-use crate::Job;
 use crate::error::{JobError, Result};
 use crate::limits::{self, Counts, between, numbers, probability};
 use crate::regime::{Options as Loop, invalid};
+use crate::{Family, Job, Part};
 use chrono_tz::Tz;
 use kronos_models::bars::CHANNELS;
 use kronos_models::kronos::config::{PredictorConfig, TokenizerConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::PathBuf;
+
+/// What a job must know of the family.
+pub const FAMILY: Family = Family {
+    name: "kronos",
+    counts: |job, columns| Options::of(job, columns)?.counts(&job.train),
+    goes_on: true,
+    ranks: false,
+    parts: &[Part { directory: "tokenizer", option: "tokenizer_from" }],
+};
 
 /// Columns that a target may be, in the order that targets must have.
 pub const COLUMNS: [&str; CHANNELS] = ["open", "high", "low", "close", "volume", "amount"];
@@ -168,8 +177,10 @@ pub struct Options {
     pub condition: Condition,
     /// The forecasts that weights are chosen by; their temperature is the model's own.
     pub forecasts: ForecastRule,
-    /// Windows of each source that weights are chosen by, and as many that are scored at the end.
+    /// Windows of each source that weights are chosen by.
     pub scored_windows: usize,
+    /// Windows of each source that are scored at the end; absent: as many as weights are chosen by.
+    pub tested_windows: Option<usize>,
     /// Zone of the market, whose wall clock the model sees; days have none.
     pub timezone: Tz,
     /// Rows after which a pattern returns, for the seasonal baseline.
@@ -224,11 +235,16 @@ impl Options {
             },
             "condition": "true",
             "forecasts": {"horizon": 12, "paths": 64, "temperature": 1.0},
-            "scored_windows": 40, "timezone": "UTC", "season": 5,
+            "scored_windows": 40, "tested_windows": null, "timezone": "UTC", "season": 5,
         });
         let options: Self = job.merged(default)?;
         options.check(job.from.is_some())?;
         Ok(options)
+    }
+
+    /// Windows of each source that are scored at the end.
+    pub fn tested(&self) -> usize {
+        self.tested_windows.unwrap_or(self.scored_windows)
     }
 
     fn check(&self, goes_on: bool) -> Result<()> {
@@ -242,6 +258,7 @@ impl Options {
         )?;
         between("model.forecasts.paths", forecasts.paths as u64, limits::PATHS)?;
         between("model.scored_windows", self.scored_windows as u64, limits::SCORED)?;
+        between("model.tested_windows", self.tested() as u64, limits::SCORED)?;
         between("model.season", self.season as u64, limits::SEASON)?;
         match &self.tokenizer_train {
             Some(train) => limits::training("model.tokenizer_train", train)?,

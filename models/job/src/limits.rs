@@ -17,6 +17,8 @@ const BATCH: (u64, u64) = (1, 65_536);
 const EVALUATIONS: u64 = 10_000_000;
 /// Days of a span.
 pub const DAYS: (u64, u64) = (0, 1_000_000);
+/// Minutes of a simulated bar: a week of them.
+pub const MINUTES: u64 = 7 * 24 * 60;
 /// Rows of a purge or of a stride.
 pub const ROWS: (u64, u64) = (0, 1_000_000_000);
 /// Rows of a window of a model with attention; the longest known context is an eighth of it.

@@ -1,12 +1,21 @@
 //! What the `model` of an N-BEATS job may say.
 
 use crate::error::{JobError, Result};
-use crate::limits::{self, Counts, between, numbers};
+use crate::limits::{self, Counts, between, numbers, probability};
 use crate::regime::Options as Loop;
-use crate::{Job, limits::probability};
+use crate::{Family, Job};
 use kronos_models::nbeats::config::{Config, Input, Kind, MODEL_TYPE, Stack, Transform};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// What a job must know of the family.
+pub const FAMILY: Family = Family {
+    name: "nbeats",
+    counts: |job, _| Options::of(job)?.counts(&job.train),
+    goes_on: false,
+    ranks: true,
+    parts: &[],
+};
 
 /// The options; each has a default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,11 +76,8 @@ impl Options {
     /// Those of a job, checked.
     ///
     /// # Errors
-    /// [`JobError`] naming what is wrong; an N-BEATS model goes on from no other.
+    /// [`JobError`] naming what is wrong.
     pub fn of(job: &Job) -> Result<Self> {
-        if job.from.is_some() {
-            return Err(JobError::Invalid("an N-BEATS model cannot go on from another one".into()));
-        }
         let value = Value::Object(job.model.clone());
         let options: Self =
             serde_json::from_value(value).map_err(|error| JobError::Invalid(format!("model: {error}")))?;

@@ -1,7 +1,8 @@
 //! Knobs that the training of every family has: the loop, the optimiser, the learning rate, the split of the rows.
 
 use kronos_models::{ModelError, Result};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Knobs of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,15 +20,17 @@ pub struct Options {
     pub optimiser: AdamWOptions,
     /// The learning rate over time.
     pub schedule: Schedule,
-    /// Largest global norm of a gradient; absent: any.
+    /// Largest global norm of a gradient; `false`: any.
+    #[serde(deserialize_with = "or_none")]
     pub clip: Option<f64>,
     /// Steps from one evaluation to the next.
     pub evaluate_every: u64,
-    /// Evaluations in a row without a better one after which the run ends; absent: it does not.
+    /// Evaluations in a row without a better one after which the run ends; `false`: it does not.
+    #[serde(deserialize_with = "or_none")]
     pub patience: Option<u32>,
     /// Decay per step of the running mean of the weights, which is validated and kept in place of the last weights;
-    /// absent: no mean is taken. Early in a run the decay is smaller, so that the first weights are soon forgotten.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `false`: no mean is taken. Early in a run the decay is smaller, so that the first weights are soon forgotten.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "or_none")]
     pub average: Option<f64>,
 }
 
@@ -45,6 +48,21 @@ impl Default for Options {
             patience: Some(20),
             average: None,
         }
+    }
+}
+
+/// A number, or `false` or null for none: a job is written in TOML too, which has no null.
+fn or_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a number, or false for none")]
+    enum Given<T> {
+        Number(T),
+        Whether(bool),
+    }
+    match Option::deserialize(from)? {
+        Some(Given::Number(number)) => Ok(Some(number)),
+        None | Some(Given::Whether(false)) => Ok(None),
+        Some(Given::Whether(true)) => Err(D::Error::custom("expected a number, or false for none")),
     }
 }
 
@@ -230,6 +248,18 @@ pub(crate) fn invalid(name: &'static str, expected: impl Into<String>, got: impl
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_knob_that_is_false_is_none_and_one_that_is_absent_has_its_default() {
+        let read = |text: &str| serde_json::from_str::<Options>(text).map_err(|error| error.to_string());
+        let none = Options { clip: None, patience: None, average: None, ..Options::default() };
+        assert_eq!(read(r#"{"clip": false, "patience": false, "average": null}"#).unwrap(), none);
+        assert_eq!(read("{}").unwrap(), Options::default());
+        let some = read(r#"{"clip": 2, "patience": 3, "average": 0.5}"#).unwrap();
+        assert_eq!((some.clip, some.patience, some.average), (Some(2.0), Some(3), Some(0.5)));
+        assert!(read(r#"{"patience": true}"#).unwrap_err().contains("false for none"));
+        assert!(read(r#"{"patience": -1}"#).is_err());
+    }
 
     #[test]
     fn knobs_out_of_range_are_refused() {

@@ -2,7 +2,7 @@
 
 use crate::error::{JobError, Result};
 use crate::limits::{self, between};
-use crate::{FAMILIES, Job};
+use crate::{Family, Job, family};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -64,9 +64,7 @@ impl<'a> Request<'a> {
                 self.name.chars().take(80).collect::<String>()
             )));
         }
-        if !FAMILIES.contains(&self.family) {
-            return Err(JobError::UnknownFamily { family: self.family.chars().take(80).collect() });
-        }
+        let family = family(self.family)?;
         let unknown = self.options.keys().find(|key| !OPTIONS.contains(&key.as_str()));
         if let Some(name) = unknown {
             return Err(JobError::UnknownOption {
@@ -80,7 +78,7 @@ impl<'a> Request<'a> {
         {
             return Err(JobError::Invalid(format!("targets name column \"{}\" twice", twice.1)));
         }
-        self.for_the_family()?;
+        self.for_the_family(family)?;
         let mut options = self.options.clone();
         options.retain(|key, value| !value.is_null() && !matches!(key.as_str(), "rank" | "from"));
         let (time_col, series_col) = (options.remove("time_col"), options.remove("series_col"));
@@ -125,22 +123,20 @@ impl<'a> Request<'a> {
     }
 
     /// Options that only some families have, and those that name files, which no request has.
-    fn for_the_family(&self) -> Result<()> {
-        let refused = |option| Err(JobError::NotForFamily { option, family: self.family.into() });
-        if self.rank()?.is_some() && self.family != "nbeats" {
-            return refused("rank");
-        }
-        if self.from()?.is_some() && self.family == "nbeats" {
-            return refused("from");
+    fn for_the_family(&self, family: &Family) -> Result<()> {
+        if self.rank()?.is_some() && !family.ranks {
+            return Err(JobError::NotForFamily { option: "rank", family: self.family.into() });
         }
         // A path is read with the rights of the worker, who may read what whoever asks may not.
-        match self.options.get("model").and_then(|model| model.get("tokenizer_from")) {
-            None | Some(Value::Null) => Ok(()),
-            Some(_) => Err(JobError::Invalid(
-                "model.tokenizer_from names a file, which train_model() does not take; from goes on from a registered model \
-                 and its tokenizer"
-                    .into(),
-            )),
+        let model = self.options.get("model");
+        let given =
+            |option: &str| model.and_then(|model| model.get(option)).is_some_and(|value| !value.is_null());
+        match family.parts.iter().find(|part| given(part.option)) {
+            None => Ok(()),
+            Some(part) => Err(JobError::Invalid(format!(
+                "model.{} names a file, which train_model() does not take; from goes on from a registered model and its {}",
+                part.option, part.directory,
+            ))),
         }
     }
 }

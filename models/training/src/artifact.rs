@@ -17,10 +17,11 @@
 use super::checkpoint::{failed, write_atomically};
 use super::error::{Result, TrainError};
 use super::panel::hexadecimal;
+use kronos_job::JobError;
 use kronos_models::artifact::{read_config, verify};
 use kronos_models::error::ModelError;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,6 +53,9 @@ pub struct Manifest {
     pub seed: i64,
     /// The command that repeats the run.
     pub command: String,
+    /// Options of `register_model()` that the model is registered with.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub options: Map<String, Value>,
     /// SHA-256 of every other file, by its path within the directory.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
@@ -177,6 +181,19 @@ pub fn pointed(root: &Path, name: &str, pointer: &str) -> Result<Option<PathBuf>
     let digest = text.trim();
     check_name(digest).map_err(|error| corrupt(&path, error.to_string()))?;
     Ok(Some(root.join(name).join(digest)))
+}
+
+/// The directory of the promoted version of a model, of the latest where none is, its files found intact.
+///
+/// # Errors
+/// [`JobError::Invalid`] when there is no version; what [`open`] says of the directory.
+pub fn chosen(root: &Path, name: &str) -> Result<PathBuf> {
+    let Some(directory) = pointed(root, name, PROMOTED)?.or(pointed(root, name, LATEST)?) else {
+        let text = format!("there is no version of \"{name}\" in \"{}\"", root.display());
+        return Err(JobError::Invalid(text).into());
+    };
+    open(&directory)?;
+    Ok(directory)
 }
 
 /// Opens an artifact: reads its manifest and compares every file with its digest.

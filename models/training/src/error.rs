@@ -1,5 +1,6 @@
 //! What can go wrong in training.
 
+use kronos_job::JobError;
 use kronos_models::error::ModelError;
 use std::path::PathBuf;
 
@@ -57,6 +58,33 @@ pub enum TrainError {
         path: PathBuf,
         /// What differs.
         reason: String,
+    },
+    /// The job's description is wrong.
+    #[error("job: {0}")]
+    Job(#[from] JobError),
+    /// A file could not be read.
+    #[error("\"{}\": {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A data file does not hold what it must.
+    #[error("\"{}\", {place}: {reason}", path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// Line, row or column.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The run ends here because it was asked to.
+    #[error("ended after the {part}, as asked; without that wish the same command goes on from here")]
+    EndOfPart {
+        /// The part of the model that was trained last.
+        part: &'static str,
     },
     /// A file could not be written.
     #[error("could not write \"{}\": {source}", path.display())]

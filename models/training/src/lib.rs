@@ -1,5 +1,5 @@
 //! Training of models: the regime that every family shares (windows, splits, optimiser, schedules, checkpoints, scores), layers
-//! with gradients, and what each family learns from.
+//! with gradients, what each family learns from, and jobs from data to artifact.
 //!
 //! Apart from `kronos-models`, so that nothing that forecasts, least of all the library that PostgreSQL loads, holds any of it.
 //!
@@ -13,8 +13,10 @@
 pub mod artifact;
 pub mod checkpoint;
 pub mod chronos2;
+pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod jobs;
 pub mod kronos;
 pub mod layers;
 pub mod leakage;
@@ -24,11 +26,13 @@ pub mod noise;
 pub mod optimiser;
 pub mod panel;
 pub mod progress;
+pub mod rank;
 pub mod run;
 pub mod sampler;
 pub mod schedule;
 pub mod score;
 pub mod split;
+pub mod tasks;
 pub mod window;
 
 pub use checkpoint::Checkpoints;

@@ -20,22 +20,21 @@ impl Progress {
         Self { total, last: None, pace: None }
     }
 
-    /// Takes note that `step` steps were done `elapsed` after some fixed instant, and estimates the time that is left;
-    /// nothing before two notes.
+    /// Takes note that `step` steps were done `elapsed` after some fixed instant.
     ///
     /// The first note of a resumed run has the steps done before: they do not count towards its pace.
-    pub fn note(&mut self, step: u64, elapsed: Duration) -> Option<Duration> {
+    pub fn note(&mut self, step: u64, elapsed: Duration) {
         if let Some((before, at)) = self.last.filter(|(before, _)| *before < step) {
             let pace = elapsed.saturating_sub(at).as_secs_f64() / (step - before) as f64;
             self.pace = Some(self.pace.map_or(pace, |smooth| smooth + SMOOTHING * (pace - smooth)));
         }
         self.last = Some((step, elapsed));
-        self.pace.map(|pace| Duration::from_secs_f64(pace * self.total.saturating_sub(step) as f64))
     }
 
-    /// Steps per second, smoothed.
-    pub fn steps_per_second(&self) -> Option<f64> {
-        self.pace.filter(|pace| *pace > 0.0).map(f64::recip)
+    /// An estimate of the time that is left; nothing before two notes.
+    pub fn left(&self) -> Option<Duration> {
+        let (step, _) = self.last?;
+        self.pace.map(|pace| Duration::from_secs_f64(pace * self.total.saturating_sub(step) as f64))
     }
 }
 
@@ -46,12 +45,15 @@ mod tests {
     #[test]
     fn a_steady_pace_is_told_exactly_and_a_resumed_run_does_not_count_the_past() {
         let mut progress = Progress::new(1000);
-        assert_eq!(progress.note(500, Duration::from_secs(7)), None);
-        assert_eq!(progress.note(510, Duration::from_secs(27)), Some(Duration::from_secs(980)));
-        assert_eq!(progress.steps_per_second(), Some(0.5));
+        let mut left = |step, seconds| {
+            progress.note(step, Duration::from_secs(seconds));
+            progress.left()
+        };
+        assert_eq!(left(500, 7), None);
+        assert_eq!(left(510, 27), Some(Duration::from_secs(980)));
         // A step that took 12 seconds moves the pace of 2 by a twentieth of the difference.
-        let left = progress.note(511, Duration::from_secs(39)).unwrap().as_secs_f64();
-        assert!((left - 489.0 * 2.5).abs() < 1e-9);
-        assert_eq!(progress.note(1000, Duration::from_secs(40)), Some(Duration::ZERO));
+        let seconds = left(511, 39).unwrap().as_secs_f64();
+        assert!((seconds - 489.0 * 2.5).abs() < 1e-9);
+        assert_eq!(left(1000, 40), Some(Duration::ZERO));
     }
 }

@@ -9,6 +9,7 @@ use candle_core::{Tensor, Var};
 use kronos_job::regime::Options;
 use kronos_models::error::ModelError;
 use kronos_models::interrupt::Interrupt;
+use serde_json::{Value, json};
 
 /// A weight of the network.
 #[derive(Debug, Clone)]
@@ -116,6 +117,14 @@ pub struct Report {
     pub stopped_early: bool,
     /// (step, training loss, validation loss) of every evaluation.
     pub history: Vec<(u64, f64, f64)>,
+}
+
+impl Report {
+    /// The evaluations as they are kept beside a model.
+    pub fn lines(&self) -> Vec<Value> {
+        let line = |(step, train, validation): &(u64, f64, f64)| json!({"step": step, "train_loss": train.is_finite().then_some(train), "validation_loss": validation});
+        self.history.iter().map(line).collect()
+    }
 }
 
 /// Trains until the steps are done or the patience is at its end, and leaves the best weights in the network.

@@ -272,6 +272,7 @@ fn draft(value: f32) -> Draft {
         data: DataNote::default(),
         seed: 1,
         command: "train".into(),
+        options: Default::default(),
         files: Default::default(),
     };
     let weights = artifact::safetensors(&[("w".into(), vec![1], vec![value])]).unwrap();

@@ -18,7 +18,7 @@ const LEAST: Duration = Duration::from_secs(120);
 const BUILD: Duration = Duration::from_secs(3600);
 
 /// The crates of the workspace, which are built anew for every mutant: what counts is the time to build them.
-const QUICKLY_BUILT: [&str; 9] = [
+const QUICKLY_BUILT: [&str; 10] = [
     "kronos",
     "kronos-allocation",
     "kronos-engine",
@@ -27,6 +27,7 @@ const QUICKLY_BUILT: [&str; 9] = [
     "kronos-models",
     "kronos-tests",
     "kronos-train",
+    "kronos-training",
     "kronos-venue",
 ];
 

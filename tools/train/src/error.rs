@@ -1,36 +1,15 @@
-//! What can go wrong in a training job.
+//! What can go wrong in the program.
 
+use kronos_job::JobError;
 use kronos_models::ModelError;
 use kronos_training::TrainError;
-use std::path::PathBuf;
 
-/// Result of everything in this crate.
+/// Result of everything in this program.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong, with what a person needs to put it right.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file could not be read or written.
-    #[error("\"{}\": {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// A data file does not hold what it must.
-    #[error("\"{}\", {place}: {reason}", path.display())]
-    Data {
-        /// The file.
-        path: PathBuf,
-        /// Line, row or column.
-        place: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The job's description is wrong.
-    #[error("job: {0}")]
-    Job(String),
     /// The worker cannot work like that.
     #[error("{reason}\nHINT:  {hint}")]
     Worker {
@@ -47,9 +26,9 @@ pub enum Error {
     Train(#[from] TrainError),
 }
 
-impl From<kronos_job::JobError> for Error {
-    fn from(error: kronos_job::JobError) -> Self {
-        Self::Job(error.to_string())
+impl From<JobError> for Error {
+    fn from(error: JobError) -> Self {
+        Self::Train(error.into())
     }
 }
 
@@ -60,6 +39,11 @@ impl From<ModelError> for Error {
 }
 
 impl Error {
+    /// The job cannot be run.
+    pub fn job(text: impl Into<String>) -> Self {
+        JobError::Invalid(text.into()).into()
+    }
+
     /// SQLSTATE of what the server refused.
     pub fn sqlstate(&self) -> Option<&str> {
         match self {

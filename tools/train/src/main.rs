@@ -1,16 +1,25 @@
-//! The command line.
+//! Trains forecasting models from files and tables; never inside the database.
+//!
+//! What training is stands in `kronos-training`. Here are the command line, what is shown of a run, and the worker that runs the jobs of
+//! `train_model()`.
+
+mod error;
+mod progress;
+mod work;
 
 use clap::{Args, Parser, Subcommand};
-use kronos_train::error::{Error, Result};
-use kronos_train::progress::Terminal;
-use kronos_train::work::Worker;
-use kronos_train::{job, rank, run};
-use kronos_training::artifact;
-use std::path::PathBuf;
+use error::{Error, Result};
+use kronos_job::{Job, RankOptions};
+use kronos_training::jobs::{self, Run};
+use kronos_training::tasks::Trained;
+use kronos_training::{Panel, TrainError, artifact, evaluate, rank};
+use progress::{Terminal, Timed};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use work::Worker;
 
 /// Name of the variable with the connection string.
 const DATABASE_VARIABLE: &str = "KRONOS_DATABASE_URL";
@@ -29,7 +38,31 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Trains the model of a job file; interrupted and started again, it goes on where it stopped.
-    Train(JobArguments),
+    Train {
+        #[command(flatten)]
+        job: JobArguments,
+        /// Ends after this part of the model, such as "tokenizer".
+        #[arg(long, value_name = "PART")]
+        until: Option<String>,
+    },
+    /// Scores the windows that the weights were chosen by, a JSON document for each score.
+    Score {
+        #[command(flatten)]
+        job: JobArguments,
+        /// Scores once for each value of a key: model.forecasts.temperature=0.8,1.0.
+        #[arg(long, value_name = "KEY=VALUE,...")]
+        vary: Option<String>,
+    },
+    /// Scores forecasts of the test windows beside the baselines, as a table.
+    Evaluate(JobArguments),
+    /// Lists the chosen version of a model among those that come with the extension: manifest.json in the folder of artifacts.
+    Publish {
+        /// Folder of artifacts.
+        #[arg(long, default_value = "artifacts")]
+        out: PathBuf,
+        /// Name of the model.
+        name: String,
+    },
     /// Trains, evaluates, and lists the series the model forecasts best: meant for a weekly job.
     Weekly {
         #[command(flatten)]
@@ -80,6 +113,9 @@ struct JobArguments {
     /// Sets a key of the job: train.steps=100. Can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Folder that the paths of data files are relative to; the working directory without it.
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// Folder of artifacts.
     #[arg(long, default_value = "artifacts")]
     out: PathBuf,
@@ -115,6 +151,10 @@ fn main() -> ExitCode {
             eprintln!("kronos-train: interrupted; the same command goes on from the checkpoint");
             ExitCode::from(130)
         }
+        Err(Error::Train(error @ TrainError::EndOfPart { .. })) => {
+            eprintln!("kronos-train: {error}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("kronos-train: {error}");
             ExitCode::FAILURE
@@ -125,19 +165,29 @@ fn main() -> ExitCode {
 fn execute(arguments: Arguments, stop: &AtomicBool) -> Result<()> {
     if let Some(threads) = arguments.threads {
         let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        built.map_err(|error| Error::Job(format!("threads: {error}")))?;
+        built.map_err(|error| Error::job(format!("threads: {error}")))?;
     }
     match arguments.command {
-        Command::Train(job) => train(&job, stop),
+        Command::Train { job, until } => train(&job, until.as_deref(), stop),
         Command::Weekly { job, rank } => {
-            train(&job, stop)?;
+            train(&job, None, stop)?;
             list(&job, &rank, stop)
+        }
+        Command::Score { job, vary } => score(&job, vary.as_deref(), stop),
+        Command::Evaluate(arguments) => {
+            let (job, panels) = arguments.read()?;
+            print!("{}", evaluate::table(&arguments.look(&job, panels, stop)?.test));
+            Ok(())
+        }
+        Command::Publish { out, name } => {
+            println!("{}", jobs::publish(&out, &name)?.display());
+            Ok(())
         }
         Command::Rank { job, rank } => list(&job, &rank, stop),
         Command::Work { model_dir, once, poll } => {
             // It may hold the password: from the environment, never from the command line that everybody can read.
             let database = std::env::var(DATABASE_VARIABLE)
-                .map_err(|_| Error::Job(format!("set {DATABASE_VARIABLE} to the connection string")))?;
+                .map_err(|_| Error::job(format!("set {DATABASE_VARIABLE} to the connection string")))?;
             Worker { database, model_dir, once, poll: Duration::from_secs(poll) }.run(stop)
         }
         Command::Promote { out, name, digest } => {
@@ -155,24 +205,60 @@ fn execute(arguments: Arguments, stop: &AtomicBool) -> Result<()> {
     }
 }
 
-fn train(arguments: &JobArguments, stop: &AtomicBool) -> Result<()> {
-    let job = job::read(&arguments.job, &arguments.sets)?;
-    let panels = run::read_sources(&job)?;
+impl JobArguments {
+    /// The job and its rows.
+    fn read(&self) -> Result<(Job, Vec<Panel>)> {
+        let job = jobs::read(&self.job, &self.sets)?;
+        let panels = jobs::read_sources(&job, self.data.as_deref().unwrap_or(Path::new("")))?;
+        Ok((job, panels))
+    }
+
+    /// Scores of the chosen version.
+    fn look(&self, job: &Job, panels: Vec<Panel>, stop: &AtomicBool) -> Result<Trained> {
+        let mut terminal = Terminal::new();
+        Ok(jobs::look(job, panels, &self.out, stop, &mut Timed::new(&mut terminal))?)
+    }
+}
+
+fn train(arguments: &JobArguments, until: Option<&str>, stop: &AtomicBool) -> Result<()> {
+    let (job, panels) = arguments.read()?;
     let command: Vec<String> = std::env::args().skip(1).collect();
     let command = format!("kronos-train {}", command.join(" "));
-    let mut watcher = Terminal::new();
-    let finished = run::run(&job, panels, &arguments.out, &command, stop, &mut watcher)?;
+    let run = Run { out: &arguments.out, command: &command, until };
+    let mut terminal = Terminal::new();
+    let finished = jobs::train(&job, panels, run, stop, &mut Timed::new(&mut terminal))?;
     println!("{}", finished.version.directory.display());
     Ok(())
 }
 
+fn score(arguments: &JobArguments, vary: Option<&str>, stop: &AtomicBool) -> Result<()> {
+    let (job, panels) = arguments.read()?;
+    let show = |value: &str, trained: Trained| match trained.validation.as_array() {
+        Some(scores) => scores.iter().for_each(|score| println!("{value}{score}")),
+        None => println!("{value}{}", trained.validation),
+    };
+    let Some(vary) = vary else {
+        show("", arguments.look(&job, panels, stop)?);
+        return Ok(());
+    };
+    let Some((key, values)) = vary.split_once('=') else {
+        return Err(Error::job(format!("\"{vary}\" is not key=value,...")));
+    };
+    for value in values.split(',') {
+        let sets: Vec<String> = arguments.sets.iter().cloned().chain([format!("{key}={value}")]).collect();
+        let job = jobs::read(&arguments.job, &sets)?;
+        show(&format!("{value} "), arguments.look(&job, panels.clone(), stop)?);
+    }
+    Ok(())
+}
+
 fn list(arguments: &JobArguments, options: &RankArguments, stop: &AtomicBool) -> Result<()> {
-    let job = job::read(&arguments.job, &arguments.sets)?;
-    let panels = run::read_sources(&job)?;
-    let rows = rank::rank_best_fit(&job, &panels, &arguments.out, (options.step, options.top), stop)?;
+    let (job, panels) = arguments.read()?;
+    let asked = RankOptions { step: options.step, top: options.top };
+    let rows = rank::rank_best_fit(&job, &panels, &arguments.out, asked, stop)?;
     let text = rank::csv(&rows);
     match &options.list {
-        Some(path) => rank::write(path, &text),
+        Some(path) => Ok(rank::write(path, &text)?),
         None => {
             print!("{text}");
             Ok(())

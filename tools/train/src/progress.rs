@@ -1,12 +1,13 @@
 //! Showing how far a run is, on a terminal or line by line.
 
 use indicatif::{ProgressBar, ProgressStyle};
+use kronos_training::tasks::Watcher;
 use kronos_training::{Event, Progress};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// Where a run's events go.
-pub trait Watcher {
+pub trait Audience {
     /// Hears that a part of the model is trained from now on, in at most so many steps.
     fn part(&mut self, name: &str, steps: u64);
 
@@ -17,32 +18,35 @@ pub trait Watcher {
     fn say(&mut self, line: &str);
 }
 
-/// Gives events the time, which the training loop does not know.
+/// Gives events the time, which training does not know.
 pub struct Timed<'w> {
-    watcher: &'w mut dyn Watcher,
+    audience: &'w mut dyn Audience,
     progress: Progress,
     started: Instant,
-    left: Option<Duration>,
 }
 
 impl<'w> Timed<'w> {
-    /// Tells `watcher`.
-    pub fn new(watcher: &'w mut dyn Watcher) -> Self {
-        Self { watcher, progress: Progress::new(0), started: Instant::now(), left: None }
+    /// Tells `audience`.
+    pub fn new(audience: &'w mut dyn Audience) -> Self {
+        Self { audience, progress: Progress::new(0), started: Instant::now() }
+    }
+}
+
+impl Watcher for Timed<'_> {
+    fn part(&mut self, name: &str, steps: u64) {
+        (self.progress, self.started) = (Progress::new(steps), Instant::now());
+        self.audience.part(name, steps);
     }
 
-    /// A part of the model is trained from now on, in at most `steps` steps.
-    pub fn part(&mut self, name: &str, steps: u64) {
-        (self.progress, self.started, self.left) = (Progress::new(steps), Instant::now(), None);
-        self.watcher.part(name, steps);
-    }
-
-    /// Takes an event of the loop.
-    pub fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &Event) {
         if let Event::Step { step, .. } | Event::Resumed { step } = event {
-            self.left = self.progress.note(*step, self.started.elapsed());
+            self.progress.note(*step, self.started.elapsed());
         }
-        self.watcher.event(event, self.left);
+        self.audience.event(event, self.progress.left());
+    }
+
+    fn say(&mut self, line: &str) {
+        self.audience.say(line);
     }
 }
 
@@ -68,7 +72,7 @@ impl Default for Terminal {
     }
 }
 
-impl Watcher for Terminal {
+impl Audience for Terminal {
     fn part(&mut self, name: &str, steps: u64) {
         self.bar.set_length(steps);
         self.say(&format!("{name}: at most {steps} steps"));

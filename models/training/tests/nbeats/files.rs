@@ -20,6 +20,7 @@ fn written(root: &Path) -> (artifact::Version, NBeats) {
         data: DataNote::default(),
         seed: 0,
         command: String::new(),
+        options: Default::default(),
         files: Default::default(),
     };
     let draft = Draft {

@@ -10,13 +10,13 @@ mod read;
 mod report;
 
 use crate::error::{Error, Result};
-use crate::progress::Watcher;
-use crate::rank::rank_best_fit;
-use crate::run;
+use crate::progress::{Audience, Timed};
 use kronos_job::limits::machine;
 use kronos_models::error::ModelError;
 use kronos_models::interrupt::Interrupt;
 use kronos_training::artifact;
+use kronos_training::jobs::{self, Finished, Run};
+use kronos_training::rank::rank_best_fit;
 use origin::{Directories, Origin};
 use postgres::{Client, NoTls};
 use queue::{End, Found, Model};
@@ -153,7 +153,7 @@ fn train(
     reporter: &mut Reporter<'_>,
 ) -> Result<()> {
     stop.check()?;
-    let options = request.options.as_ref().map_err(|reason| Error::Job(reason.clone()))?;
+    let options = request.options.as_ref().map_err(|reason| Error::job(reason.as_str()))?;
     let asked = kronos_job::Request {
         name: &request.name,
         family: &request.family,
@@ -167,19 +167,18 @@ fn train(
             .say(&format!("the worker before this one ended without a word; attempt {}", request.attempt));
     }
     if let Some(model) = asked.from()? {
-        let origin = Origin::of(reporter.client, model, &request.family, directories)?;
+        let origin = Origin::of(reporter.client, model, kronos_job::family(&request.family)?, directories)?;
         job.from = Some(origin.model);
-        if let Some(tokenizer) = origin.tokenizer {
-            job.model.insert("tokenizer_from".into(), json!(tokenizer));
-        }
+        job.model.extend(origin.parts.into_iter().map(|(option, path)| (option.to_owned(), json!(path))));
     }
     let panel = read::rows(reporter.client, request.job_id, &request.targets)?;
     let out = folder(&directories.models, &request.folder);
     let command = format!("kronos.train_model(), job {}", request.job_id);
-    let run::Finished { version, registration } =
-        run::run(&job, vec![panel.clone()], &out, &command, stop, reporter)?;
+    let run = Run { out: &out, command: &command, until: None };
+    let finished = jobs::train(&job, vec![panel.clone()], run, stop, &mut Timed::new(reporter))?;
+    let Finished { version, registration } = finished;
     let fits = match rank {
-        Some(rank) => rank_best_fit(&job, &[panel], &out, (rank.step, rank.top), stop)?,
+        Some(rank) => rank_best_fit(&job, &[panel], &out, rank, stop)?,
         None => Vec::new(),
     };
     let manifest = artifact::open(&version.directory)?;

@@ -1,7 +1,9 @@
 //! The files of a registered model that training goes on from.
 
 use crate::error::{Error, Result};
+use kronos_job::{Family, Part};
 use kronos_models::artifact::verify;
+use kronos_models::family::{self, FAMILIES};
 use postgres::Client;
 use serde_json::{Map, Value};
 use std::path::{Component, Path, PathBuf};
@@ -28,7 +30,7 @@ impl Directories {
     /// A path of the catalogue.
     ///
     /// # Errors
-    /// [`Error::Job`] for one that leads anywhere else: `kronos.register_model()` takes no such path, and nobody is trusted twice.
+    /// [`Error::Train`] for one that leads anywhere else: `kronos.register_model()` takes no such path, and nobody is trusted twice.
     fn path(&self, relative: &str) -> Result<PathBuf> {
         let (directory, below) = match relative.strip_prefix(SHARE) {
             Some(rest) => (&self.share, rest.trim_start_matches('/')),
@@ -37,7 +39,7 @@ impl Directories {
         match Path::new(below).components().all(|part| matches!(part, Component::Normal(_))) {
             true => Ok(directory.join(below)),
             false => {
-                Err(Error::Job(format!("from: \"{relative}\" is no path below the directory of models")))
+                Err(Error::job(format!("from: \"{relative}\" is no path below the directory of models")))
             }
         }
     }
@@ -45,22 +47,22 @@ impl Directories {
 
 /// Directories of a registered model.
 pub(super) struct Origin {
-    /// Weights and configuration, of a Kronos model its predictor.
+    /// Weights and configuration of what is trained.
     pub(super) model: PathBuf,
-    /// The tokenizer of a Kronos model.
-    pub(super) tokenizer: Option<PathBuf>,
+    /// Directories of its other parts, by the key of a job's `model` that says where they lie.
+    pub(super) parts: Vec<(&'static str, PathBuf)>,
 }
 
 impl Origin {
     /// Finds a model by its version, alias or name, of a name the newest version, and checks its files.
     ///
     /// # Errors
-    /// [`Error::Job`] when there is none or it is of another family, or of a path that leads out of the directories of
+    /// [`Error::Train`] when there is none or it is of another family, or of a path that leads out of the directories of
     /// models; of files that are not those registered.
     pub(super) fn of(
         client: &mut Client,
         model: &str,
-        family: &str,
+        family: &Family,
         directories: &Directories,
     ) -> Result<Self> {
         let row = client.query_opt(
@@ -70,11 +72,14 @@ impl Origin {
             &[&model],
         )?;
         let Some(row) = row else {
-            return Err(Error::Job(format!("from: model \"{model}\" does not exist")));
+            return Err(Error::job(format!("from: model \"{model}\" does not exist")));
         };
         let (found, uri): (String, String) = (row.get(0), row.get(1));
-        if found != family {
-            return Err(Error::Job(format!("from: model \"{model}\" is of family {found}, not {family}")));
+        if found != family.name {
+            return Err(Error::job(format!(
+                "from: model \"{model}\" is of family {found}, not {}",
+                family.name
+            )));
         }
         let settings: Value = serde_json::from_str(row.get(2)).unwrap_or_default();
         let path = |relative: &str| directories.path(relative);
@@ -83,9 +88,11 @@ impl Origin {
             verify(&path(file)?, digest.as_str().unwrap_or_default())?;
         }
         let place = |key: &str| settings.get(key).and_then(Value::as_str);
+        let main = family::find(FAMILIES, &found)?.facts().directories.first();
+        let part = |part: &Part| Some(path(place(part.directory)?).map(|path| (part.option, path)));
         Ok(Self {
-            model: path(place("predictor").unwrap_or(&uri))?,
-            tokenizer: place("tokenizer").map(path).transpose()?,
+            model: path(main.and_then(|main| place(main)).unwrap_or(&uri))?,
+            parts: family.parts.iter().filter_map(part).collect::<Result<_>>()?,
         })
     }
 }

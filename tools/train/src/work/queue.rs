@@ -4,9 +4,9 @@
 
 use super::Request;
 use crate::error::{Error, Result};
-use crate::rank::{BestFit, DAYS};
 use kronos_job::limits::OPTIONS_BYTES;
 use kronos_queue::Queue;
+use kronos_training::rank::{BestFit, DAYS};
 use postgres::{Client, Row, Transaction};
 use serde_json::Value;
 
@@ -151,7 +151,7 @@ fn register(transaction: &mut Transaction<'_>, request: &Request, model: &Model<
                from training.jobs where job_id = $1";
     let row = transaction.query_one(sql, &[&request.job_id])?;
     if row.get::<_, Option<bool>>(1) != Some(true) {
-        return Err(Error::Job(format!(
+        return Err(Error::job(format!(
             "role \"{}\" may not register models any more",
             row.get::<_, String>(0)
         )));

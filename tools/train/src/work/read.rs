@@ -12,7 +12,7 @@ use postgres::fallible_iterator::FallibleIterator;
 /// Reads the rows of a job whose columns are `targets`.
 ///
 /// # Errors
-/// [`Error::Job`] when there are none, more than a job may have, or when they are not what such rows are: whoever asks writes them, and may
+/// [`Error::Train`] when there are none, more than a job may have, or when they are not what such rows are: whoever asks writes them, and may
 /// write others.
 pub(super) fn rows(client: &mut Client, job_id: i64, targets: &[String]) -> Result<Panel> {
     let sql = "select series, times, numbers from training.series where job_id = $1 order by series, part";
@@ -23,7 +23,7 @@ pub(super) fn rows(client: &mut Client, job_id: i64, targets: &[String]) -> Resu
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let told_times = times.iter().all(|time| TIMES.contains(time));
         if times.is_empty() || !told_times || numbers.len() != times.len() * targets.len() {
-            return Err(Error::Job(format!("the rows of series \"{name}\" are damaged")));
+            return Err(Error::job(format!("the rows of series \"{name}\" are damaged")));
         }
         count += (times.len() + numbers.len()) as u64;
         limits::data(count, machine())?;
@@ -41,7 +41,7 @@ pub(super) fn rows(client: &mut Client, job_id: i64, targets: &[String]) -> Resu
         }
     }
     if series.is_empty() {
-        return Err(Error::Job("there are no rows; ask for the model again".into()));
+        return Err(Error::job("there are no rows; ask for the model again"));
     }
     let panel = Panel { columns: targets.to_vec(), series };
     panel.validate()?;

@@ -2,7 +2,7 @@
 
 use super::queue::QUEUE;
 use crate::error::Result;
-use crate::progress::{Watcher, line};
+use crate::progress::{Audience, line};
 use kronos_training::Event;
 use postgres::Client;
 use postgres::types::ToSql;
@@ -82,7 +82,7 @@ impl<'a> Reporter<'a> {
     }
 }
 
-impl Watcher for Reporter<'_> {
+impl Audience for Reporter<'_> {
     fn part(&mut self, name: &str, steps: u64) {
         self.best = None;
         let told = self.begin(steps);

@@ -1,12 +1,13 @@
 //! Panels of bars as Kronos is trained on them.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::split::DAY;
+use crate::{Panel, PanelSeries};
 use chrono::DateTime;
 use chrono_tz::Tz;
+use kronos_job::JobError;
 use kronos_job::kronos::{COLUMNS, check_targets};
 use kronos_models::bars::{CHANNELS, Stamp, complete};
-use kronos_training::split::DAY;
-use kronos_training::{Panel, PanelSeries};
 
 /// The panel with all columns of bars, and the wall clock of the market for each row.
 ///
@@ -14,12 +15,12 @@ use kronos_training::{Panel, PanelSeries};
 /// `width` microseconds apart that are a day or longer are dates: no zone moves them.
 ///
 /// # Errors
-/// [`Error::Job`] for other numbers of targets.
+/// [`JobError`] for other numbers of targets.
 pub(super) fn stamped(panel: Panel, width: i64, zone: Tz) -> Result<(Panel, Vec<Vec<Stamp>>)> {
     check_targets(panel.columns.len())?;
     let stamp = |&time: &i64| -> Result<Stamp> {
         let at = DateTime::from_timestamp_micros(time)
-            .ok_or_else(|| Error::Job(format!("time {time} is outside of the calendar")))?;
+            .ok_or_else(|| JobError::Invalid(format!("time {time} is outside of the calendar")))?;
         Ok(Stamp::from(if width >= DAY { at.naive_utc() } else { at.with_timezone(&zone).naive_local() }))
     };
     let stamps = panel.series.iter().map(|series| series.times.iter().map(stamp).collect());

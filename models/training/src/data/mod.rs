@@ -2,27 +2,34 @@
 
 mod csv;
 mod parquet;
+mod simulated;
 
-use crate::error::{Error, Result};
-use crate::job::SourceOptions;
+use crate::error::{Result, TrainError};
+use crate::{Panel, PanelSeries};
 use chrono::DateTime;
-pub use kronos_job::instant;
-use kronos_training::{Panel, PanelSeries};
+use kronos_job::{JobError, SourceOptions};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Reads the files of a source.
+/// Reads the files of a source, whose paths are relative to `folder`, or simulates its markets.
 ///
 /// # Errors
-/// [`Error::File`] and [`Error::Data`] with file and row; [`Error::Job`] for a source without files or columns.
-pub fn read(source: &SourceOptions) -> Result<Panel> {
-    if source.targets.is_empty() || source.files.is_empty() {
-        return Err(Error::Job("a source needs files and targets".into()));
+/// [`TrainError::File`] and [`TrainError::Data`] with file and row; [`TrainError::Job`] for a source without rows or columns.
+pub fn read(source: &SourceOptions, folder: &Path) -> Result<Panel> {
+    if source.targets.is_empty() || (source.files.is_empty() && source.simulated.is_none()) {
+        return Err(JobError::Invalid("a source needs files and targets".into()).into());
     }
     let mut rows = Rows::new(source)?;
+    if let Some(markets) = &source.simulated {
+        simulated::read(markets, &mut rows)?;
+    }
     for file in &source.files {
-        let name = file.to_string_lossy().to_lowercase();
-        if name.ends_with(".parquet") { parquet::read(file, &mut rows)? } else { csv::read(file, &mut rows)? }
+        let (file, name) = (folder.join(file), file.to_string_lossy().to_lowercase());
+        if name.ends_with(".parquet") {
+            parquet::read(&file, &mut rows)?
+        } else {
+            csv::read(&file, &mut rows)?
+        }
     }
     rows.finish()
 }
@@ -42,7 +49,7 @@ impl<'a> Rows<'a> {
     /// Nothing yet.
     ///
     /// # Errors
-    /// [`Error::Job`] for a last instant that is none.
+    /// [`TrainError::Job`] for a last instant that is none.
     pub fn new(source: &'a SourceOptions) -> Result<Self> {
         Ok(Self { source, until: source.until()?, numbers: HashMap::new(), series: Vec::new() })
     }
@@ -53,6 +60,11 @@ impl<'a> Rows<'a> {
         source.series_col.iter().chain([&source.time_col]).chain(&source.targets).map(String::as_str)
     }
 
+    /// Columns of the panel.
+    pub fn targets(&self) -> &[String] {
+        &self.source.targets
+    }
+
     /// Whether there is a column that names the series.
     pub fn has_series(&self) -> bool {
         self.source.series_col.is_some()
@@ -60,9 +72,10 @@ impl<'a> Rows<'a> {
 
     /// Takes a row; rows after the last instant and of other series are left out.
     pub fn push(&mut self, series: &str, time: i64, values: Vec<f64>) {
-        let other = |only: &Vec<String>| !only.iter().any(|name| name == series);
-        if self.until.is_some_and(|until| time > until) || self.source.only_series.as_ref().is_some_and(other)
-        {
+        let SourceOptions { only_series, except, .. } = self.source;
+        let named = |names: &[String]| names.iter().any(|name| name == series);
+        let wanted = only_series.as_deref().is_none_or(named) && !named(except);
+        if !wanted || self.until.is_some_and(|until| time > until) {
             return;
         }
         let number = match self.numbers.get(series) {
@@ -124,8 +137,8 @@ fn file_series(path: &Path) -> String {
     name.split('.').next().unwrap_or_default().to_owned()
 }
 
-fn data_error(path: &Path, place: String, reason: impl Into<String>) -> Error {
-    Error::Data { path: PathBuf::from(path), place, reason: reason.into() }
+fn data_error(path: &Path, place: String, reason: impl Into<String>) -> TrainError {
+    TrainError::Data { path: PathBuf::from(path), place, reason: reason.into() }
 }
 
 #[cfg(test)]

@@ -1,15 +1,25 @@
 //! Which series a model forecasts best.
 
-use crate::error::{Error, Result};
-use crate::job::Job;
-use candle_core::Device;
+use crate::error::{Result, TrainError};
+use crate::split::DAY;
+use crate::{Panel, artifact, tasks};
+use kronos_job::{Job, JobError, RankOptions};
 use kronos_models::interrupt::Interrupt;
-use kronos_models::nbeats::NBeats;
 use kronos_models::series::SeriesRequest;
-use kronos_training::split::DAY;
-use kronos_training::{Panel, artifact};
 use std::fmt::Write;
 use std::path::Path;
+
+/// A model as the list asks it: of one column at a time, for the middle of its forecast.
+pub trait Medians {
+    /// Rows of context.
+    fn context(&self) -> usize;
+
+    /// The longest forecast, in steps.
+    fn horizon(&self) -> usize;
+
+    /// The median of every step of each request.
+    fn medians(&self, requests: &[SeriesRequest], interrupt: &dyn Interrupt) -> Result<Vec<Vec<f64>>>;
+}
 
 /// Days looked back on.
 pub const DAYS: [i64; 3] = [30, 60, 90];
@@ -42,30 +52,29 @@ struct Judged {
     forecast: f64,
 }
 
-/// Judges forecasts of step `step` that came true in the last 30, 60 and 90 days before each panel's end, with the promoted
-/// version of the job's model (the latest where none is), and lists the `top` best series.
+/// Judges forecasts that came true in the last 30, 60 and 90 days before each panel's end, with the chosen version of the job's
+/// model, and lists the best series.
 ///
 /// Better is lower MAE relative to the last value and more right directions: series are ordered by the sum of their places in
 /// both, each the mean over the three spans; equals by name.
 ///
 /// # Errors
-/// [`Error::Job`] when there is no such model, and what its files and forecasts give rise to.
+/// [`TrainError::Job`] when there is no such model or its family makes no such list, and what its files and forecasts give
+/// rise to.
 pub fn rank_best_fit(
     job: &Job,
     panels: &[Panel],
     out: &Path,
-    (step, top): (usize, usize),
+    RankOptions { step, top }: RankOptions,
     interrupt: &dyn Interrupt,
 ) -> Result<Vec<BestFit>> {
-    let pointed = |pointer| artifact::pointed(out, &job.name, pointer);
-    let Some(directory) = pointed(artifact::PROMOTED)?.or(pointed(artifact::LATEST)?) else {
-        return Err(Error::Job(format!("there is no version of \"{}\" in \"{}\"", job.name, out.display())));
+    let Some(open) = tasks::task(&job.family)?.medians else {
+        return Err(JobError::NotForFamily { option: "rank", family: job.family.clone() }.into());
     };
-    artifact::open(&directory)?;
-    let model = NBeats::load(&directory, &Device::Cpu)?;
-    let context = model.config().context_length;
-    if step == 0 || step > model.config().horizon {
-        return Err(Error::Job(format!("step must be between 1 and {}", model.config().horizon)));
+    let model = open(&artifact::chosen(out, &job.name)?)?;
+    let context = model.context();
+    if step == 0 || step > model.horizon() {
+        return Err(JobError::Invalid(format!("step must be between 1 and {}", model.horizon())).into());
     }
     let mut judged: Vec<(String, Vec<Judged>)> = Vec::new();
     for panel in panels {
@@ -81,12 +90,9 @@ pub fn rank_best_fit(
                     requests.push(SeriesRequest::univariate(history.to_vec(), step));
                 }
             }
-            let median =
-                model.levels().iter().position(|level| *level == 0.5).unwrap_or(model.config().middle());
             let mut of_series = Vec::new();
-            for ((row, last, actual), forecast) in rows.into_iter().zip(model.forecast(&requests, interrupt)?)
-            {
-                let forecast = (forecast?.values[0][median][step - 1] / last).ln();
+            for ((row, last, actual), median) in rows.into_iter().zip(model.medians(&requests, interrupt)?) {
+                let forecast = (median[step - 1] / last).ln();
                 of_series.push(Judged { time: series.times[row], actual: (actual / last).ln(), forecast });
             }
             judged.push((
@@ -174,11 +180,11 @@ pub fn csv(rows: &[BestFit]) -> String {
 /// Writes a list, replacing the one of last week whole.
 ///
 /// # Errors
-/// [`Error::File`].
+/// [`TrainError::Write`].
 pub fn write(path: &Path, text: &str) -> Result<()> {
     let beside = path.with_extension("partial");
     let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
-    written.map_err(|source| Error::File { path: path.to_path_buf(), source })
+    written.map_err(|source| TrainError::Write { path: path.to_path_buf(), source })
 }
 
 #[cfg(test)]

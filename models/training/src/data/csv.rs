@@ -1,15 +1,16 @@
 //! CSV, gzipped or not, with a header.
 
-use super::{Rows, data_error, file_series, instant};
-use crate::error::{Error, Result};
+use super::{Rows, data_error, file_series};
+use crate::error::{Result, TrainError};
 use flate2::read::MultiGzDecoder;
+use kronos_job::instant;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 /// Reads a file; an empty number is a missing one.
 pub(super) fn read(path: &Path, rows: &mut Rows<'_>) -> Result<()> {
-    let file = File::open(path).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+    let file = File::open(path).map_err(|source| TrainError::File { path: path.to_path_buf(), source })?;
     let file = BufReader::with_capacity(1 << 16, file);
     let zipped = path.extension().is_some_and(|extension| extension == "gz");
     let reader: Box<dyn Read> = if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };

@@ -3,9 +3,9 @@
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use kronos_train::data::{read, timestamp, width};
-use kronos_train::job::SourceOptions;
-use kronos_training::Panel;
+use kronos_job::SourceOptions;
+use kronos_training::data::{timestamp, width};
+use kronos_training::{Panel, Result};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -33,6 +33,10 @@ fn source(files: &[&Path], changes: Value) -> SourceOptions {
     let mut source = json!({"files": files, "series_col": "symbol", "time_col": "ds", "targets": ["close"]});
     source.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     serde_json::from_value(source).unwrap()
+}
+
+fn read(source: &SourceOptions) -> Result<Panel> {
+    kronos_training::data::read(source, Path::new(""))
 }
 
 fn written(folder: &Path, name: &str, text: &str) -> PathBuf {

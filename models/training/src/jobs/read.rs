@@ -1,33 +1,32 @@
 //! What a job is: a document in TOML, or JSON in the database. What it may say is written in [`kronos_job`].
 
-use crate::error::{Error, Result};
-pub use kronos_job::{Job, SourceOptions, SplitOptions};
+use crate::error::{Result, TrainError};
+use kronos_job::{Job, JobError};
 use std::path::Path;
 
 /// Reads a job from a TOML file and sets some of its keys: `train.steps=100`.
 ///
-/// Paths of data files are relative to the working directory.
-///
 /// # Errors
-/// [`Error::File`]; [`Error::Job`] naming the key that is wrong.
+/// [`TrainError::File`]; [`TrainError::Job`] naming the key that is wrong.
 pub fn read(path: &Path, sets: &[String]) -> Result<Job> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| TrainError::File { path: path.to_path_buf(), source })?;
     let mut table: toml::Table =
-        text.parse().map_err(|error| Error::Job(format!("\"{}\": {error}", path.display())))?;
+        text.parse().map_err(|error| JobError::Invalid(format!("\"{}\": {error}", path.display())))?;
     for set in sets {
         let Some((key, value)) = set.split_once('=') else {
-            return Err(Error::Job(format!("\"{set}\" is not key=value")));
+            return Err(JobError::Invalid(format!("\"{set}\" is not key=value")).into());
         };
-        // A value that is no TOML is a word: name=test needs no quotes.
+        // A value that is no TOML is a word, and so is a day: name=test needs no quotes.
         let value = format!("v = {value}")
             .parse::<toml::Table>()
             .ok()
             .and_then(|mut table| table.remove("v"))
+            .filter(|value| !value.is_datetime())
             .unwrap_or_else(|| toml::Value::String(value.into()));
         put(&mut table, key.trim(), value)?;
     }
-    let value = serde_json::to_value(table).map_err(|error| Error::Job(error.to_string()))?;
+    let value = serde_json::to_value(table).map_err(|error| JobError::Invalid(error.to_string()))?;
     Ok(Job::from_json(value)?)
 }
 
@@ -41,7 +40,7 @@ fn put(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<()> {
             let inner = table.entry(first).or_insert_with(|| toml::Value::Table(toml::Table::new()));
             match inner {
                 toml::Value::Table(inner) => put(inner, rest, value),
-                _ => Err(Error::Job(format!("key \"{first}\" is no table"))),
+                _ => Err(JobError::Invalid(format!("key \"{first}\" is no table")).into()),
             }
         }
     }
@@ -76,10 +75,12 @@ mod tests {
 
     #[test]
     fn keys_are_read_and_set() {
-        let job = read(TEXT, &["train.steps=7", "name=other", "model.width=16", "train.seed = -3"]).unwrap();
+        let sets =
+            ["train.steps=7", "name=other", "model.width=16", "train.seed = -3", "train_cutoff=2022-02-28"];
+        let job = read(TEXT, &sets).unwrap();
         assert_eq!((job.train.steps, job.name.as_str(), job.train.seed), (7, "other", -3));
         assert_eq!(job.model["width"], 16);
-        assert_eq!(job.train.batch, 64);
+        assert_eq!((job.train.batch, job.train_cutoff.as_deref()), (64, Some("2022-02-28")));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Parquet, row by row: training reads a file once, so that the columns' own reader would gain nothing.
 
-use super::{Rows, data_error, file_series, instant};
-use crate::error::{Error, Result};
+use super::{Rows, data_error, file_series};
+use crate::error::{Result, TrainError};
+use kronos_job::instant;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use std::fs::File;
@@ -9,7 +10,7 @@ use std::path::Path;
 
 /// Reads a file; a NULL number is a missing one.
 pub(super) fn read(path: &Path, rows: &mut Rows<'_>) -> Result<()> {
-    let file = File::open(path).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+    let file = File::open(path).map_err(|source| TrainError::File { path: path.to_path_buf(), source })?;
     let unreadable =
         |error: parquet::errors::ParquetError| data_error(path, "reading".into(), error.to_string());
     let reader = SerializedFileReader::new(file).map_err(unreadable)?;
@@ -53,7 +54,7 @@ fn find<'r>(row: &'r Row, name: &str) -> Option<&'r Field> {
 
 fn micros(field: &Field) -> Option<i64> {
     match field {
-        Field::Date(days) => Some(i64::from(*days) * kronos_training::split::DAY),
+        Field::Date(days) => Some(i64::from(*days) * crate::split::DAY),
         Field::TimestampMillis(millis) => millis.checked_mul(1000),
         Field::TimestampMicros(micros) => Some(*micros),
         Field::Str(text) => instant(text),
