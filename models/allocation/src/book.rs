@@ -1,18 +1,14 @@
-//! The life of one allocation: prepare, solve, relax or name the conflict, obey the order rules, check, explain.
+//! A validated problem and the programs solved for it.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::bounds::{HardRules, WeightBox};
-use crate::conflict::{irreducible_conflict, reachable};
-use crate::conic::{CancelCheck, ConicPoint, ConicProgram, OBJECTIVE_SCALE, Outcome};
-use crate::explain::{Allocation, Status, explain};
-use crate::orders;
-use crate::problem::{DEFAULT_CVAR_LEVEL, Method, Name, OnInfeasible, Problem};
+use crate::conic::{CancelCheck, ConicPoint, OBJECTIVE_SCALE, Outcome};
+use crate::problem::{DEFAULT_CVAR_LEVEL, Method, Name, Problem};
 use crate::program::{Goal, Objective, Parts, Program, assemble};
 use crate::risk::{FactorModel, Scenarios};
 use crate::risk_parity::risk_parity_target;
-use crate::rule::Clause;
 use crate::soft::{Body, SoftRow, one_way_turnover, soft_rows, weight_value};
 use crate::{AllocationError, Rule};
 
@@ -25,46 +21,6 @@ const BORROW_EPSILON: f64 = 1e-6;
 
 /// Distances below this, to the current weight, to zero or to a cap, are the solver's rounding.
 pub(crate) const DUST: f64 = 1e-7;
-
-/// Solves `problem`; `cancel` is asked once per iteration of the solver.
-///
-/// The answer does not depend on the order of the names: they are sorted by symbol before anything is computed.
-///
-/// # Errors
-/// Invalid data, a conflict under [`OnInfeasible::Error`], cancellation, or a failure of the solver.
-pub fn allocate(problem: &Problem, cancel: &CancelCheck) -> Result<Allocation, AllocationError> {
-    let book = Book::prepare(problem, cancel)?;
-    let (first, status, conflict) = match book.optimise(&book.boxes)? {
-        Some(solved) => (Some(solved), Status::Optimal, Vec::new()),
-        None => book.resolve_conflict()?,
-    };
-    let Some(first) = first else {
-        return Ok(explain(&book, None, Vec::new(), status, conflict));
-    };
-    let settled = orders::obey(&book, first, |boxes| match status {
-        Status::Relaxed => book.relax(boxes).map(Some),
-        _ => book.optimise(boxes),
-    })?;
-    let names_limit = problem.orders.max_names.filter(|&limit| held(&settled.solved.weights) > limit);
-    let status = match names_limit {
-        Some(limit) if problem.on_infeasible == OnInfeasible::Error => {
-            return Err(AllocationError::TooManyNames { limit, held: held(&settled.solved.weights) });
-        }
-        Some(_) => Status::Relaxed,
-        None => status,
-    };
-    book.verify(&settled.solved.weights, &settled.boxes, status == Status::Relaxed)?;
-    Ok(explain(&book, Some(&settled.solved), settled.notes, status, conflict))
-}
-
-/// The cone program that [`allocate`] solves first, for comparison with other solvers.
-///
-/// # Errors
-/// As [`Problem::validate`], and those of the risk parity target.
-pub fn conic_program(problem: &Problem) -> Result<ConicProgram, AllocationError> {
-    let book = Book::prepare(problem, &(Arc::new(|| false) as CancelCheck))?;
-    Ok(assemble(book.parts(&book.boxes), Goal::Optimise(&book.objective)).conic)
-}
 
 /// Number of names with a weight.
 pub(crate) fn held(weights: &[f64]) -> usize {
@@ -95,7 +51,8 @@ pub(crate) struct Solved {
 }
 
 impl<'a> Book<'a> {
-    fn prepare(problem: &'a Problem, cancel: &CancelCheck) -> Result<Self, AllocationError> {
+    /// Checks the problem, puts its names in order and lays out its rules.
+    pub fn prepare(problem: &'a Problem, cancel: &CancelCheck) -> Result<Self, AllocationError> {
         problem.validate()?;
         let mut order: Vec<usize> = (0..problem.names.len()).collect();
         order.sort_by(|&a, &b| problem.names[a].symbol.cmp(&problem.names[b].symbol));
@@ -124,16 +81,8 @@ impl<'a> Book<'a> {
         Parts { boxes, rows: &self.rows, risk: self.risk.as_ref(), scenarios: self.scenarios.as_ref() }
     }
 
-    /// The optimum under every rule, or none if there is none.
-    fn optimise(&self, boxes: &[WeightBox]) -> Result<Option<Solved>, AllocationError> {
-        if !self.rows.iter().all(|row| reachable(row, self)) {
-            return Ok(None);
-        }
-        self.run(boxes, Goal::Optimise(&self.objective)).map(Result::ok)
-    }
-
     /// The optimum with soft rules broken at their prices.
-    fn relax(&self, boxes: &[WeightBox]) -> Result<Solved, AllocationError> {
+    pub fn relax(&self, boxes: &[WeightBox]) -> Result<Solved, AllocationError> {
         self.run(boxes, Goal::Elastic(&self.objective, self.price_factor()))?
             .map_err(|status| AllocationError::Solver { status })
     }
@@ -153,29 +102,12 @@ impl<'a> Book<'a> {
         (4.0 * steepest * OBJECTIVE_SCALE / least_price).max(1.0)
     }
 
-    /// What follows when the hard program has no optimum: error, relaxed book, or the held book with the conflict named.
-    fn resolve_conflict(&self) -> Result<(Option<Solved>, Status, Vec<Clause>), AllocationError> {
-        let conflict = irreducible_conflict(self)?;
-        let mode = self.problem.on_infeasible;
-        match (conflict, mode) {
-            (Some(conflict), OnInfeasible::Error) => Err(AllocationError::Infeasible { conflict }),
-            (Some(conflict), OnInfeasible::Report) => Ok((None, Status::Held, conflict)),
-            (Some(conflict), OnInfeasible::Relax) => match self.relax(&self.boxes) {
-                Ok(solved) => Ok((Some(solved), Status::Relaxed, conflict)),
-                Err(AllocationError::Solver { .. }) => Ok((None, Status::Held, conflict)),
-                Err(error) => Err(error),
-            },
-            // The rules are compatible and the solver failed for numerical reasons: the elastic program has an
-            // interior and its prices keep the rules.
-            (None, _) => {
-                let solved = self.relax(&self.boxes)?;
-                self.verify(&solved.weights, &self.boxes, false)?;
-                Ok((Some(solved), Status::Optimal, Vec::new()))
-            }
-        }
-    }
-
-    fn run(&self, boxes: &[WeightBox], goal: Goal<'_>) -> Result<Result<Solved, String>, AllocationError> {
+    /// Solves for `goal` in `boxes`; the inner error is the status of a solver that found no optimum.
+    pub fn run(
+        &self,
+        boxes: &[WeightBox],
+        goal: Goal<'_>,
+    ) -> Result<Result<Solved, String>, AllocationError> {
         let program = assemble(self.parts(boxes), goal);
         self.solves.set(self.solves.get() + 1);
         match program.conic.solve(&self.cancel)? {
@@ -207,7 +139,7 @@ impl<'a> Book<'a> {
     }
 
     /// Re-checks every rule at the weights about to be returned.
-    fn verify(&self, w: &[f64], boxes: &[WeightBox], relaxed: bool) -> Result<(), AllocationError> {
+    pub fn verify(&self, w: &[f64], boxes: &[WeightBox], relaxed: bool) -> Result<(), AllocationError> {
         let broken = |rule: String, violation: f64| match violation {
             v if v > RULE_TOLERANCE => Err(AllocationError::Violation { rule, violation: v }),
             _ => Ok(()),

@@ -8,8 +8,8 @@
 use nalgebra::{DMatrix, SymmetricEigen};
 use serde::{Deserialize, Serialize};
 
+use crate::number::finite;
 use crate::risk::{check_len, row_major};
-use crate::validate::finite;
 use crate::{AllocationError, FactorModel, Scenarios};
 
 /// Fewest dates from which a name's own risk is estimated.

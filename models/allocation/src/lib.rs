@@ -31,6 +31,7 @@
 //! ```
 #![deny(missing_docs)]
 
+mod allocate;
 mod book;
 mod bounds;
 mod conflict;
@@ -38,7 +39,9 @@ mod conic;
 mod covariance;
 mod error;
 mod explain;
+mod number;
 mod orders;
+mod prices;
 mod problem;
 mod program;
 mod risk;
@@ -47,14 +50,15 @@ mod rule;
 mod soft;
 mod validate;
 
-pub use book::{allocate, conic_program};
+pub use allocate::{allocate, conic_program};
 pub use conic::{CancelCheck, ConicProgram, KktResiduals};
 pub use covariance::{Estimator, HistoryStatus, ReturnHistory, RiskEstimate};
 pub use error::AllocationError;
 pub use explain::{Allocation, Binding, NameResult, NameStatus, RuleResult, Status};
+pub use prices::RelaxationPrices;
 pub use problem::{
     CashFloor, GroupLimit, Halt, Interval, Limits, Method, Name, OnInfeasible, OrderRules, Problem,
 };
 pub use risk::{FactorModel, Scenarios};
 pub use risk_parity::risk_parity_target;
-pub use rule::{Clause, RelaxationPrices, Rule, Side};
+pub use rule::{Clause, Rule, Side};

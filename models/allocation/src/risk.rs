@@ -63,7 +63,7 @@ impl FactorModel {
         if self.exposures.iter().any(|x| !x.is_finite()) {
             return Err(AllocationError::NotFinite { what: "factor exposure".into() });
         }
-        self.specific.iter().try_for_each(|&d| crate::validate::non_negative("specific variance", d))
+        self.specific.iter().try_for_each(|&d| crate::number::non_negative("specific variance", d))
     }
 
     /// Number of factors.
