@@ -3,7 +3,8 @@
 
 use crate::engine;
 use crate::error::Error;
-use kronos_engine::message::{ModelState, ModelStatus, UnixMicros};
+use kronos_engine::clock::UnixMicros;
+use kronos_engine::message::{ModelState, ModelStatus};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

@@ -3,7 +3,7 @@
 //! It mirrors the error variant by variant, without a catch-all, so that the caller in another process gets the very
 //! error it would have had in its own.
 
-use crate::message::path;
+use crate::path;
 use kronos_models::error::ModelError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

@@ -1,9 +1,8 @@
 //! A request on its way through the engine.
 
-use crate::core::Shared;
+use crate::clock::{UnixMicros, now};
 use crate::ledger::Reservation;
-use crate::message::{Progress, Refusal, Reply, RequestStatus, UnixMicros};
-use crate::statistics::now;
+use crate::message::{Progress, Refusal, Reply, RequestStatus};
 use kronos_models::answer::Paths;
 use kronos_models::ask::{Ask, Terms};
 use kronos_models::model::SeriesId;
@@ -167,11 +166,23 @@ impl Ticket {
     }
 }
 
+/// Where what comes of a job goes: to its caller, and into the books of the engine.
+pub(crate) trait Outbox: Send + Sync {
+    /// Sends a reply to the caller, unless nobody waits any more.
+    fn deliver(&self, ticket: &Ticket, delivery: Delivery);
+
+    /// Counts a request that is over.
+    fn account(&self, ticket: &Ticket, work: &Work, last: &Reply);
+
+    /// A request is over.
+    fn close(&self, ticket: &Ticket);
+}
+
 /// A request as its model's runner works on it. One that is dropped unfinished tells its caller that the engine broke.
 pub(crate) struct Job {
     pub(crate) ticket: Arc<Ticket>,
     pub(crate) work: Work,
-    shared: Arc<Shared>,
+    outbox: Arc<dyn Outbox>,
     finished: bool,
 }
 
@@ -210,12 +221,12 @@ pub(crate) struct Running {
 }
 
 impl Job {
-    pub(crate) fn new(shared: Arc<Shared>, ticket: Arc<Ticket>, work: Work) -> Self {
-        Self { ticket, work, shared, finished: false }
+    pub(crate) fn new(outbox: Arc<dyn Outbox>, ticket: Arc<Ticket>, work: Work) -> Self {
+        Self { ticket, work, outbox, finished: false }
     }
 
     pub(crate) fn deliver(&self, delivery: Delivery) {
-        self.shared.deliver(&self.ticket, delivery);
+        self.outbox.deliver(&self.ticket, delivery);
     }
 
     /// Sends the last reply.
@@ -226,9 +237,9 @@ impl Job {
     fn end(&mut self, last: Reply) {
         self.finished = true;
         if !self.ticket.is_cancelled() {
-            self.shared.account(&self.ticket, &self.work, &last);
+            self.outbox.account(&self.ticket, &self.work, &last);
         }
-        self.shared.close(&self.ticket);
+        self.outbox.close(&self.ticket);
         self.deliver(Delivery::Reply(last));
     }
 }

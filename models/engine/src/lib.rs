@@ -13,6 +13,7 @@
 #![deny(missing_docs)]
 
 pub mod answer;
+pub mod clock;
 pub mod connection;
 pub mod core;
 pub mod device;
@@ -20,10 +21,13 @@ pub mod fault;
 pub mod frame;
 pub mod job;
 pub mod ledger;
+mod life;
 pub mod message;
 mod passes;
+mod path;
 pub mod restart;
 mod runner;
 pub mod server;
+mod shared;
 pub mod statistics;
 mod steps;

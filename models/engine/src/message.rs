@@ -1,6 +1,9 @@
 //! What an engine is asked and what it answers: plain data, the same in a process and on the wire.
 
+use crate::clock::UnixMicros;
 use crate::fault::Fault;
+use crate::path;
+use crate::statistics::Counters;
 use kronos_models::ask::{Ask, Terms};
 use kronos_models::device::Precision;
 use kronos_models::error::{ModelError, Result};
@@ -107,22 +110,6 @@ impl ModelSource {
 /// A path, which need not be UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilePath(#[serde(with = "path")] pub PathBuf);
-
-/// Paths travel as the bytes that Unix knows them by.
-pub(crate) mod path {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use std::ffi::OsString;
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    use std::path::PathBuf;
-
-    pub fn serialize<S: Serializer>(path: &std::path::Path, serializer: S) -> Result<S::Ok, S::Error> {
-        path.as_os_str().as_bytes().serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-        Ok(PathBuf::from(OsString::from_vec(Vec::deserialize(deserializer)?)))
-    }
-}
 
 /// How an engine works; all of it may change while requests are in work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -304,9 +291,6 @@ pub struct Status {
     pub requests: Vec<RequestStatus>,
 }
 
-/// Microseconds since the Unix epoch.
-pub type UnixMicros = i64;
-
 /// An engine as a process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EngineStatus {
@@ -368,7 +352,7 @@ pub struct ModelStatus {
     /// Bytes of its weights.
     pub memory_bytes: u64,
     /// Counters.
-    pub counters: crate::statistics::Counters,
+    pub counters: Counters,
     /// When counting began.
     pub since: UnixMicros,
 }

@@ -1,9 +1,8 @@
 //! What each model has done since counting began.
 
+use crate::clock::{UnixMicros, now};
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use crate::message::UnixMicros;
+use std::time::Duration;
 
 /// Counters of one model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,12 +36,6 @@ impl Counters {
         self.last_error = Some(reason);
         self.last_error_at = Some(now());
     }
-}
-
-/// The present.
-pub fn now() -> UnixMicros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Resident memory of this process in bytes, 0 where the system does not tell.

@@ -1,12 +1,12 @@
 //! Models that forecast step by step: one batch of paths, that requests join and leave between steps.
 
-use crate::core::Shared;
 use crate::device::Device;
 use crate::fault::Fault;
-use crate::job::{Asked, CallerId, Delivery, Job, Running, Ticket, Work};
+use crate::job::{Asked, CallerId, Delivery, Job, Outbox, Running, Ticket, Work};
 use crate::ledger::{Reservation, probe};
 use crate::message::{LoadedModel, Refusal, Reply};
 use crate::runner::{Call, End, GLANCE, Runner, awaits, threads};
+use crate::shared::Shared;
 use kronos_models::ask::{Ask, Terms, Wanted};
 use kronos_models::error::{ModelError, Result};
 use kronos_models::interrupt::{Interrupt, NeverInterrupt};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::message::Bound;
+use crate::message::{Bound, Devices};
 use crate::runner::{End, Runner};
 use kronos_models::device::Precision;
 use kronos_models::error::ModelError;
@@ -43,7 +43,7 @@ fn whoever_comes_while_a_load_is_given_up_is_not_told_that_it_was_cancelled() {
     let ticket = Arc::new(Ticket::new(7, (1, 1), source.version.clone(), &[]));
     let mut state = shared.state();
     state.slots.insert(source.version.clone(), Slot::new());
-    shared.put(&mut state, ticket, Work::Load);
+    core.put(&mut state, ticket, Work::Load);
     drop(state);
     let ended = Runner { shared, source: &source }.refuse(ModelError::Cancelled);
     assert!(matches!(ended, End::Evicted), "the runner looks at its inbox once more");
