@@ -1,12 +1,13 @@
 //! The frames of Alpaca: arrays of messages, a login before the subscription, no numbers and no heartbeat.
 
-use crate::{Protocol, Trade, rfc3339};
+use crate::{
+    protocol::{ALPACA_EXCHANGE, Protocol},
+    trade::{Trade, rfc3339},
+};
 
 /// The account that the venue knows.
 pub const KEY: &str = "venue-key";
 pub const SECRET: &str = "venue-secret";
-/// Exchange code of every trade.
-pub(crate) const EXCHANGE: &str = "V";
 
 /// A trade as the stream and, without its kind and symbol, the REST interface have it.
 pub(crate) fn fields(protocol: Protocol, trade: &Trade) -> String {
@@ -16,7 +17,7 @@ pub(crate) fn fields(protocol: Protocol, trade: &Trade) -> String {
         let taker = if trade.is_buy { "B" } else { "S" };
         format!(r#""i":{id},"p":{price},"s":{size},"tks":"{taker}","t":"{time}""#)
     } else {
-        format!(r#""i":{id},"x":"{EXCHANGE}","p":{price},"s":{size},"c":["@"],"z":"C","t":"{time}""#)
+        format!(r#""i":{id},"x":"{ALPACA_EXCHANGE}","p":{price},"s":{size},"c":["@"],"z":"C","t":"{time}""#)
     }
 }
 
@@ -30,7 +31,7 @@ pub(crate) fn trades(protocol: Protocol, trades: &[Trade]) -> String {
 
 pub(crate) fn quote(trade: &Trade, bid: &str, ask: &str) -> String {
     format!(
-        r#"[{{"T":"q","S":"{}","bx":"{EXCHANGE}","bp":{bid},"bs":1,"ax":"{EXCHANGE}","ap":{ask},"as":2,"c":["R"],"z":"C","t":"{}"}}]"#,
+        r#"[{{"T":"q","S":"{}","bx":"{ALPACA_EXCHANGE}","bp":{bid},"bs":1,"ax":"{ALPACA_EXCHANGE}","ap":{ask},"as":2,"c":["R"],"z":"C","t":"{}"}}]"#,
         trade.symbol,
         rfc3339(trade.micros)
     )

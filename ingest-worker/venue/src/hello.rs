@@ -1,6 +1,9 @@
 //! The vendor of the smallest feed that is polled: greetings, numbered for each symbol; of five, one changes with each number.
 
-use crate::{Trade, rest::Question, rfc3339};
+use crate::{
+    question::Question,
+    trade::{Trade, rfc3339},
+};
 
 /// Greetings of one page.
 const PAGE: usize = 7;

@@ -7,70 +7,16 @@
 mod alpaca;
 mod bars;
 mod hello;
+mod protocol;
+mod question;
 mod rest;
 pub mod server;
+mod trade;
 
 pub use alpaca::{KEY, SECRET};
-use chrono::{DateTime, SecondsFormat};
-
-/// One trade of the list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trade {
-    /// Spelling of the vendor.
-    pub symbol: String,
-    /// Dense per symbol, from 1.
-    pub id: i64,
-    /// Microseconds since 1970.
-    pub micros: i64,
-    pub price: String,
-    pub size: String,
-    /// Side of the aggressor.
-    pub is_buy: bool,
-}
-
-/// Whose frames are spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    Coinbase,
-    CoinbaseExchange,
-    Kraken,
-    /// Stocks; the stream names no aggressor.
-    Alpaca,
-    AlpacaCrypto,
-    /// History alone.
-    Yahoo,
-    /// Asked again and again.
-    Hello,
-}
-
-impl Protocol {
-    /// Name of the feed in the worker's configuration.
-    pub fn feed(self) -> &'static str {
-        match self {
-            Protocol::Coinbase => "coinbase",
-            Protocol::CoinbaseExchange => "coinbase_exchange",
-            Protocol::Kraken => "kraken",
-            Protocol::Alpaca => "alpaca",
-            Protocol::AlpacaCrypto => "alpaca_crypto",
-            Protocol::Yahoo => "yahoo",
-            Protocol::Hello => "hello",
-        }
-    }
-
-    /// Trades that fit into one frame.
-    pub fn packed(self) -> usize {
-        if self == Protocol::CoinbaseExchange { 1 } else { 8 }
-    }
-
-    /// `trade_id` of a trade as the tables have it.
-    pub fn trade_id(self, trade: &Trade) -> String {
-        match self {
-            // Unique per exchange only.
-            Protocol::Alpaca => format!("{}:{}", alpaca::EXCHANGE, trade.id),
-            _ => trade.id.to_string(),
-        }
-    }
-}
+pub use protocol::Protocol;
+pub use trade::Trade;
+use trade::rfc3339;
 
 /// The exchange: its trades in the order they are published.
 #[derive(Clone, Debug)]
@@ -79,10 +25,6 @@ pub struct Venue {
     pub trades: Vec<Trade>,
     /// Whether the server publishes a quote after each frame of trades.
     pub has_quotes: bool,
-}
-
-fn rfc3339(micros: i64) -> String {
-    DateTime::from_timestamp_micros(micros).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 impl Venue {

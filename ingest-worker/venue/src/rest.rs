@@ -1,51 +1,21 @@
 //! The vendors' REST questions about the published trades.
 
-use chrono::DateTime;
-
 use crate::{
     Protocol, Trade, Venue, alpaca,
     bars::{self, Bar},
-    hello, rfc3339,
+    hello,
+    question::Question,
+    trade::rfc3339,
 };
 
 /// Trades of one page.
 const PAGE: usize = 1_000;
 
-/// A question: its path and the parameters after it.
-pub(crate) struct Question<'a> {
-    path: &'a str,
-    query: &'a str,
-}
-
-impl<'a> Question<'a> {
-    pub(crate) fn parameter(&self, name: &str) -> Option<&'a str> {
-        self.query
-            .split('&')
-            .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
-    }
-
-    /// A number, or the seconds of a time in RFC 3339.
-    pub(crate) fn number(&self, name: &str) -> Option<i64> {
-        let text = self.parameter(name)?;
-        text.parse().ok().or_else(|| Some(DateTime::parse_from_rfc3339(text).ok()?.timestamp()))
-    }
-
-    /// Microseconds of a time in RFC 3339.
-    fn micros(&self, name: &str) -> Option<i64> {
-        Some(DateTime::parse_from_rfc3339(self.parameter(name)?).ok()?.timestamp_micros())
-    }
-
-    /// The part of the path before the last.
-    fn product(&self) -> &'a str {
-        self.path.rsplit('/').nth(1).unwrap_or_default()
-    }
-}
-
 impl Venue {
     /// Status and body of the answer to `GET target` while `published` trades are out.
     pub fn answer(&self, target: &str, published: usize) -> (u16, String) {
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let question = Question { path, query };
+        let question = Question::new(target);
+        let path = question.path;
         let out = &self.trades[..published];
         let body = match (self.protocol, path.rsplit('/').next().unwrap_or_default()) {
             (Protocol::Hello, "greetings") => hello::page(out, &question),
