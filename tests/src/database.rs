@@ -1,17 +1,15 @@
 //! A database that belongs to one test.
 
 use crate::deadline::{Deadline, limit};
+use crate::rows::{Row, rows};
 use crate::{Cluster, SqlFailure};
-use postgres::{Client, NoTls, SimpleQueryMessage};
+use postgres::{Client, NoTls};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-/// One row of a result, as PostgreSQL writes its values; `None` is NULL.
-pub type Row = Vec<Option<String>>;
 
 /// A fresh copy of the template database, dropped at the end of the test with the roles that it made.
 pub struct Database {
@@ -176,23 +174,6 @@ impl Drop for Database {
             cluster.tidy(&format!("drop role {role}"));
         }
     }
-}
-
-/// Rows of the last statement of `sql` that returns any, in a given connection.
-#[track_caller]
-pub fn rows(client: &mut Client, sql: &str) -> Vec<Row> {
-    let messages = client.simple_query(sql).unwrap_or_else(|error| panic!("{sql}\n{error:?}"));
-    let mut rows = Vec::new();
-    for message in messages {
-        match message {
-            SimpleQueryMessage::RowDescription(_) => rows.clear(),
-            SimpleQueryMessage::Row(row) => {
-                rows.push((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect());
-            }
-            _ => {}
-        }
-    }
-    rows
 }
 
 /// A name that no other test of this or another process uses, within the 63 bytes of an identifier.

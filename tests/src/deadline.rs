@@ -1,6 +1,6 @@
 //! What ends a test that hangs. It is no proof of speed: a test that passes comes nowhere near it.
 
-use crate::rows;
+use crate::rows::rows;
 use postgres::{Client, Config, NoTls};
 use std::io::Write;
 use std::process::Command;

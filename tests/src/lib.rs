@@ -27,16 +27,18 @@ mod deadline;
 mod failure;
 mod models;
 mod private;
+mod rows;
 mod trainer;
 pub mod worker;
 
 pub use cluster::{Cluster, administer, cluster_folder, project_root, shared_folder};
-pub use database::{Database, Row, rows};
+pub use database::Database;
 pub use deadline::{Deadline, end_sessions};
 pub use failure::SqlFailure;
 pub use models::FixtureModels;
 pub use postgres::{Client, NoTls};
 pub use private::PrivateCluster;
+pub use rows::{Row, rows};
 pub use trainer::{TrainedFiles, TrainingWorker};
 
 use std::process::Child;
