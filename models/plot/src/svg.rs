@@ -4,7 +4,8 @@
 //! Blue is what was said, grey what was known, orange what came: told apart by people who see few colours too.
 
 use super::axis::{Scale, moment, time_ticks};
-use super::{Bounds, Picture, plain, shortened};
+use super::label::{plain, shortened};
+use super::picture::{Bounds, Picture};
 use std::fmt::Write;
 
 /// Mean width of a character of the small text, in pixels; wide enough for digits.
@@ -325,7 +326,7 @@ fn escaped(content: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Slot;
+    use super::super::picture::Slot;
     use super::*;
 
     const HOUR: i64 = 3_600_000_000;

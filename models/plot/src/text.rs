@@ -1,7 +1,8 @@
 //! A chart for a terminal: lines in braille, eight dots a character, and intervals as shades behind them.
 
 use super::axis::{Scale, time_ticks};
-use super::{Bounds, Picture, plain, shortened};
+use super::label::{plain, shortened};
+use super::picture::{Bounds, Picture};
 
 /// The bits of a braille character by column and by row from the top.
 const DOTS: [[u32; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
@@ -213,7 +214,7 @@ fn time_axis(canvas: &Canvas, picture: &Picture, margin: usize) -> [String; 3] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Slot;
+    use super::super::picture::Slot;
     use super::*;
 
     fn picture() -> Picture {
