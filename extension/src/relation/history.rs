@@ -2,7 +2,7 @@
 //!
 //! The forecast functions look at one moment, a backtest at many: one scan answers all of them.
 
-use super::scan::{Known, Rows};
+use super::rows::{Known, Rows};
 use crate::calendar::Instant;
 use kronos_time::Keep;
 use std::collections::HashMap;

@@ -9,6 +9,7 @@ mod cursor;
 mod history;
 mod keys;
 mod newest;
+mod rows;
 mod scan;
 
 pub use catalogue::names;
@@ -17,7 +18,8 @@ pub use cursor::{Fetched, open as open_cursor, open_current, text_of};
 pub use history::{History, View};
 pub use keys::keys;
 pub use newest::Newest;
-pub use scan::{Known, Rows, Scan, ScanLimits};
+pub use rows::{Known, Rows};
+pub use scan::{Scan, ScanLimits};
 
 use crate::error::{Error, Result};
 use crate::statement::{self, Sight};

@@ -7,11 +7,11 @@
 use super::cursor::{Fetched, open, text_of};
 use super::history::History;
 use super::keys::{is_indexed, readable, worth_looking_up};
+use super::rows::{Known, Rows};
 use super::{Columns, Relation, TimeKind, quote, sql};
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
 use chrono_tz::Tz;
-use kronos_time::Keep;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{IntoDatum, check_for_interrupts, spi::Spi};
 use std::ffi::CString;
@@ -33,26 +33,6 @@ pub struct ScanLimits<'a> {
     pub zone: Tz,
     /// Which rows of each series.
     pub rows: Rows,
-}
-
-/// Which rows of a series are kept.
-#[derive(Debug, Clone, Copy)]
-pub enum Rows {
-    /// In every version, for a reader that looks at many moments.
-    Versions(Keep),
-    /// As they are known at one moment.
-    Known(Known),
-}
-
-/// Rows of one moment.
-#[derive(Debug, Clone, Copy)]
-pub struct Known {
-    /// Newest rows kept up to the last with a target.
-    pub keep: usize,
-    /// How many of the columns, the first ones, are targets; none where every row counts as one that has a target.
-    pub targets: usize,
-    /// Rows kept after it, for what they know of the future; those after the moment too, if any.
-    pub ahead: usize,
 }
 
 /// A query ordered by key, start and when known.
