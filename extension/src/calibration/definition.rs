@@ -2,6 +2,7 @@
 
 use super::options::{CalibrationOptions, choice};
 use super::require_tables;
+use super::starts::newest;
 use crate::calendar::{self, Calendar, Instant, Width, infer_width, label_zone};
 use crate::catalog;
 use crate::error::{Error, Result};
@@ -287,7 +288,7 @@ impl Definition {
     /// not depend on what came later. `None` while there are fewer than two bars.
     pub fn find_bar(&mut self, series: &str, before: Instant) -> Result<Option<(String, String)>> {
         let calendar = self.calendar()?;
-        let starts = super::matured::newest_starts(self, series, before)?;
+        let starts = newest(&self.columns()?, &self.actuals()?, calendar.zone(), series, before)?;
         let given = self.options.bucket_width.as_deref().map(width).transpose()?;
         let Some(width) = given.or_else(|| infer_width(&calendar, &starts)) else { return Ok(None) };
         let written = match width {

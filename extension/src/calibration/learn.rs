@@ -1,6 +1,7 @@
 //! `kronos.calibrate()`: every matured forecast once, in the order in which outcomes became known.
 
-use super::matured::{Candidate, instant, read};
+use super::matured::{Candidate, read};
+use super::starts::instant;
 use super::store::{Described, Key, Scope, Slot, Slots, newest_version, write_version};
 use super::{Definition, lock, model_key};
 use crate::calendar::Instant;

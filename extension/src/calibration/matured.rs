@@ -2,16 +2,13 @@
 #![allow(unsafe_code)] // SPI cursors and datums
 
 use super::Definition;
+use super::starts::start_and_bound;
 use crate::calendar::Instant;
-use crate::error::{Error, Result};
-use crate::relation::{Columns, Fetched, TimeKind, ValueColumn, open_current, quote, sql, text_of};
-use crate::statement::{self, Sight};
+use crate::error::Result;
+use crate::relation::{Fetched, ValueColumn, open_current, quote, sql, text_of};
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::spi::Spi;
 use pgrx::{IntoDatum, check_for_interrupts};
-
-/// Bars that the width is told from.
-const NEWEST: usize = 257;
 
 /// Columns of the query of [`read`].
 const WIDTH: usize = 11;
@@ -35,52 +32,6 @@ pub struct Candidate {
     pub forecast: [f64; 3],
     /// Outcome, and when it was known.
     pub outcome: Option<(f64, Instant)>,
-}
-
-/// The newest starts of a series in the outcomes, ascending.
-pub fn newest_starts(definition: &Definition, series: &str, before: Instant) -> Result<Vec<Instant>> {
-    let columns = definition.columns()?;
-    let zone = definition.calendar()?.zone();
-    let (start, bound) = start_and_bound(&columns, zone.name(), "$1");
-    let time = format!("t.{}", quote(&columns.time.0));
-    let key = match &columns.series {
-        Some((name, type_of)) => format!("t.{} operator(pg_catalog.=) $2::{type_of}", quote(name)),
-        None => "$2 is not null".into(),
-    };
-    let text = format!(
-        "select {start} from {} t where {time} operator(pg_catalog.<) {bound} and {key} order by {time} desc limit {NEWEST}",
-        definition.actuals()?.quoted()
-    );
-    Spi::connect(|client| {
-        let arguments = [instant(before)?.into(), series.into()];
-        let rows = statement::select_text(client, Sight::Now, &text, &arguments)?;
-        let mut starts = Vec::with_capacity(rows.len());
-        for row in rows {
-            if let Some(start) = row.get::<pgrx::datum::TimestampWithTimeZone>(1)? {
-                starts.push(i64::from(start));
-            }
-        }
-        starts.reverse();
-        Ok(starts)
-    })
-}
-
-/// An instant as an argument.
-pub fn instant(at: Instant) -> Result<pgrx::datum::TimestampWithTimeZone> {
-    pgrx::datum::TimestampWithTimeZone::try_from(at)
-        .map_err(|_| Error::Internal { what: "an instant is out of range".into() })
-}
-
-/// The start of a bar as an instant, and an instant as the time column compares with it.
-fn start_and_bound(columns: &Columns, zone: &str, at: &str) -> (String, String) {
-    let time = format!("t.{}", quote(&columns.time.0));
-    match columns.time.1 {
-        TimeKind::Instant => (time, at.to_owned()),
-        TimeKind::Local => (
-            format!("pg_catalog.timezone('{zone}', {time}::pg_catalog.timestamp)"),
-            format!("pg_catalog.timezone('{zone}', {at})"),
-        ),
-    }
 }
 
 /// Reads the fresh forecasts of `runs` and, unless everything is learnt anew, those that wait: first those whose outcome was

@@ -8,6 +8,7 @@ mod learn;
 mod matured;
 mod options;
 mod serve;
+mod starts;
 mod store;
 
 pub use definition::{Definition, New, create, lock};

@@ -1,7 +1,7 @@
 //! States in their tables: read by key and version, written as a new version.
 
 use super::Definition;
-use super::matured::instant;
+use super::starts::instant;
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
 use crate::statement::{self, Sight};
