@@ -284,7 +284,7 @@ pub fn safetensors(tensors: &[NamedTensor]) -> Result<Vec<u8>> {
 
 /// The tensors of a network's parameters, for [`safetensors`].
 pub fn parameters(parameters: &[super::Parameter]) -> Result<Vec<NamedTensor>> {
-    let values = super::run::weights(parameters)?;
+    let values = super::trainable::weights(parameters)?;
     let named = parameters.iter().zip(values);
     Ok(named
         .map(|(parameter, values)| (parameter.name.clone(), parameter.var.dims().to_vec(), values))

@@ -3,8 +3,8 @@
 use super::error::{Result, TrainError};
 use super::optimiser::AdamW;
 use super::panel::hexadecimal;
-use super::run::{Parameter, Trainable, set_weights, weights};
 use super::schedule::Plateau;
+use super::trainable::{Parameter, Trainable, set_weights, weights};
 use kronos_job::regime::Options;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};

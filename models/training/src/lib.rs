@@ -33,6 +33,7 @@ pub mod schedule;
 pub mod score;
 pub mod split;
 pub mod tasks;
+pub mod trainable;
 pub mod window;
 
 pub use checkpoint::Checkpoints;
@@ -41,7 +42,8 @@ pub use kronos_job::regime::{AdamWOptions, Options, Schedule, SplitRule};
 pub use noise::Noise;
 pub use panel::{Panel, PanelSeries};
 pub use progress::Progress;
-pub use run::{Evaluation, Event, Parameter, Report, Trainable, Validation, train};
+pub use run::{Evaluation, Event, Report, train};
 pub use sampler::{Pick, Sampler, Source};
 pub use split::{Part, Split};
+pub use trainable::{Parameter, Trainable, Validation};
 pub use window::{Window, Windows};

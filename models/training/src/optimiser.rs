@@ -1,7 +1,7 @@
 //! AdamW, and clipping of gradients by their global norm.
 
 use super::error::Result;
-use super::run::Parameter;
+use super::trainable::Parameter;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
 use kronos_job::regime::AdamWOptions;
 use kronos_models::layers::tensor::with_values;
