@@ -1,8 +1,8 @@
 //! Parquet, row by row: training reads a file once, so that the columns' own reader would gain nothing.
 
-use super::{Rows, data_error, file_series};
+use super::file;
+use super::rows::Rows;
 use crate::error::{Result, TrainError};
-use kronos_job::instant;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use std::fs::File;
@@ -12,16 +12,16 @@ use std::path::Path;
 pub(super) fn read(path: &Path, rows: &mut Rows<'_>) -> Result<()> {
     let file = File::open(path).map_err(|source| TrainError::File { path: path.to_path_buf(), source })?;
     let unreadable =
-        |error: parquet::errors::ParquetError| data_error(path, "reading".into(), error.to_string());
+        |error: parquet::errors::ParquetError| file::error(path, "reading".into(), error.to_string());
     let reader = SerializedFileReader::new(file).map_err(unreadable)?;
     let columns: Vec<String> = rows.columns().map(str::to_owned).collect();
-    let (whole, has_series) = (file_series(path), rows.has_series());
+    let (whole, has_series) = (file::series(path), rows.has_series());
     for (number, row) in reader.get_row_iter(None).map_err(unreadable)?.enumerate() {
         let row = row.map_err(unreadable)?;
         let place = |name: &str| format!("row {} column \"{name}\"", number + 1);
         let field = |name: &str| {
             find(&row, name)
-                .ok_or_else(|| data_error(path, "schema".into(), format!("there is no column \"{name}\"")))
+                .ok_or_else(|| file::error(path, "schema".into(), format!("there is no column \"{name}\"")))
         };
         let first = usize::from(has_series);
         let name = match has_series {
@@ -33,14 +33,14 @@ pub(super) fn read(path: &Path, rows: &mut Rows<'_>) -> Result<()> {
         };
         let time = field(&columns[first])?;
         let time = micros(time).ok_or_else(|| {
-            data_error(path, place(&columns[first]), format!("\"{time}\" is no date or time"))
+            file::error(path, place(&columns[first]), format!("\"{time}\" is no date or time"))
         })?;
         let values = columns[first + 1..]
             .iter()
             .map(|column| {
                 let value = field(column)?;
                 number_of(value)
-                    .ok_or_else(|| data_error(path, place(column), format!("\"{value}\" is no number")))
+                    .ok_or_else(|| file::error(path, place(column), format!("\"{value}\" is no number")))
             })
             .collect::<Result<Vec<f64>>>()?;
         rows.push(&name, time, values);
@@ -57,7 +57,7 @@ fn micros(field: &Field) -> Option<i64> {
         Field::Date(days) => Some(i64::from(*days) * crate::split::DAY),
         Field::TimestampMillis(millis) => millis.checked_mul(1000),
         Field::TimestampMicros(micros) => Some(*micros),
-        Field::Str(text) => instant(text),
+        Field::Str(text) => kronos_job::instant(text),
         _ => None,
     }
 }

@@ -19,9 +19,9 @@ use kronos_training::jobs::{self, Finished, Run};
 use kronos_training::rank::rank_best_fit;
 use origin::{Directories, Origin};
 use postgres::{Client, NoTls};
-use queue::{End, Found, Model};
+use queue::{End, Found, Model, Request};
 use report::Reporter;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -39,20 +39,6 @@ pub struct Worker {
     pub once: bool,
     /// How often it looks for jobs.
     pub poll: Duration,
-}
-
-/// A job as it was asked for.
-struct Request {
-    job_id: i64,
-    name: String,
-    family: String,
-    targets: Vec<String>,
-    /// What was asked for, or why that cannot be read.
-    options: Result<Map<String, Value>, String>,
-    /// Name of its folder.
-    folder: String,
-    /// Which attempt this is, from 1.
-    attempt: i32,
 }
 
 /// Asked between steps: a signal to the process, or the wish of whoever asked for the job.

@@ -2,16 +2,29 @@
 //!
 //! A job belongs to the session that took it; `kronos-queue` has the protocol, here is what is a job's own.
 
-use super::Request;
 use crate::error::{Error, Result};
 use kronos_job::limits::OPTIONS_BYTES;
 use kronos_queue::Queue;
 use kronos_training::rank::{BestFit, DAYS};
 use postgres::{Client, Row, Transaction};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The jobs.
 pub(super) const QUEUE: Queue = Queue { table: "training.jobs", key: "job_id", attempts: 3 };
+
+/// A job as it was asked for.
+pub(super) struct Request {
+    pub(super) job_id: i64,
+    pub(super) name: String,
+    pub(super) family: String,
+    pub(super) targets: Vec<String>,
+    /// What was asked for, or why that cannot be read.
+    pub(super) options: Result<Map<String, Value>, String>,
+    /// Name of its folder.
+    pub(super) folder: String,
+    /// Which attempt this is, from 1.
+    pub(super) attempt: i32,
+}
 
 /// What is found for a worker to do.
 pub(super) enum Found {
