@@ -1,9 +1,12 @@
-//! What `cargo deny check licenses bans sources` would say, from `cargo metadata` and the same `deny.toml`.
+//! What `cargo deny check licenses bans sources` would say, from `cargo metadata` and the same `deny.toml`; and the circles
+//! between the modules of a crate.
 
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
+pub mod circles;
 mod licence;
+mod tokens;
 
 pub use licence::is_allowed;
 
