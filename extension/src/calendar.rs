@@ -34,6 +34,11 @@ pub fn load(name: &str) -> Result<Calendar> {
     })
 }
 
+/// Reads a calendar as the invoker, if there is one of that name.
+pub fn find(name: &str) -> Result<Option<Calendar>> {
+    Spi::connect(|client| Ok(read(client, Some(name))?.pop()))
+}
+
 /// Reads every calendar as the invoker: those of the extension, then those of users.
 pub fn load_all() -> Result<Vec<Calendar>> {
     Spi::connect(|client| read(client, None))

@@ -1,7 +1,7 @@
 //! Which calendar each series of a call has: the one that the call names, else its instrument's, else the one that its bars come
 //! from, else `kronos.default_calendar`.
 
-use super::{Calendar, Instant, Width, infer_width, load, load_all};
+use super::{Calendar, Instant, Width, find, infer_width, load, load_all};
 use crate::call::GAP_HINT;
 use crate::error::Result;
 use crate::guc;
@@ -12,7 +12,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::spi::Spi;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// Newest bars that tell a calendar.
@@ -22,6 +22,7 @@ pub const TELLING: usize = 512;
 pub struct Known {
     default: Rc<Calendar>,
     others: OnceCell<Vec<Rc<Calendar>>>,
+    named: RefCell<HashMap<String, Option<Rc<Calendar>>>>,
 }
 
 impl Known {
@@ -30,7 +31,11 @@ impl Known {
     /// # Errors
     /// 42704 where it does not exist.
     pub fn new() -> Result<Self> {
-        Ok(Self { default: Rc::new(load(&guc::default_calendar())?), others: OnceCell::new() })
+        Ok(Self::of(Rc::new(load(&guc::default_calendar())?)))
+    }
+
+    fn of(default: Rc<Calendar>) -> Self {
+        Self { default, others: OnceCell::new(), named: RefCell::default() }
     }
 
     fn others(&self) -> Result<&[Rc<Calendar>]> {
@@ -45,7 +50,12 @@ impl Known {
         if self.default.name() == name {
             return Ok(Some(self.default.clone()));
         }
-        Ok(self.others()?.iter().find(|other| other.name() == name).cloned())
+        if let Some(found) = self.named.borrow().get(name) {
+            return Ok(found.clone());
+        }
+        let found = find(name)?.map(Rc::new);
+        self.named.borrow_mut().insert(name.to_owned(), found.clone());
+        Ok(found)
     }
 
     /// The calendars that bars of a width may come from: one if it is certain.
@@ -86,6 +96,8 @@ struct Doubts {
     /// Whether the series looked at last is new and fits.
     fits: bool,
     of: BTreeMap<String, Doubt>,
+    /// Calendars of instruments that nobody defined.
+    unknown: BTreeSet<String>,
 }
 
 /// Series of one calendar that contradict it.
@@ -108,7 +120,7 @@ impl Calendars {
         let (given, known) = match given {
             Some(name) => {
                 let given = Rc::new(load(name)?);
-                (Some(given.clone()), Known { default: given, others: OnceCell::new() })
+                (Some(given.clone()), Known::of(given))
             }
             None => (None, Known::new()?),
         };
@@ -130,9 +142,11 @@ impl Calendars {
         }
         if let Some(key) = key
             && let Some(name) = self.instruments()?.get(key)
-            && let Some(calendar) = self.known.named(name)?
         {
-            return Ok(calendar);
+            match self.known.named(name)? {
+                Some(calendar) => return Ok(calendar),
+                None => _ = self.doubts.borrow_mut().unknown.insert(name.clone()),
+            }
         }
         let mut certain = self.known.infer(width, starts)?;
         Ok(match certain.len() {
@@ -208,8 +222,10 @@ impl Calendars {
 
     /// Says once which calendars do not fit, however many series it concerns; `noun` is what a row is called.
     pub fn tell(&self, noun: &str) {
-        let Doubts { series, of, .. } = &*self.doubts.borrow();
-        let mut said: Vec<String> = Vec::new();
+        let Doubts { series, of, unknown, .. } = &*self.doubts.borrow();
+        let unknown =
+            unknown.iter().map(|name| format!("calendar \"{name}\" of market.instruments does not exist"));
+        let mut said: Vec<String> = unknown.collect();
         let mut hint = GAP_HINT;
         for (name, &Doubt { off, missing, with_gaps }) in of {
             for (count, what) in [

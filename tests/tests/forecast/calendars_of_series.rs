@@ -106,6 +106,15 @@ fn the_instruments_calendar_counts_before_the_bars_and_after_the_call() {
     // London keeps the Monday of 6 May.
     assert_eq!(first("{}"), ["ANY Sat 05-04", "UK Tue 05-07", "US Mon 05-06"]);
     assert_eq!(first(r#"{"calendar": "FX"}"#), ["ANY Mon 05-06", "UK Mon 05-06", "US Mon 05-06"]);
+    // One that nobody defined is told of.
+    db.run("update market.instruments set calendar = 'NYSE' where symbol = 'US'");
+    let (mut client, notices) = db.connect_with_notices();
+    kronos_tests::rows(
+        &mut client,
+        "select * from kronos.forecast('naive', 'bars', '{close}', 1, only_series => '{US}')",
+    );
+    let told = notices.lock().unwrap().drain(..).collect::<Vec<_>>().join("\n");
+    assert!(told.contains("calendar \"NYSE\" of market.instruments does not exist"), "{told}");
     // Who may not read the instruments goes without them.
     let stranger = db.role("stranger");
     db.run(&format!("select kronos.grant_access('{stranger}', 'use'); grant select on bars to {stranger}"));
@@ -156,17 +165,23 @@ fn a_calendar_that_does_not_fit_is_told_once() {
         kronos_tests::rows(&mut client, &format!("select * from kronos.{call}"));
         notices.lock().unwrap().drain(..).collect::<Vec<_>>()
     };
-    let off = ["NOTICE: calendar \"XNYS\" does not fit 1 of 1 series: bars lie outside of its sessions"];
+    let off = |noun: &str| {
+        [format!("NOTICE: calendar \"XNYS\" does not fit 1 of 1 series: {noun}s lie outside of its sessions")]
+    };
     let xnys = r#"options => '{"calendar":"XNYS"}')"#;
-    assert_eq!(said(&format!("kronos_predict('coin', 3, samples => 2, {xnys}")), off);
-    assert_eq!(said(&format!("forecast('naive', 'coin', '{{close}}', 3, {xnys}")), off);
-    assert_eq!(said(&format!("backtest('naive', 'coin', 3, {xnys}")), off);
+    assert_eq!(said(&format!("kronos_predict('coin', 3, samples => 2, {xnys}")), off("bar"));
+    assert_eq!(said(&format!("forecast('naive', 'coin', '{{close}}', 3, {xnys}")), off("row"));
+    assert_eq!(said(&format!("backtest('naive', 'coin', 3, {xnys}")), off("row"));
     assert_eq!(said("kronos_predict('coin', 3, samples => 2)"), [""; 0]);
     assert_eq!(said(&format!("kronos_predict('stock', 3, samples => 2, {xnys}")), [""; 0]);
     // Nothing tells whose weekdays these are, so the default stands; that it does not fit is said.
-    let missing = ["NOTICE: calendar \"24x7\" does not fit 1 of 1 series: many of its sessions have no bars"];
-    assert_eq!(said("forecast('naive', 'stock', '{close}', 3)"), missing);
-    assert_eq!(said("kronos_predict('stock', 3, samples => 2)"), missing);
+    let missing = |noun: &str| {
+        [format!(
+            "NOTICE: calendar \"24x7\" does not fit 1 of 1 series: many of its sessions have no {noun}s"
+        )]
+    };
+    assert_eq!(said("forecast('naive', 'stock', '{close}', 3)"), missing("row"));
+    assert_eq!(said("kronos_predict('stock', 3, samples => 2)"), missing("bar"));
     assert_eq!(
         db.value("select (calendar is null) || ' ' || (fits @> '{XNYS,XLON,XETR,FX}') from kronos.infer_calendar('stock')"),
         "true true"
