@@ -157,12 +157,13 @@ impl Scan {
         if !history.opens(start, known_at, self.rows, self.as_of) {
             return Ok(());
         }
-        for (column, &categorical) in self.categorical.iter().enumerate() {
-            match (nulls[BEFORE + column], values[BEFORE + column]) {
+        let cells = nulls[BEFORE..].iter().zip(&values[BEFORE..]);
+        for (&categorical, (&null, &value)) in self.categorical.iter().zip(cells) {
+            match (null, categorical) {
                 (true, _) => history.push_null(),
+                (_, false) => history.push_number(f64::from_bits(value.value() as u64)),
                 // SAFETY: a text datum of a live tuple.
-                (_, text) if categorical => history.push_category(unsafe { text_of(text)? }),
-                (_, number) => history.push_number(f64::from_bits(number.value() as u64)),
+                (_, true) => history.push_category(unsafe { text_of(value)? }),
             }
         }
         history.close(self.rows, self.as_of);
