@@ -10,13 +10,15 @@ mod fit;
 mod grid;
 mod labels;
 mod memo;
+mod spacing;
 mod width;
 mod windows;
 
 pub use fit::{Fit, Verdict, explains_all, infer};
 pub use grid::Grid;
 pub use labels::label_zone;
-pub use width::{Width, end, infer_width};
+pub use spacing::infer_width;
+pub use width::{Width, end};
 pub use windows::{Keep, Origin, Windows};
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
