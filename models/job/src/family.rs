@@ -1,11 +1,8 @@
-//! Families that can be trained, found in one table.
-//!
-//! A family is a room here, with what its jobs may say, and one in `kronos-training`, with what it learns from. Whoever queues
-//! or runs jobs names none.
+//! What a job must know of a family of models.
 
-use crate::error::{JobError, Result};
+use crate::Job;
+use crate::error::Result;
 use crate::limits::Counts;
-use crate::{Job, chronos2, kronos, nbeats};
 
 /// What a job must know of a family.
 #[derive(Debug)]
@@ -30,21 +27,4 @@ pub struct Part {
     pub directory: &'static str,
     /// The key of a job's `model` that says where it lies; no option of `train_model()`.
     pub option: &'static str,
-}
-
-/// Every family that can be trained.
-pub const FAMILIES: &[&Family] = &[&kronos::FAMILY, &chronos2::FAMILY, &nbeats::FAMILY];
-
-/// The family of that name.
-///
-/// # Errors
-/// [`JobError::UnknownFamily`].
-pub fn family(name: &str) -> Result<&'static Family> {
-    let found = FAMILIES.iter().find(|family| family.name == name).copied();
-    found.ok_or_else(|| JobError::UnknownFamily { family: name.chars().take(80).collect() })
-}
-
-/// The names of all families, for people.
-pub fn names() -> String {
-    FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>().join(", ")
 }

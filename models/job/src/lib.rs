@@ -9,6 +9,7 @@
 
 pub mod chronos2;
 mod error;
+mod families;
 mod family;
 pub mod kronos;
 pub mod limits;
@@ -18,7 +19,8 @@ mod request;
 mod source;
 
 pub use error::{JobError, Result};
-pub use family::{FAMILIES, Family, Part, family, names};
+pub use families::{FAMILIES, family, names};
+pub use family::{Family, Part};
 pub use request::{OPTIONS, RankOptions, Request};
 pub use source::{Simulated, SourceOptions, SplitOptions, instant};
 
