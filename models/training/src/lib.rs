@@ -21,6 +21,7 @@ pub mod kronos;
 pub mod layers;
 pub mod leakage;
 pub mod loss;
+pub mod medians;
 pub mod nbeats;
 pub mod noise;
 pub mod optimiser;

@@ -9,18 +9,6 @@ use kronos_models::series::SeriesRequest;
 use std::fmt::Write;
 use std::path::Path;
 
-/// A model as the list asks it: of one column at a time, for the middle of its forecast.
-pub trait Medians {
-    /// Rows of context.
-    fn context(&self) -> usize;
-
-    /// The longest forecast, in steps.
-    fn horizon(&self) -> usize;
-
-    /// The median of every step of each request.
-    fn medians(&self, requests: &[SeriesRequest], interrupt: &dyn Interrupt) -> Result<Vec<Vec<f64>>>;
-}
-
 /// Days looked back on.
 pub const DAYS: [i64; 3] = [30, 60, 90];
 

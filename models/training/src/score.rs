@@ -1,6 +1,5 @@
 //! Scores of quantile forecasts.
 
-pub use super::evaluate::baselines;
 use super::loss::pinball_of;
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,8 @@
 
 use super::{Example, ExampleRule, TrainableChronos2, example, horizon_of};
 use crate::error::Result;
-use crate::score::{Scorer, Unit, baselines};
+use crate::evaluate::baselines;
+use crate::score::{Scorer, Unit};
 use crate::{
     Noise, Panel, Parameter, Part, Pick, Sampler, Source, Split, Trainable, Validation, Window, Windows,
 };

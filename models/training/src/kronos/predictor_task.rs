@@ -5,7 +5,8 @@ use super::{
     TrainablePredictor, normalise_window, trained_parameters,
 };
 use crate::error::{Result, invalid};
-use crate::score::{Scorer, Unit, baselines};
+use crate::evaluate::baselines;
+use crate::score::{Scorer, Unit};
 use crate::{Noise, Parameter, Pick, Trainable, Validation};
 use candle_core::{DType, Tensor};
 use kronos_models::artifact::Tensors;

@@ -11,7 +11,7 @@ mod nbeats;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Line;
 use crate::leakage::refuse_future_channels;
-use crate::rank::Medians;
+use crate::medians::Open;
 use crate::{Checkpoints, Event, Options, Panel, Part, Report, Sampler, Split, Trainable, Window, data, run};
 use candle_core::Device;
 use kronos_job::{Family, Job, JobError, SourceOptions};
@@ -27,7 +27,7 @@ pub struct Task {
     /// Trains a model, or looks at one that is finished.
     pub train: fn(&Job, Vec<SourceData>, &mut Context<'_>) -> Result<Trained>,
     /// Opens a model of which the series can be listed that it forecasts best.
-    pub medians: Option<fn(&Path) -> Result<Box<dyn Medians>>>,
+    pub medians: Option<Open>,
 }
 
 /// Every family that can be trained.

@@ -3,8 +3,8 @@
 use super::{Context, SourceData, Trained};
 use crate::error::Result;
 use crate::evaluate::{Evaluation, Line};
+use crate::medians::Medians;
 use crate::nbeats::{NBeatsTask, Source};
-use crate::rank::Medians;
 use crate::score::Unit;
 use crate::{Panel, Part, Sampler, Source as Share, Trainable, Window, Windows, data};
 use candle_core::Device;
