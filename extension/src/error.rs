@@ -4,7 +4,6 @@
 //! Functions return `Result<_, ErrorReport>` and use `?`: pgrx raises a returned error with its own SQLSTATE only
 //! when it is an [`ErrorReport`].
 
-use crate::call::GAP_HINT;
 use kronos_allocation::{AllocationError, Clause};
 use kronos_job::JobError;
 use kronos_models::ModelError;
@@ -15,6 +14,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, spi};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// What to do about a gap.
+pub const GAP_HINT: &str = "Name the calendar of the market with options => '{\"calendar\":\"XNYS\"}', or let \
+     up to n missing bars in one place be carried forward with '{\"max_gap\":n}'.";
 
 /// Result of the extension's inner functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -2,8 +2,7 @@
 //! from, else `kronos.default_calendar`.
 
 use super::{Calendar, Instant, Width, find, infer_width, load, load_all};
-use crate::call::GAP_HINT;
-use crate::error::Result;
+use crate::error::{GAP_HINT, Result};
 use crate::guc;
 use crate::statement::{self, Sight};
 use chrono_tz::Tz;

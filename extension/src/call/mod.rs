@@ -15,7 +15,7 @@ pub use arguments::{Reach, bounded, instant_text, level, now, positive, quantile
 pub use emit::{Emitter, paths};
 pub use model::{Door, Model};
 pub use options::{Options, Reader};
-pub use portion::{Forecast, GAP_HINT, Outcome, Portion, model_fault};
+pub use portion::{Forecast, Outcome, Portion, model_fault};
 pub use prepare::{Fault, Prepared, SPACINGS, no_rows, without_key};
 pub use variates::{CLOSE_CHANNEL, Variates};
 

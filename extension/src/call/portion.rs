@@ -194,7 +194,3 @@ impl Notes {
         }
     }
 }
-
-/// What to do about a gap.
-pub const GAP_HINT: &str = "Name the calendar of the market with options => '{\"calendar\":\"XNYS\"}', or let \
-     up to n missing bars in one place be carried forward with '{\"max_gap\":n}'.";
