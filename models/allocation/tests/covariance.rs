@@ -99,7 +99,7 @@ fn gaps_keep_the_variance_and_shrink_the_correlation() {
                 HistoryStatus::Full,
                 HistoryStatus::Partial { dates: 125 },
                 HistoryStatus::Borrowed { dates: 15 },
-                HistoryStatus::Borrowed { dates: 250 },
+                HistoryStatus::Constant { dates: 250 },
                 HistoryStatus::Borrowed { dates: 0 },
                 HistoryStatus::Full,
             ]
