@@ -9,7 +9,7 @@ language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'train_model_wrapper';
 comment on function kronos.train_model is
   'Queues the training of a model, with a copy of the rows that the caller may read now, and returns its job_id; `kronos-train work` '
-  'runs it. See kronos.training_jobs for how far it is and for the model_version. Options: data, device, from, licence, model, '
+  'runs it. See kronos.training_jobs for how far it is and for the model_version. Options: adapter, data, device, from, licence, model, '
   'only_series, rank, residuals, series_col, split, time_col, train, until.';
 
 create function kronos.cancel_training(job_id bigint) returns boolean

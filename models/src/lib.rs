@@ -4,6 +4,7 @@
 //! an argument, so that the same call gives the same numbers on another connection, in another batch, on another day.
 #![deny(missing_docs)]
 
+pub mod adapter;
 pub mod answer;
 pub mod artifact;
 pub mod ask;

@@ -14,6 +14,7 @@ pub const FAMILY: Family = Family {
     counts: |job, columns| Options::of(job, columns)?.counts(&job.train),
     goes_on: true,
     ranks: false,
+    tables: kronos_models::chronos2::config::TABLES,
     parts: &[],
 };
 

@@ -16,6 +16,8 @@ pub struct Family {
     pub goes_on: bool,
     /// Whether the series that a model forecasts best can be listed.
     pub ranks: bool,
+    /// Ends of the names of matrices that are tables, which no adapter changes.
+    pub tables: &'static [&'static str],
     /// Parts of a model that training goes on from which may lie elsewhere.
     pub parts: &'static [Part],
 }

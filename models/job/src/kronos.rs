@@ -17,6 +17,7 @@ pub const FAMILY: Family = Family {
     counts: |job, columns| Options::of(job, columns)?.counts(&job.train),
     goes_on: true,
     ranks: false,
+    tables: kronos_models::kronos::config::TABLES,
     parts: &[Part { directory: "tokenizer", option: "tokenizer_from" }],
 };
 

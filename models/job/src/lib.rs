@@ -7,6 +7,7 @@
 //! Nothing here allocates by what a job says: every number is bounded before it is multiplied ([`limits`]).
 #![deny(missing_docs)]
 
+mod adapter;
 pub mod chronos2;
 mod error;
 mod families;
@@ -18,6 +19,7 @@ pub mod regime;
 mod request;
 mod source;
 
+pub use adapter::AdapterOptions;
 pub use error::{JobError, Result};
 pub use families::{FAMILIES, family, names};
 pub use family::{Family, Part};
@@ -51,6 +53,9 @@ pub struct Job {
     /// Directory of a model whose weights training goes on from.
     #[serde(default)]
     pub from: Option<PathBuf>,
+    /// What is trained in place of the weights of that model.
+    #[serde(default)]
+    pub adapter: Option<AdapterOptions>,
     /// What the family asks for: architecture, windows.
     #[serde(default)]
     pub model: serde_json::Map<String, Value>,
@@ -115,6 +120,12 @@ impl Job {
         let family = family(&self.family)?;
         if self.from.is_some() && !family.goes_on {
             return Err(JobError::NotForFamily { option: "from", family: self.family.clone() });
+        }
+        if let Some(adapter) = &self.adapter {
+            adapter.check()?;
+            if self.from.is_none() {
+                return Err(JobError::Invalid("adapter is trained on a model, which from must name".into()));
+            }
         }
         let columns = self.sources.first().map_or(1, |source| source.targets.len());
         (family.counts)(self, columns)?.check(memory)

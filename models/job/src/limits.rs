@@ -31,6 +31,8 @@ pub const SCORED: (u64, u64) = (1, 100_000);
 pub const PATHS: (u64, u64) = (1, 10_000);
 /// Places of a list of columns: a relation has at most so many.
 pub const COLUMNS: (u64, u64) = (1, 1_600);
+/// Rank of an adapter.
+pub const RANK: u64 = 1_024;
 /// Length of a list of best fits.
 pub const TOP: (u64, u64) = (1, 100_000);
 /// Bytes of a text about a model.

@@ -14,6 +14,7 @@ pub const FAMILY: Family = Family {
     counts: |job, _| Options::of(job)?.counts(&job.train),
     goes_on: false,
     ranks: true,
+    tables: &[],
     parts: &[],
 };
 

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// Keys of the argument `options`, in the order of the alphabet.
-pub const OPTIONS: [&str; 13] = [
+pub const OPTIONS: [&str; 14] = [
+    "adapter",
     "data",
     "device",
     "from",
@@ -185,6 +186,26 @@ mod tests {
         for key in ["sources", "files", "name", "checkpoint_every", "tokenizer_from"] {
             let refused = asked("nbeats", 1, json!({key: 1})).unwrap_err();
             assert!(matches!(&refused, JobError::UnknownOption { name, .. } if name == key), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_adapter_is_asked_for_on_a_model() {
+        let on = |adapter: Value| asked("chronos2", 1, json!({"from": "m", "adapter": adapter}));
+        let adapter = json!({"rank": 8, "alpha": 16.0, "targets": ["self_attention.q"]});
+        assert_eq!(on(adapter.clone()).unwrap().adapter.unwrap().rank, 8);
+        let refused = asked("chronos2", 1, json!({"adapter": adapter})).unwrap_err().to_string();
+        assert_eq!(refused, "adapter is trained on a model, which from must name");
+        for (key, value) in [
+            ("rank", json!(0)),
+            ("rank", json!(u64::MAX)),
+            ("alpha", json!(-1)),
+            ("targets", json!([])),
+            ("dora", json!(1)),
+        ] {
+            let mut wrong = adapter.clone();
+            wrong[key] = value;
+            assert!(on(wrong).is_err(), "{key}");
         }
     }
 

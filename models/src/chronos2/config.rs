@@ -6,6 +6,9 @@ use crate::layers::cpu::cache::HeadShape;
 use crate::layers::t5::{attention_specs, feed_forward_specs, residual_block_specs};
 use serde::{Deserialize, Serialize};
 
+/// Ends of the names of matrices that are tables, not linear maps.
+pub const TABLES: &[&str] = &["shared"];
+
 /// `config.json`; keys that matter in training only are not read, and absent ones have the reference's defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {

@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::encode::encode;
 use super::{Chronos2, Chronos2Files, Chronos2Options};
+use crate::adapter;
 use crate::answer::Forecast;
 use crate::ask::{Ask, Terms};
 use crate::error::Result;
@@ -60,7 +61,7 @@ impl Family for Chronos2Family {
             Description::of_quantiles(directory.path, chronos.context_length, &chronos.quantiles);
         if let Some(adapter) = directory.parts.get(ADAPTER) {
             described.directories.push((ADAPTER, adapter.clone()));
-            let files = ["adapter_config.json", "adapter_model.safetensors"];
+            let files = [adapter::CONFIG, adapter::WEIGHTS];
             described.files.extend(files.map(|file| (adapter.join(file), None)));
         }
         Ok(described)

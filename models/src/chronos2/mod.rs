@@ -7,7 +7,6 @@
 //! grows linearly with the number of series, and a series gives the same bits alone and in any company. A variate alone
 //! in its group needs one matrix product there, and the last block runs on the future only ([`network`]).
 
-pub mod adapter;
 pub mod config;
 pub mod covariates;
 pub mod encode;
@@ -21,6 +20,7 @@ pub mod unroll;
 
 pub use layout::{Group, Variate};
 
+use crate::adapter::{self, Base};
 use crate::artifact::{TensorSpec, Tensors, read_config, read_tensors};
 use crate::device::Precision;
 use crate::error::{ModelError, Result};
@@ -102,7 +102,8 @@ impl Chronos2 {
         let specs = checked(&files.model, config.tensors())?;
         let mut tensors = read_tensors(&files.model.join("model.safetensors"), &specs, &Device::Cpu)?;
         if let Some(adapter) = &files.adapter {
-            adapter::merge(adapter, &specs, &mut tensors)?;
+            let weights = &files.model.join("model.safetensors");
+            adapter::merge(adapter, Base { weights, specs: &specs, tables: config::TABLES }, &mut tensors)?;
         }
         Ok((config, tensors))
     }

@@ -50,6 +50,10 @@ pub struct PredictorConfig {
 /// Heads of the dependency-aware layer, whatever the configuration says of the blocks.
 pub const DEPENDENCY_HEADS: usize = 4;
 
+/// Ends of the names of matrices of a predictor that are tables, not linear maps.
+pub const TABLES: &[&str] =
+    &["emb_s1", "emb_s2", "minute_embed", "hour_embed", "weekday_embed", "day_embed", "month_embed", "emb"];
+
 /// The calendar tables: name, rows.
 pub const CALENDAR_TABLES: [(&str, usize); 5] =
     [("minute", 60), ("hour", 24), ("weekday", 7), ("day", 32), ("month", 13)];

@@ -3,9 +3,10 @@
 use super::report::{Case as Noted, Report};
 use super::{bolt, embed, frames, operations, predict, recipe, stages};
 use candle_core::{Device, Tensor};
+use kronos_models::adapter::{self, Base};
 use kronos_models::artifact::{Tensors, read_config, read_tensors};
+use kronos_models::chronos2::Chronos2;
 use kronos_models::chronos2::config::Config;
-use kronos_models::chronos2::{Chronos2, adapter};
 use kronos_models::device::Precision;
 use kronos_models::layers::accelerated::Place;
 use serde::Deserialize;
@@ -101,7 +102,9 @@ pub fn chronos2(folder: &Path, name: &str, by: By, golden: &Golden, noted: &mut 
     let specs = config.tensors().unwrap();
     let mut tensors = read_tensors(&base.join("model.safetensors"), &specs, &Device::Cpu).unwrap();
     if is_adapter {
-        adapter::merge(&directory, &specs, &mut tensors).unwrap();
+        let weights = base.join("model.safetensors");
+        let on = Base { weights: &weights, specs: &specs, tables: kronos_models::chronos2::config::TABLES };
+        adapter::merge(&directory, on, &mut tensors).unwrap();
         compare_merged(&tensors, golden, noted);
     }
     by.model(&config, &tensors)

@@ -10,6 +10,7 @@
 //! ([`Progress`]).
 #![deny(missing_docs)]
 
+pub mod adapter;
 pub mod artifact;
 pub mod checkpoint;
 pub mod chronos2;

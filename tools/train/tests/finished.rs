@@ -1,6 +1,10 @@
 //! What is done with a model that is trained: it is scored, compared with the baselines, listed among the built-in ones.
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a test may stop where it is
 
+use candle_core::Device;
+use kronos_models::adapter::{self, Base};
+use kronos_models::artifact::{Tensors, read_config, read_tensors};
+use kronos_models::kronos::config::{PredictorConfig, TABLES};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -108,4 +112,48 @@ fn a_model_is_scored_as_it_was_when_it_was_trained_and_can_be_listed() {
         !late.status.success() && said.contains("would be used after train_cutoff, 1970-03-30"),
         "{said}"
     );
+}
+
+/// A model, then an adapter on it: the weights of the second are those of the first with the adapter merged, and nothing else has changed.
+#[test]
+fn an_adapter_is_trained_on_a_model_and_leaves_the_rest_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("base.toml"), JOB).unwrap();
+    let base = folder.join(printed(folder, &["train", "base.toml"]).trim());
+    let adapter =
+        "[adapter]\nrank = 2\nalpha = 4.0\ntargets = [\"self_attn.q_proj\", \"self_attn.v_proj\"]\n";
+    let without =
+        JOB.lines().filter(|line| !line.starts_with("tokenizer_train")).collect::<Vec<_>>().join("\n");
+    let job = format!("from = {base:?}\n{without}\n{adapter}").replace("name = \"m\"", "name = \"tuned\"");
+    fs::write(folder.join("tuned.toml"), &job).unwrap();
+    // So many looks that the adapter as it starts is not the best.
+    let sets = ["train.steps=20", "train.evaluate_every=1", "train.optimiser.learning_rate=0.02"];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let tuned: Vec<&str> = ["train", "tuned.toml"].into_iter().chain(sets).collect();
+    let tuned = folder.join(printed(folder, &tuned).trim());
+
+    let (weights, adapted) = (base.join("predictor/model.safetensors"), tuned.join("adapter"));
+    let config: PredictorConfig = read_config(&base.join("predictor/config.json")).unwrap();
+    let specs = config.tensors().unwrap();
+    let read = |path: &Path| read_tensors(path, &specs, &Device::Cpu).unwrap();
+    let (mut merged, before) = (read(&weights), read(&weights));
+    adapter::merge(&adapted, Base { weights: &weights, specs: &specs, tables: TABLES }, &mut merged).unwrap();
+    let after = read(&tuned.join("predictor/model.safetensors"));
+    let values =
+        |tensors: &Tensors, name: &str| tensors[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for spec in specs.iter().filter(|spec| before.contains_key(&spec.name)) {
+        let (name, own) = (&spec.name, values(&after, &spec.name));
+        assert_eq!(own, values(&merged, name), "{name}");
+        let target = name.ends_with("self_attn.q_proj.weight") || name.ends_with("self_attn.v_proj.weight");
+        assert_eq!(target, own != values(&before, name), "{name}");
+    }
+    let same = |file: &str| fs::read(base.join(file)).unwrap() == fs::read(tuned.join(file)).unwrap();
+    assert!(same("tokenizer/model.safetensors"));
+
+    let nothing = job.replace("v_proj", "x_proj").replace("q_proj", "x_proj");
+    fs::write(folder.join("nothing.toml"), nothing).unwrap();
+    let refused = run(folder, &["train", "nothing.toml", "--out", "other"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("target_modules"), "{said}");
 }

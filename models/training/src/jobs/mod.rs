@@ -8,10 +8,11 @@ pub use read::read;
 
 use crate::artifact::{self, DataNote, Draft, Manifest, Version, pretty};
 use crate::error::{Result, TrainError};
-use crate::tasks::{Context, SourceData, Trained, Watcher, task};
+use crate::tasks::{Adapting, Context, SourceData, Trained, Watcher, task};
 use crate::{Panel, data};
 use candle_core::Device;
 use kronos_job::{Job, JobError, limits};
+use kronos_models::artifact::sha256_file;
 use kronos_models::interrupt::Interrupt;
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -76,11 +77,14 @@ pub fn train(
         device: device(job)?,
         finished: None,
         until: run.until,
+        adapter: adapting(job)?,
+        adapter_files: Vec::new(),
         checkpoints: Vec::new(),
     };
     let trained = (task(&job.family)?.train)(job, sources(job, panels), &mut context)?;
     let metrics = metrics(&trained);
     let Trained { mut files, weights, registration, train_cutoff, .. } = trained;
+    files.append(&mut context.adapter_files);
     files.push((JOB.into(), pretty(job)?));
     let manifest = Manifest {
         name: job.name.clone(),
@@ -124,9 +128,23 @@ pub fn look(
         device: device(job)?,
         finished: Some(&version),
         until: None,
+        adapter: None,
+        adapter_files: Vec::new(),
         checkpoints: Vec::new(),
     };
     (task(&job.family)?.train)(job, sources(job, panels), &mut context)
+}
+
+/// The adapter that a job asks for, on the weights that it goes on from.
+fn adapting(job: &Job) -> Result<Option<Adapting<'_>>> {
+    let (Some(options), Some(from)) = (&job.adapter, &job.from) else { return Ok(None) };
+    let family = kronos_job::family(&job.family)?;
+    let place = |part: &kronos_job::Part| {
+        Some((part.directory, Path::new(job.model.get(part.option)?.as_str()?).to_path_buf()))
+    };
+    let parts = family.parts.iter().filter_map(place).collect();
+    let weights = from.join(publish::described(&job.family, from, &parts)?.weights);
+    Ok(Some(Adapting { options, tables: family.tables, base_sha256: sha256_file(&weights)? }))
 }
 
 /// Checks a job and the size of its rows, before any memory is taken by what it says.

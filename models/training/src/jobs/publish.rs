@@ -6,7 +6,7 @@ use crate::error::{Result, TrainError};
 use kronos_job::JobError;
 use kronos_models::ModelError;
 use kronos_models::artifact::read_config;
-use kronos_models::family::{self, Directory, FAMILIES};
+use kronos_models::family::{self, Description, Directory, FAMILIES};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,12 +38,7 @@ pub fn publish(root: &Path, name: &str) -> Result<PathBuf> {
 
 /// What the list says of a version: of its files those that the family reads.
 fn entry(manifest: &Manifest, version: &Path) -> Result<Value> {
-    let locate = |path: &Path| version.join(path);
-    let directory = Directory { path: Path::new(""), parts: &BTreeMap::new(), locate: &locate };
-    let described = family::find(FAMILIES, &manifest.family)?.describe(&directory).map_err(|error| {
-        let reason = error.to_string();
-        TrainError::Model(ModelError::ArtifactCorrupt { path: version.to_path_buf(), reason })
-    })?;
+    let described = described(&manifest.family, version, &BTreeMap::new())?;
     let digest = |(file, _): &(PathBuf, _)| {
         let file = file.to_string_lossy().into_owned();
         let digest = manifest.files.get(&file)?.clone();
@@ -60,4 +55,18 @@ fn entry(manifest: &Manifest, version: &Path) -> Result<Value> {
         "options": manifest.options,
         "files": files,
     }))
+}
+
+/// What a directory of a model holds, by paths within it.
+pub(super) fn described(
+    family: &str,
+    directory: &Path,
+    parts: &BTreeMap<&'static str, PathBuf>,
+) -> Result<Description> {
+    let locate = |path: &Path| directory.join(path);
+    let within = Directory { path: Path::new(""), parts, locate: &locate };
+    family::find(FAMILIES, family)?.describe(&within).map_err(|error| {
+        let reason = error.to_string();
+        TrainError::Model(ModelError::ArtifactCorrupt { path: directory.to_path_buf(), reason })
+    })
 }

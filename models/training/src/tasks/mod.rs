@@ -8,13 +8,14 @@ mod chronos2;
 mod kronos;
 mod nbeats;
 
+use crate::adapter::AdapterTask;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Line;
 use crate::leakage::refuse_future_channels;
 use crate::medians::Open;
 use crate::{Checkpoints, Event, Options, Panel, Part, Report, Sampler, Split, Trainable, Window, data, run};
 use candle_core::Device;
-use kronos_job::{Family, Job, JobError, SourceOptions};
+use kronos_job::{AdapterOptions, Family, Job, JobError, SourceOptions};
 use kronos_models::interrupt::Interrupt;
 use serde_json::{Map, Value};
 use std::fs;
@@ -113,8 +114,23 @@ pub struct Context<'a> {
     pub finished: Option<&'a Path>,
     /// The part after which the run ends.
     pub until: Option<&'a str>,
+    /// What is trained of the last part in place of its weights.
+    pub adapter: Option<Adapting<'a>>,
+    /// Files of what was trained so.
+    pub adapter_files: Vec<(String, Vec<u8>)>,
     /// Checkpoints of the parts so far, which the artifact makes superfluous.
     pub checkpoints: Vec<Checkpoints>,
+}
+
+/// An adapter that a job asks for.
+#[derive(Debug, Clone)]
+pub struct Adapting<'a> {
+    /// What was asked for.
+    pub options: &'a AdapterOptions,
+    /// Ends of the names of matrices that are no linear maps.
+    pub tables: &'a [&'a str],
+    /// SHA-256 of the weights that it is trained on.
+    pub base_sha256: String,
 }
 
 impl Context<'_> {
@@ -139,9 +155,21 @@ impl Context<'_> {
         fs::create_dir_all(&folder).map_err(|error| crate::checkpoint::failed(&folder, error))?;
         let checkpoints = Checkpoints::new(&folder, self.checkpoint_every);
         self.watcher.part(part, options.steps);
+        let adapter = match self.adapter.clone().filter(|_| folder == self.home) {
+            Some(Adapting { options: asked, tables, base_sha256 }) => {
+                Some(AdapterTask::new(network, asked, tables, base_sha256, options.seed)?)
+            }
+            None => None,
+        };
+        let network = adapter.as_ref().map_or(network, |adapter| adapter as &dyn Trainable);
         let watcher = &mut *self.watcher;
         let mut observe = |event: &Event| watcher.event(event);
         let report = run::train(network, sampler, options, Some(&checkpoints), self.interrupt, &mut observe)?;
+        if let Some(adapter) = adapter {
+            // The best weights of the adapter, where the loop has left its last ones.
+            adapter.merge()?;
+            self.adapter_files = adapter.files()?;
+        }
         self.checkpoints.push(checkpoints);
         match self.until == Some(part) {
             true => Err(TrainError::EndOfPart { part }),
