@@ -1,10 +1,10 @@
-//! The forecast functions: `kronos.kronos_predict()` and its relatives for bars, `chronos_predict()`, `nbeats_predict()` and the front
-//! door `forecast()` for columns.
+//! The forecast functions: `kronos.kronos_predict()` and its relatives for bars, `chronos_predict()`, `nbeats_predict()` and
+//! `forecast()` for columns.
 #![allow(unsafe_code)] // #[pg_extern] expands to exported C functions
 #![allow(clippy::too_many_arguments)] // the argument lists are those of SQL
 
 use crate::call::{
-    Arguments, Call, Door, Emitter, Input, Model, Options, Reader, Variates, level, quantile_levels,
+    Arguments, Call, Emitter, Function, Input, Model, Options, Reader, Variates, level, quantile_levels,
 };
 use crate::error::{Error, Result};
 use crate::json::JsonB;
@@ -39,7 +39,7 @@ fn kronos_predict(
     let (levels, variates, samples) = (levels.as_slice(), Variates::bars(), ("samples", samples));
     let options = Options::parse(options, Reader::Bars)?;
     let arguments = Arguments { horizon, until, as_of, variates, level, levels, samples, seed, options };
-    let call = Call::new(Model::at(Door::BARS, model)?, arguments)?;
+    let call = Call::new(Model::at(Function::BARS, model)?, arguments)?;
     let serving = call.serving(calibration, as_of)?;
     let input = input(relation, series_col, time_col, only_series)?;
     // SAFETY: the call information of this very function.
@@ -65,7 +65,7 @@ fn kronos_predict_bars(
     let (levels, variates, samples) = (levels.as_slice(), Variates::bars(), ("samples", samples));
     let (until, as_of, options) = (None, None, Options::parse(options, Reader::Array)?);
     let arguments = Arguments { horizon, until, as_of, variates, level, levels, samples, seed, options };
-    let call = Call::new(Model::at(Door::BARS, model)?, arguments)?;
+    let call = Call::new(Model::at(Function::BARS, model)?, arguments)?;
     let serving = call.serving(calibration, as_of)?;
     // SAFETY: the call information of this very function.
     let mut emitter = Emitter::new(&call, unsafe { ResultSet::begin(fcinfo)? }, serving)?;
@@ -95,7 +95,7 @@ fn kronos_paths(
         (None, LEVEL, &[][..], Variates::bars(), ("paths", paths));
     let options = Options::parse(options, Reader::Bars)?;
     let arguments = Arguments { horizon, until, as_of, variates, level, levels, samples, seed, options };
-    let call = Call::new(Model::at(Door::BARS, model)?, arguments)?;
+    let call = Call::new(Model::at(Function::BARS, model)?, arguments)?;
     let input = input(relation, series_col, time_col, only_series)?;
     // SAFETY: the call information of this very function.
     let mut emitter = Emitter::new(&call, unsafe { ResultSet::begin(fcinfo)? }, None)?;
@@ -107,7 +107,7 @@ fn kronos_paths(
 /// An interval's level for rows without an interval.
 const LEVEL: f64 = 0.9;
 
-/// A function that forecasts columns with the models of one door.
+/// A function that forecasts columns with the models that name it as theirs.
 macro_rules! forecasts_columns {
     ($function:ident) => {
         #[pg_extern(sql = false)]
@@ -135,7 +135,7 @@ macro_rules! forecasts_columns {
             let (samples, seed) = (("option \"samples\"", options.samples), Some(options.seed.unwrap_or(0)));
             let arguments =
                 Arguments { horizon, until, as_of, variates, level, levels, samples, seed, options };
-            let call = Call::new(Model::at(Door(stringify!($function)), model)?, arguments)?;
+            let call = Call::new(Model::at(Function(stringify!($function)), model)?, arguments)?;
             let input = input(relation, series_col, time_col, only_series)?;
             let serving = call.serving(calibration, as_of)?;
             // SAFETY: the call information of this very function.

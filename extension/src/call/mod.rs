@@ -13,7 +13,7 @@ mod variates;
 
 pub use arguments::{Reach, bounded, instant_text, level, now, positive, quantile_levels};
 pub use emit::{Emitter, paths};
-pub use model::{Door, Model};
+pub use model::{Function, Model};
 pub use options::{Options, Reader};
 pub use portion::{Forecast, Outcome, Portion, model_fault};
 pub use prepare::{Fault, Prepared, SPACINGS, no_rows, without_key};

@@ -31,13 +31,13 @@ pub enum Model {
 
 /// A function that forecasts with models of the families that name it as theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Door(pub &'static str);
+pub struct Function(pub &'static str);
 
-impl Door {
+impl Function {
     /// That of bars.
     pub const BARS: Self = Self("kronos_predict");
 
-    /// What a NULL model means at a door: an alias, unless there is only one model it could mean.
+    /// What a NULL model means to it: an alias, unless there is only one model it could mean.
     fn default(self) -> Result<ModelEntry> {
         if self == Self::BARS {
             return catalog::resolve(None);
@@ -78,17 +78,17 @@ impl Model {
         }
     }
 
-    /// The model that a name means at a door.
+    /// The model that a name means to a function.
     ///
     /// # Errors
     /// As for [`catalog::resolve`]; 0A000 for one of another kind.
-    pub fn at(door: Door, name: Option<&str>) -> Result<Self> {
-        let entry = name.map_or_else(|| door.default(), |name| catalog::resolve(Some(name)))?;
-        if door.admits(&entry) {
+    pub fn at(function: Function, name: Option<&str>) -> Result<Self> {
+        let entry = name.map_or_else(|| function.default(), |name| catalog::resolve(Some(name)))?;
+        if function.admits(&entry) {
             return Self::of(entry);
         }
         let facts = family::find(&entry.family)?.facts();
-        let what = if door == Door::BARS { "bars" } else { "columns" };
+        let what = if function == Function::BARS { "bars" } else { "columns" };
         let kind = match entry.capabilities()?.answers {
             Answers::Paths => "forecasts bars".to_owned(),
             Answers::Quantiles(_) => format!("is {}", facts.title),

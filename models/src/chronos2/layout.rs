@@ -1,4 +1,4 @@
-//! From variates to tokens: patches, their positions, and who meets whom in group attention.
+//! From variates to tokens: patches, their positions, and who looks at whom in group attention.
 //!
 //! A patch without any value is never read by anything that counts, so it gets no token at all. Positions are counted from
 //! the oldest patch of the group that has a value: rotary attention sees distances only, and so nothing in front of a
@@ -38,19 +38,19 @@ pub struct Layout {
     pub future: Vec<f32>,
     /// Where in `future`, in units of `patches`, the future of each variate is.
     pub future_of: Vec<usize>,
-    /// Who meets whom among all tokens.
-    pub everywhere: Meetings,
-    /// Who meets whom among the tokens of the future alone, which then are row · patches + step; only forecasts that are
+    /// Who looks at whom among all tokens.
+    pub everywhere: GroupAttention,
+    /// Who looks at whom among the tokens of the future alone, which then are row · patches + step; only forecasts that are
     /// asked for listen.
-    pub ahead: Meetings,
+    pub ahead: GroupAttention,
 }
 
 /// Group attention at every token position of every group.
 #[derive(Debug, Default)]
-pub struct Meetings {
-    /// Tokens without company: they see themselves.
+pub struct GroupAttention {
+    /// Tokens without others: they see themselves.
     pub alone: Vec<usize>,
-    /// Positions where tokens of several variates meet.
+    /// Positions with tokens of several variates.
     pub cells: Vec<Cell>,
 }
 
@@ -63,7 +63,7 @@ pub struct Cell {
     pub listeners: Vec<usize>,
 }
 
-impl Meetings {
+impl GroupAttention {
     fn add(&mut self, members: Vec<usize>, listens: impl Fn(usize) -> bool) {
         match members.as_slice() {
             [] => {}
@@ -123,8 +123,8 @@ impl Patching {
             context: Vec::new(),
             future: Vec::new(),
             future_of: Vec::with_capacity(variates),
-            everywhere: Meetings::default(),
-            ahead: Meetings::default(),
+            everywhere: GroupAttention::default(),
+            ahead: GroupAttention::default(),
         };
         self.push_future(&mut layout.future, &[], patches);
         for group in groups {

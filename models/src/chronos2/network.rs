@@ -1,7 +1,7 @@
 //! The network: patches in, quantiles of the normalised future out.
 
 use super::config::{Config, FEED_FORWARD, SELF_ATTENTION};
-use super::layout::{Cell, Group, Layout, Meetings, Patching};
+use super::layout::{Cell, Group, GroupAttention, Layout, Patching};
 use crate::artifact::Tensors;
 use crate::error::Result;
 use crate::interrupt::Interrupt;
@@ -35,18 +35,18 @@ pub struct Network<B: Backend = Packed> {
 pub(super) struct Block<B: Backend> {
     pub time: B::Attention,
     pub group: B::Attention,
-    /// Group attention of a token without company.
+    /// Group attention of a token without others.
     pub solo: SoloAttention<B>,
     pub feed_forward: FeedForward<B>,
 }
 
 /// Group attention of one pass: who is alone, who looks at whom, and where the answers go.
 pub(super) struct Exchange<B: Backend> {
-    /// No token has company.
+    /// No token is with others.
     all_alone: bool,
     alone: Option<B::Rows>,
-    company: Option<(B::Rows, B::Pattern)>,
-    /// Which of [tokens, answers of those alone, answers of those in company] each token becomes.
+    gathered: Option<(B::Rows, B::Pattern)>,
+    /// Which of [tokens, answers of those alone, answers of those with others] each token becomes.
     places: B::Rows,
 }
 
@@ -189,25 +189,25 @@ impl<B: Backend> Network<B> {
     }
 
     /// Who exchanges what with whom in a pass over so many tokens.
-    pub(super) fn exchange(&self, meetings: &Meetings, tokens: usize) -> Result<Exchange<B>> {
-        let Company { members, cells, listeners, of_each } = Company::of(meetings);
+    pub(super) fn exchange(&self, attention: &GroupAttention, tokens: usize) -> Result<Exchange<B>> {
+        let GroupTokens { members, cells, listeners, of_each } = GroupTokens::of(attention);
         let mut places: Vec<usize> = (0..tokens).collect();
         let listening = listeners.iter().map(|&member| members[member]);
-        for (answer, token) in (tokens..).zip(meetings.alone.iter().copied().chain(listening)) {
+        for (answer, token) in (tokens..).zip(attention.alone.iter().copied().chain(listening)) {
             places[token] = answer;
         }
         let looking = Looking { rows: &listeners, of_each: &of_each };
         let looking = Some(looking).filter(|_| listeners.len() < members.len());
-        let company = match listeners.is_empty() {
+        let gathered = match listeners.is_empty() {
             true => None,
             false => Some((self.backend.rows(members)?, self.backend.pattern(&cells, looking, None)?)),
         };
-        let alone = match meetings.alone.is_empty() {
+        let alone = match attention.alone.is_empty() {
             true => None,
-            false => Some(self.backend.rows(meetings.alone.clone())?),
+            false => Some(self.backend.rows(attention.alone.clone())?),
         };
-        let all_alone = meetings.alone.len() == tokens;
-        Ok(Exchange { all_alone, alone, company, places: self.backend.rows(places)? })
+        let all_alone = attention.alone.len() == tokens;
+        Ok(Exchange { all_alone, alone, gathered, places: self.backend.rows(places)? })
     }
 
     /// Bytes of the weights.
@@ -223,9 +223,9 @@ impl<B: Backend> Network<B> {
     }
 }
 
-/// The tokens that meet others, gathered.
+/// The tokens that are not alone, gathered.
 #[derive(Default)]
-pub(super) struct Company {
+pub(super) struct GroupTokens {
     /// Tokens, cell after cell.
     pub members: Vec<usize>,
     /// The cells as ranges of members.
@@ -236,19 +236,19 @@ pub(super) struct Company {
     pub of_each: Vec<usize>,
 }
 
-impl Company {
-    pub fn of(meetings: &Meetings) -> Self {
-        let mut company = Self::default();
-        for Cell { members, listeners } in &meetings.cells {
-            let start = company.members.len();
-            company.members.extend_from_slice(members);
-            company.cells.push(start..company.members.len());
+impl GroupTokens {
+    pub fn of(attention: &GroupAttention) -> Self {
+        let mut gathered = Self::default();
+        for Cell { members, listeners } in &attention.cells {
+            let start = gathered.members.len();
+            gathered.members.extend_from_slice(members);
+            gathered.cells.push(start..gathered.members.len());
             let mut looking = listeners.iter().peekable();
             let own = (start..).zip(members).filter(|(_, token)| looking.next_if_eq(token).is_some());
-            company.listeners.extend(own.map(|(member, _)| member));
-            company.of_each.push(listeners.len());
+            gathered.listeners.extend(own.map(|(member, _)| member));
+            gathered.of_each.push(listeners.len());
         }
-        company
+        gathered
     }
 }
 
@@ -262,13 +262,14 @@ impl<B: Backend> Exchange<B> {
             Some(alone) => Some(block.solo.forward(&B::gather(&[x], alone)?, dropout)?),
             None => None,
         };
-        let company = match &self.company {
+        let gathered = match &self.gathered {
             Some((members, pattern)) => {
                 Some(B::attend(&block.group, &B::gather(&[x], members)?, pattern, dropout)?)
             }
             None => None,
         };
-        let parts: Vec<&Tensor> = [Some(x), alone.as_ref(), company.as_ref()].into_iter().flatten().collect();
+        let parts: Vec<&Tensor> =
+            [Some(x), alone.as_ref(), gathered.as_ref()].into_iter().flatten().collect();
         B::gather(&parts, &self.places)
     }
 }

@@ -1,7 +1,7 @@
 //! Intermediate stages for parity tests.
 
-use super::layout::{Group, Layout, Meetings};
-use super::network::{Block, Company, Network, ahead, by_variate};
+use super::layout::{Group, GroupAttention, Layout};
+use super::network::{Block, GroupTokens, Network, ahead, by_variate};
 use crate::error::Result;
 use crate::layers::backend::Backend;
 use crate::layers::block::Observer;
@@ -118,11 +118,11 @@ impl<'o> Observed<'o> {
         Ok(())
     }
 
-    /// Shows the weights of group attention, [token, head, most members], zero beyond a token's own company; tokens without any
+    /// Shows the weights of group attention, [token, head, most members], zero beyond a token's own group; tokens without any
     /// give themselves all their attention.
-    fn across_group(&mut self, block: &Block<Packed>, x: &Tensor, meetings: &Meetings) -> Result<()> {
+    fn across_group(&mut self, block: &Block<Packed>, x: &Tensor, attention: &GroupAttention) -> Result<()> {
         let HeadShape { heads, .. } = block.group.shape();
-        let Company { members, cells, .. } = Company::of(meetings);
+        let GroupTokens { members, cells, .. } = GroupTokens::of(attention);
         let mut group = vec![vec![1.0; heads]; x.dim(0)?];
         if !members.is_empty() {
             let seen = Packed::gather(&[x], &members)?;

@@ -5,7 +5,7 @@
 //! a row independently of the others, and random draws are addressed by (stream, path, step).
 
 use super::Kronos;
-use super::network::{Network, Root, Wave};
+use super::network::{Network, PathBatch, Prefix};
 use super::normalise::Stats;
 use super::sampling::draw;
 use super::step::steps;
@@ -52,7 +52,7 @@ pub(super) struct Series {
     pub(super) context: Vec<Token>,
     /// Stamps of those bars and of the forecast bars.
     pub(super) stamps: Vec<Stamp>,
-    root: Root,
+    root: Prefix,
     /// The newest hidden row of the context.
     pub(super) root_hidden: Vec<f32>,
     /// Paths decoded together; the memory limit may ask for several waves.
@@ -62,7 +62,7 @@ pub(super) struct Series {
     /// Tokens of the paths of the current wave.
     pub(super) active: Vec<Vec<Token>>,
     /// What the network remembers of those paths.
-    pub(super) memory: Wave,
+    pub(super) memory: PathBatch,
     /// Tokens of finished paths.
     pub(super) finished: Vec<Vec<Token>>,
     pub(super) failed: Option<ModelError>,
@@ -202,7 +202,7 @@ impl<'m> Batch<'m> {
                 wave: plan.wave,
                 step: 0,
                 active: Vec::new(),
-                memory: Wave::empty(),
+                memory: PathBatch::empty(),
                 finished: Vec::new(),
                 failed: None,
             };

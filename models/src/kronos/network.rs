@@ -37,20 +37,20 @@ pub(super) enum Network {
 
 /// A context that paths continue.
 #[derive(Debug)]
-pub(super) enum Root {
+pub(super) enum Prefix {
     Kernels(ContextState),
-    Accelerated(accelerated::Root),
+    Accelerated(accelerated::Prefix),
 }
 
 /// What is remembered of the paths of a series.
 #[derive(Debug)]
-pub(super) enum Wave {
+pub(super) enum PathBatch {
     Kernels(Vec<PathState>),
     /// Paths side by side; several parts where not all fit into one pass.
-    Accelerated(Vec<accelerated::Wave>),
+    Accelerated(Vec<accelerated::PathBatch>),
 }
 
-impl Wave {
+impl PathBatch {
     /// A wave without paths.
     pub fn empty() -> Self {
         Self::Kernels(Vec::new())
@@ -70,7 +70,7 @@ impl Wave {
 pub(super) enum Strand<'w> {
     Kernels(&'w mut [PathState]),
     /// Always all of them: what lies on a device side by side is not cut.
-    Accelerated(&'w mut Vec<accelerated::Wave>),
+    Accelerated(&'w mut Vec<accelerated::PathBatch>),
 }
 
 impl<'w> Strand<'w> {
@@ -87,14 +87,15 @@ impl<'w> Strand<'w> {
     }
 
     /// Forgets what the paths remember for what they remember instead.
-    pub fn replace(&mut self, wave: Wave) {
+    pub fn replace(&mut self, wave: PathBatch) {
         match (self, wave) {
-            (Self::Kernels(states), Wave::Kernels(new)) => {
+            (Self::Kernels(states), PathBatch::Kernels(new)) => {
                 states.iter_mut().zip(new).for_each(|(state, new)| *state = new);
             }
-            (Self::Accelerated(parts), Wave::Accelerated(new)) => **parts = new,
+            (Self::Accelerated(parts), PathBatch::Accelerated(new)) => **parts = new,
             // A network makes waves of its own kind only.
-            (Self::Kernels(_), Wave::Accelerated(_)) | (Self::Accelerated(_), Wave::Kernels(_)) => {}
+            (Self::Kernels(_), PathBatch::Accelerated(_)) | (Self::Accelerated(_), PathBatch::Kernels(_)) => {
+            }
         }
     }
 
@@ -106,11 +107,11 @@ impl<'w> Strand<'w> {
         if let Self::Kernels(states) = self { states } else { &mut [] }
     }
 
-    fn parts(&self) -> &[accelerated::Wave] {
+    fn parts(&self) -> &[accelerated::PathBatch] {
         if let Self::Accelerated(parts) = self { parts } else { &[] }
     }
 
-    fn parts_mut(&mut self) -> &mut [accelerated::Wave] {
+    fn parts_mut(&mut self) -> &mut [accelerated::PathBatch] {
         if let Self::Accelerated(parts) = self { parts } else { &mut [] }
     }
 }
@@ -141,7 +142,7 @@ impl Network {
         stamps: &[Stamp],
         rows: &[usize],
         interrupt: &dyn Interrupt,
-    ) -> Result<Vec<(Root, Vec<f32>)>> {
+    ) -> Result<Vec<(Prefix, Vec<f32>)>> {
         match self {
             Self::Kernels { predictor, .. } => {
                 let run = |series: Range<usize>, positions: Range<usize>| {
@@ -158,7 +159,7 @@ impl Network {
                         });
                         ends.map(|end| hidden[(end - 1) * width..end * width].to_vec()).collect::<Vec<_>>()
                     })?;
-                    let roots = states.into_iter().map(|state| Root::Kernels(state.freeze()));
+                    let roots = states.into_iter().map(|state| Prefix::Kernels(state.freeze()));
                     Ok(roots.zip(newest).collect::<Vec<_>>())
                 };
                 Ok(self.apart(rows, run)?.into_iter().flatten().collect())
@@ -169,7 +170,7 @@ impl Network {
                 let hidden = with_values(&hidden, |hidden| {
                     hidden.chunks_exact(width).map(<[f32]>::to_vec).collect::<Vec<_>>()
                 })?;
-                Ok(roots.into_iter().map(Root::Accelerated).zip(hidden).collect())
+                Ok(roots.into_iter().map(Prefix::Accelerated).zip(hidden).collect())
             }
         }
     }
@@ -189,13 +190,15 @@ impl Network {
     }
 
     /// Paths that continue a context with room for `positions` more.
-    pub fn branch(&self, root: &Root, paths: usize, positions: usize) -> Wave {
+    pub fn branch(&self, root: &Prefix, paths: usize, positions: usize) -> PathBatch {
         match (self, root) {
-            (Self::Accelerated(halves), Root::Accelerated(root)) => {
-                Wave::Accelerated(vec![halves.predictor.branch(root, paths, positions)])
+            (Self::Accelerated(halves), Prefix::Accelerated(root)) => {
+                PathBatch::Accelerated(vec![halves.predictor.branch(root, paths, positions)])
             }
-            (_, Root::Kernels(root)) => Wave::Kernels((0..paths).map(|_| root.branch(positions)).collect()),
-            (Self::Kernels { .. }, Root::Accelerated(_)) => Wave::empty(),
+            (_, Prefix::Kernels(root)) => {
+                PathBatch::Kernels((0..paths).map(|_| root.branch(positions)).collect())
+            }
+            (Self::Kernels { .. }, Prefix::Accelerated(_)) => PathBatch::empty(),
         }
     }
 
@@ -227,7 +230,7 @@ impl Network {
         windows: &[Vec<Token>],
         stamps: &[Stamp],
         interrupt: &dyn Interrupt,
-    ) -> Result<(Wave, Vec<f32>)> {
+    ) -> Result<(PathBatch, Vec<f32>)> {
         let mut hidden = Vec::new();
         match self {
             Self::Kernels { predictor, .. } => {
@@ -239,7 +242,7 @@ impl Network {
                     hidden.extend(rows.i(rows.dim(0)? - 1)?.to_vec1::<f32>()?);
                     states.push(state);
                 }
-                Ok((Wave::Kernels(states), hidden))
+                Ok((PathBatch::Kernels(states), hidden))
             }
             Self::Accelerated(halves) => {
                 let mut parts = Vec::new();
@@ -250,7 +253,7 @@ impl Network {
                     with_values(&rows, |rows| hidden.extend_from_slice(rows))?;
                     parts.push(part);
                 }
-                Ok((Wave::Accelerated(parts), hidden))
+                Ok((PathBatch::Accelerated(parts), hidden))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Kronos;
 use super::batch::{Part, Series};
-use super::network::{Strand, Wave};
+use super::network::{PathBatch, Strand};
 use super::spread::{cut, each};
 use super::tokenizer::Token;
 use crate::error::{ModelError, Result};
@@ -67,10 +67,10 @@ where
 {
     let left = series.iter().map(|series| series.horizon - series.step).min().unwrap_or(0);
     let count = left.min(most);
-    let mut waves: Vec<(Vec<Vec<Token>>, Wave)> = series
+    let mut waves: Vec<(Vec<Vec<Token>>, PathBatch)> = series
         .iter_mut()
         .map(|series| {
-            (std::mem::take(&mut series.active), std::mem::replace(&mut series.memory, Wave::empty()))
+            (std::mem::take(&mut series.active), std::mem::replace(&mut series.memory, PathBatch::empty()))
         })
         .collect();
     let failed = run(model, series, &mut waves, count, interrupt, choose)?;
@@ -96,7 +96,7 @@ where
 fn run<C>(
     model: &Kronos,
     series: &[Series],
-    waves: &mut [(Vec<Vec<Token>>, Wave)],
+    waves: &mut [(Vec<Vec<Token>>, PathBatch)],
     count: usize,
     interrupt: &dyn Interrupt,
     choose: &C,
@@ -130,7 +130,7 @@ where
 /// Deals the paths of the waves out, so many to each part.
 fn shares<'s>(
     series: &'s [Series],
-    waves: &'s mut [(Vec<Vec<Token>>, Wave)],
+    waves: &'s mut [(Vec<Vec<Token>>, PathBatch)],
     parts: impl Iterator<Item = usize>,
 ) -> Vec<Vec<Share<'s>>> {
     let mut waves = series.iter().zip(waves).enumerate().map(|(index, (series, (active, memory)))| Share {

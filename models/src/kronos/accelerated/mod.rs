@@ -7,7 +7,7 @@ use super::config::{PredictorConfig, TokenizerConfig};
 use crate::artifact::Tensors;
 use crate::error::Result;
 use crate::layers::accelerated::Place;
-pub(super) use predictor::{Predictor, Root, Wave};
+pub(super) use predictor::{PathBatch, Predictor, Prefix};
 pub(super) use tokenizer::Tokenizer;
 
 /// A tokenizer and a predictor, placed.

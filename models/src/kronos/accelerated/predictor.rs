@@ -15,14 +15,14 @@ use candle_core::{Device, Tensor};
 
 /// A context that paths continue.
 #[derive(Debug)]
-pub struct Root {
+pub struct Prefix {
     blocks: SharedMemory,
     dependency: Shared,
 }
 
 /// Paths of one length.
 #[derive(Debug)]
-pub struct Wave {
+pub struct PathBatch {
     blocks: Memory,
     dependency: Paths,
 }
@@ -92,17 +92,17 @@ impl Predictor {
     }
 
     /// Paths without positions, with room for `capacity`.
-    fn wave(&self, paths: usize, capacity: usize) -> Wave {
-        Wave {
+    fn wave(&self, paths: usize, capacity: usize) -> PathBatch {
+        PathBatch {
             blocks: self.stack.memory(paths, capacity),
             dependency: Paths::new(&self.place, self.dependency_shape(), paths, capacity, None),
         }
     }
 
     /// Paths that continue a context with room for `capacity` more positions.
-    pub fn branch(&self, root: &Root, paths: usize, capacity: usize) -> Wave {
+    pub fn branch(&self, root: &Prefix, paths: usize, capacity: usize) -> PathBatch {
         let dependency = Some(root.dependency.clone());
-        Wave {
+        PathBatch {
             blocks: self.stack.branch(&root.blocks, paths, capacity),
             dependency: Paths::new(&self.place, self.dependency_shape(), paths, capacity, dependency),
         }
@@ -115,12 +115,13 @@ impl Predictor {
         stamps: &[Stamp],
         rows: &[usize],
         interrupt: &dyn Interrupt,
-    ) -> Result<(Vec<Root>, Tensor)> {
-        let mut waves: Vec<Wave> = rows.iter().map(|&n| self.wave(1, n)).collect();
-        let mut each: Vec<&mut Wave> = waves.iter_mut().collect();
+    ) -> Result<(Vec<Prefix>, Tensor)> {
+        let mut waves: Vec<PathBatch> = rows.iter().map(|&n| self.wave(1, n)).collect();
+        let mut each: Vec<&mut PathBatch> = waves.iter_mut().collect();
         let hidden = self.advance(tokens, stamps, &mut each, rows, interrupt)?;
-        let root =
-            |wave: Wave| Ok(Root { blocks: wave.blocks.freeze()?, dependency: wave.dependency.freeze()? });
+        let root = |wave: PathBatch| {
+            Ok(Prefix { blocks: wave.blocks.freeze()?, dependency: wave.dependency.freeze()? })
+        };
         Ok((waves.into_iter().map(root).collect::<Result<_>>()?, hidden))
     }
 
@@ -131,7 +132,7 @@ impl Predictor {
         stamps: &[Stamp],
         paths: usize,
         interrupt: &dyn Interrupt,
-    ) -> Result<(Wave, Tensor)> {
+    ) -> Result<(PathBatch, Tensor)> {
         let mut wave = self.wave(paths, stamps.len());
         let stamps = stamps.repeat(paths);
         let rows = stamps.len() / paths;
@@ -145,7 +146,7 @@ impl Predictor {
         &self,
         tokens: &[Token],
         stamps: &[Stamp],
-        waves: &mut [&mut Wave],
+        waves: &mut [&mut PathBatch],
         rows: &[usize],
         interrupt: &dyn Interrupt,
     ) -> Result<Tensor> {
@@ -211,7 +212,7 @@ impl Predictor {
         &self,
         hidden: &Tensor,
         s1: &[u16],
-        waves: impl Iterator<Item = &'w Wave>,
+        waves: impl Iterator<Item = &'w PathBatch>,
     ) -> Result<Tensor> {
         let s1 = self.place.rows(s1.iter().map(|&s1| s1.into()).collect())?;
         let scale = 1.0 / (self.dependency_shape().dim as f64).sqrt();
