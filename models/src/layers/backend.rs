@@ -250,16 +250,15 @@ pub fn folded(weight: &Tensor, bias: &Tensor, spans: &[Span<'_>]) -> Result<(Ten
     let (mut weights, mut biases) = (Vec::new(), Vec::new());
     let mut start = 0;
     for &Span { functions, columns } in spans {
-        for point in 0..functions.first().map_or(0, Vec::len) {
-            for column in 0..columns {
-                let theta = |function: usize| start + function * columns + column;
-                let sum = |of: &dyn Fn(usize) -> f32| {
-                    let terms = functions.iter().enumerate();
-                    terms.map(|(f, points)| points[point] * f64::from(of(theta(f)))).sum::<f64>() as f32
-                };
-                weights.extend((0..width).map(|at| sum(&|theta| weight[theta * width + at])));
-                biases.push(sum(&|theta| bias[theta]));
-            }
+        let points = 0..functions.first().map_or(0, Vec::len);
+        for (point, column) in points.flat_map(|point| (0..columns).map(move |column| (point, column))) {
+            let theta = |function: usize| start + function * columns + column;
+            let sum = |of: &dyn Fn(usize) -> f32| {
+                let terms = functions.iter().enumerate();
+                terms.map(|(f, points)| points[point] * f64::from(of(theta(f)))).sum::<f64>() as f32
+            };
+            weights.extend((0..width).map(|at| sum(&|theta| weight[theta * width + at])));
+            biases.push(sum(&|theta| bias[theta]));
         }
         start += functions.len() * columns;
     }
