@@ -300,21 +300,26 @@ fn a_book_is_replayed_over_past_dates_from_backtests() {
     assert_eq!(seen, [[Some("12".to_owned())]]);
 }
 
-/// A daily history under forecasts of five days: the stated risk is that of five days, by scenarios as well.
+/// A daily history under forecasts of five days: the stated risk is that of five days, by scenarios as well. Nothing
+/// is traded, so that it is the same book.
 #[test]
 fn risk_is_of_the_horizon_of_the_forecasts() {
     let db = installed("horizon");
     book(&db);
-    db.run("update ledger.forecasts set step = 5, ts = ts + interval '4 days'; delete from ledger.forecasts where cutoff < day(41)");
+    db.run(
+        "insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, issued_at, cutoff, forecast, lower, upper, level, model_version)
+         select run_id, kind, relation, series, target, ts + interval '4 days', 5, issued_at, cutoff, forecast, lower, upper, level, model_version
+         from ledger.forecasts where cutoff = day(41)",
+    );
     let risk = "risk => 'select symbol, time as ts, close / lag(close) over (partition by symbol order by time) - 1 as ret from bars'";
     let figure = |more: &str| {
         let run = db.value(&format!(
-            "call trading.rebalance('bars', 5, account => 'paper', {risk}, {CHAIN}, arguments => '{{\"net\": \"[0,0]\", \"gross\": 1{more}}}')"
+            "call trading.rebalance('bars', 5, account => 'paper', {risk}, {CHAIN}, arguments => '{{\"net\": \"[-2,2]\", \"gross\": 3, \"max_turnover\": 0{more}}}')"
         ));
         number(
             &db,
             &format!(
-                "select (figures ->> 'volatility')::float8 / (figures ->> 'gross')::float8 from trading.allocation_runs where run_id = {run}"
+                "select (figures ->> 'volatility')::float8 from trading.allocation_runs where run_id = {run}"
             ),
         )
     };
@@ -348,7 +353,7 @@ fn a_knob_gives_way_to_what_the_caller_says() {
         "{said}"
     );
     assert_eq!(
-        db.value("select status || ' ' || round(sum(weight)::numeric, 4) || ' ' || (min(weight) < -0.01) from trading.allocation_runs join trading.allocation_weights using (run_id)
+        db.value("select allocation_runs.status || ' ' || round(sum(weight)::numeric, 4) || ' ' || (min(weight) < -0.01) from trading.allocation_runs join trading.allocation_weights using (run_id)
                   group by run_id, allocation_runs.status"),
         "optimal 1.0000 true"
     );

@@ -54,7 +54,7 @@ fn a_date_counts_for_as_many_forecasts_as_it_has() {
     db.run(
         "create table b as
          select 'm@1' as model_version, 'S' || s as series, timestamptz '2024-01-01 00:00+00' + day * interval '1 day' as cutoff,
-                timestamptz '2024-01-02 00:00+00' + day * interval '1 day' as ts, 1 as step, 100.0 as last_value,
+                timestamptz '2024-01-01 12:00+00' + day * interval '1 day' as ts, 1 as step, 100.0 as last_value,
                 case when day = 10 then 102.0 else 98.9 + 0.2 * (day % 2) end as forecast, case when day = 10 then 101.0 else 100.0 end as actual
          from generate_series(1, 10) day, generate_series(1, 91) s where day = 10 or s = 1;
          -- On the day of many: the naive error is 1, the model's 0.

@@ -87,6 +87,8 @@ pub const CALLS: &[(&str, &str)] = &[
     ("trading.terms_at", "select * from trading.terms_at('2024-02-01 00:00+00')"),
     ("trading.scores_at", "select * from trading.scores_at('2024-02-01 00:00+00')"),
     ("trading.normal_quantile", "select trading.normal_quantile(0.9)"),
+    ("trading.long_run_variance", "select trading.long_run_variance('{1,2,3}', 1)"),
+    ("trading.shrunk", "select trading.shrunk(0.5, 0.1)"),
     ("trading.band_volatility", "select trading.band_volatility(1, 2, 0.8)"),
     ("trading.matured_forecasts", "select count(*) from trading.matured_forecasts('bars', 1, '2024-02-01 00:00+00', bar_width => '1 hour', time_col => 'ts')"),
     ("trading.forecast_skill", "select * from trading.forecast_skill('bars', 1, '2024-02-01 00:00+00', bar_width => '1 hour', time_col => 'ts')"),
