@@ -1,5 +1,5 @@
 -- Every allocation that was run: inputs, status, figures, shadow prices, weights.
-call market.require_not_newer('trading/allocations.sql', 3);
+call market.require_not_newer('trading/allocations.sql', 4);
 
 create table if not exists trading.allocation_runs (
   run_id         bigint generated always as identity primary key,
@@ -91,6 +91,8 @@ create or replace function trading.run_allocation(
 returns bigint
 language plpgsql
 as $$
+-- The caller's texts run under the caller's path, so this has no path of its own: where others may make functions on that path, one of
+-- theirs would match better than the server's of any type, so those are spelt out.
 declare
   valid constant text[] := '{method,gross,net,weight_bounds,max_turnover,max_names,target_vol,risk_aversion,group_limits,factor_limits,on_infeasible,options}';
   unknown text;
@@ -106,7 +108,7 @@ begin
   select k into unknown from jsonb_object_keys(arguments) k where k <> all (valid) limit 1;
   if unknown is not null then
     raise exception 'unrecognized argument "%"', unknown
-      using errcode = 'invalid_parameter_value', hint = format('Valid arguments: %s.', array_to_string(valid, ', '));
+      using errcode = 'invalid_parameter_value', hint = pg_catalog.format('Valid arguments: %s.', pg_catalog.array_to_string(valid, ', '));
   end if;
   if account is not null then
     select a.equity_usd into equity from trading.accounts a where a.account = run_allocation.account;
@@ -117,7 +119,7 @@ begin
   -- A knob gives way to what the caller has said: without buying power left over, no reserve of it can be kept.
   if arguments ? 'net' and not coalesce(arguments -> 'options', '{}') ? 'cash_reserve' then
     reserve := trading.knob('cash_reserve', regime);
-    if lower((arguments ->> 'net')::numrange) > 1 - reserve then
+    if pg_catalog.lower((arguments ->> 'net')::numrange)::double precision > 1::double precision - reserve then
       raise notice 'the knob cash_reserve, %, is left out: net % leaves no room for it', reserve, arguments ->> 'net'
         using hint = 'Pass the option cash_reserve to keep buying power.';
       reserve := null;
@@ -127,16 +129,16 @@ begin
   end if;
   equity := coalesce((arguments -> 'options' ->> 'equity')::double precision, equity);
   -- What the caller leaves open is policy.
-  used := jsonb_build_object(
+  used := pg_catalog.jsonb_build_object(
       'method', 'mean_variance',
       'gross', trading.knob('gross', regime),
-      'net', format('[%s,%s]', trading.knob('net_min', regime), trading.knob('net_max', regime)),
-      'weight_bounds', format('[%s,%s]', -trading.knob('max_short_weight', regime), trading.knob('max_long_weight', regime)),
+      'net', pg_catalog.format('[%s,%s]', trading.knob('net_min', regime), trading.knob('net_max', regime)),
+      'weight_bounds', pg_catalog.format('[%s,%s]', -trading.knob('max_short_weight', regime), trading.knob('max_long_weight', regime)),
       'max_turnover', trading.knob('max_turnover', regime),
       'risk_aversion', trading.knob('risk_aversion', regime),
       'on_infeasible', 'relax')
     || arguments
-    || jsonb_build_object('options', jsonb_strip_nulls(jsonb_build_object(
+    || pg_catalog.jsonb_build_object('options', jsonb_strip_nulls(pg_catalog.jsonb_build_object(
       'cash_reserve', reserve,
       'short_margin', trading.knob('short_margin', regime),
       'participation', trading.knob('participation', regime),
@@ -144,14 +146,14 @@ begin
       'min_notional', case when equity is not null then trading.knob('min_notional', regime) end))
     || coalesce(arguments -> 'options', '{}'));
 
-  execute format(
+  execute pg_catalog.format(
     'select encode(sha256(convert_to(coalesce(string_agg(s::text, E''\n'' order by s::text), ''''), ''UTF8'')), ''hex'')
-     from (select to_jsonb(q) from (%s' || E'\n' || ') q %s) s',
+     from (select pg_catalog.to_jsonb(q) from (%s' || E'\n' || ') q %s) s',
     rtrim(signals, E'; \t\r\n'),
-    case when risk is not null then format(E'union all select to_jsonb(q) from (%s\n) q', rtrim(risk, E'; \t\r\n')) end) into hash;
+    case when risk is not null then pg_catalog.format(E'union all select pg_catalog.to_jsonb(q) from (%s\n) q', rtrim(risk, E'; \t\r\n')) end) into hash;
 
-  select jsonb_object_agg(e.item, e.value) filter (where e.kind = 'book'),
-         coalesce(jsonb_agg(jsonb_build_object('rule', e.item, 'value', e.value, 'bound', e.bound, 'slack', e.slack,
+  select pg_catalog.jsonb_object_agg(e.item, e.value) filter (where e.kind = 'book'),
+         coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('rule', e.item, 'value', e.value, 'bound', e.bound, 'slack', e.slack,
            'shadow_price_bps', e.shadow_price_bps, 'violation', e.violation) order by e.item) filter (where e.kind = 'rule'), '[]'),
          max(e.status) filter (where e.kind = 'book')
     into book, limits, state
@@ -166,10 +168,10 @@ begin
           nullif(split_part(state, ': ', 2), ''), equity, book, limits)
   returning run_id into run;
 
-  execute format(
+  execute pg_catalog.format(
     'insert into trading.allocation_weights
      select $1, w.symbol, w.weight, w.prev_weight, w.trade, w.side, w.expected_return, w.risk_share, w.cost, w.binding, w.status,
-            (to_jsonb(s) ->> ''price'')::double precision
+            (pg_catalog.to_jsonb(s) ->> ''price'')::double precision
      from kronos.propose_weights($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) w
      join (%s' || E'\n' || ') s on s.symbol::text = w.symbol',
     rtrim(signals, E'; \t\r\n'))
@@ -180,13 +182,13 @@ begin
 
   if state like 'relaxed:%' then
     raise warning 'allocation run % broke limits that contradict each other', run
-      using detail = state, hint = format('select * from trading.allocation_runs where run_id = %s shows each rule.', run);
+      using detail = state, hint = pg_catalog.format('select * from trading.allocation_runs where run_id = %s shows each rule.', run);
   end if;
   -- Without a book there is nothing to trade into; entries stay closed until a person looks.
   if state like 'held:%' then
     insert into trading.circuit_breakers (scope, key, mode, reason, expires_at, metrics)
     values ('global', '*', 'reduce_only', 'allocator_failed', now() + interval '1 day',
-            jsonb_build_object('rule', 'trading.run_allocation', 'run_id', run, 'detail', state));
+            pg_catalog.jsonb_build_object('rule', 'trading.run_allocation', 'run_id', run, 'detail', state));
   end if;
   return run;
 end
@@ -221,4 +223,4 @@ comment on column trading.order_proposals.action is 'buy, sell, sell_short or bu
 comment on column trading.order_proposals.quantity is 'Shares to trade, negative to sell; unrounded, except shorts where the run rounded them.';
 comment on column trading.order_proposals.notional_usd is 'Quantity times price.';
 
-call market.record_file('trading/allocations.sql', 3);
+call market.record_file('trading/allocations.sql', 4);

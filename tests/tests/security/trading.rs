@@ -147,3 +147,45 @@ fn whole_rows_that_older_versions_granted_become_columns() {
                          and table_schema = 'trading' and privilege_type = 'INSERT' and column_name in ('set_by', 'set_at', 'triggered_by', 'issued_by', 'issued_at')"), "0");
     disown(&db, &[role]);
 }
+
+/// Where the schema public is everybody's, a function of theirs that fits the types better than the server's, which take any, is not
+/// found by who makes a book.
+#[test]
+fn functions_of_others_on_the_path_have_no_part_in_a_book() {
+    let db = Database::installed("trading_path");
+    let stranger = db.role("stranger");
+    db.run(&format!("grant create on schema public to {stranger}"));
+    db.connect_as(&stranger)
+        .batch_execute(
+            "create function public.trap() returns boolean language plpgsql as $$ begin raise 'trapped'; end $$;
+             create function public.lower(numrange) returns numeric language sql as 'select case when public.trap() then 0 end';
+             create function public.format(text, text) returns text language sql as 'select case when public.trap() then $1 end';
+             create function public.format(text, double precision, double precision) returns text language sql as 'select case when public.trap() then $1 end';
+             create function public.array_to_string(text[], text) returns text language sql as 'select case when public.trap() then $2 end';
+             create function public.jsonb_build_object(text, integer) returns jsonb language sql as 'select case when public.trap() then null::jsonb end';
+             create function public.jsonb_build_object(text, jsonb) returns jsonb language sql as 'select case when public.trap() then $2 end';
+             create function public.jsonb_build_object(text, timestamptz) returns jsonb language sql as 'select case when public.trap() then null::jsonb end';
+             create function public.above(numeric, double precision) returns boolean language sql as 'select public.trap()';
+             create operator public.> (function = public.above, leftarg = numeric, rightarg = double precision);
+             create function public.less(integer, double precision) returns double precision language sql as 'select case when public.trap() then $2 end';
+             create operator public.- (function = public.less, leftarg = integer, rightarg = double precision)",
+        )
+        .unwrap();
+    db.run(
+        "create table bars (symbol text, time timestamptz, close float8, primary key (symbol, time));
+         insert into bars select s, timestamptz '2024-01-01 00:00+00' + d * interval '1 day', 100 + d + ascii(s) % 7 * sin(d) from unnest('{A,B,C}'::text[]) s, generate_series(0, 40) d;
+         insert into ledger.runs (relation, call, state) values ('bars', 'forecast', 'done');
+         insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, issued_at, cutoff, forecast, lower, upper, level, model_version)
+         select 1, 'live', 'bars', s, 'close', timestamptz '2024-02-11 00:00+00', 1, timestamptz '2024-02-11 00:00+00', timestamptz '2024-02-11 00:00+00',
+                150, 140, 160, 0.9, 'm@1' from unnest('{A,B,C}'::text[]) s;
+         insert into trading.accounts (account, equity_usd) values ('paper', 100000)",
+    );
+    let risk = "select symbol, time as ts, close / lag(close) over (partition by symbol order by time) - 1 as ret from bars";
+    let run = db.value(&format!(
+        r#"call trading.rebalance('bars', 1, account => 'paper', risk => '{risk}', chain => '{{"as_of": "2024-02-11T00:00:00Z"}}',
+             arguments => '{{"net": "[0,1]", "max_turnover": 1}}')"#
+    ));
+    assert_eq!(run, "1");
+    db.error("call trading.rebalance('bars', 1, chain => '{\"step\": 2}')")
+        .is("22023", "unrecognized key \"step\" of chain");
+}
