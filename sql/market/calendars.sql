@@ -1,9 +1,9 @@
 -- Calendars of instruments, from their bars.
-call market.require_not_newer('market/calendars.sql', 1);
+call market.require_not_newer('market/calendars.sql', 2);
 
 -- Who only ingests may not change instruments, and has no need to know the extension.
 create or replace function market.learn_calendars(symbols text[]) returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp set timezone = 'UTC'
+language plpgsql security definer set search_path = pg_catalog, pg_temp set timezone = 'UTC' set kronos.default_calendar = '24x7'
 as $$
 declare
   learnt integer := 0;
@@ -18,7 +18,6 @@ begin
       and d.objid = to_regprocedure('kronos.infer_calendar(regclass,text[],name,name,timestamptz)')) then
     return 0;
   end if;
-  perform set_config('kronos.default_calendar', '24x7', true);
   -- Hours say more than days, and fewer of them are needed.
   foreach bars in array '{market.bars_1m,market.bars_5m,market.bars_1h,market.bars_1d}'::text[] loop
     unknown := array(select i.symbol from market.instruments i where i.symbol = any (symbols) and i.calendar is null);
@@ -37,4 +36,4 @@ revoke execute on function market.learn_calendars(text[]) from public;
 comment on function market.learn_calendars(text[]) is
   'Sets market.instruments.calendar of instruments without one whose stored bars tell it (kronos.infer_calendar); returns how many. Called by load and backfill.';
 
-call market.record_file('market/calendars.sql', 1);
+call market.record_file('market/calendars.sql', 2);

@@ -107,13 +107,20 @@ comment on function trading.shrunk(double precision, double precision) is
 create or replace function trading.long_run_variance(numbers double precision[], overlap integer) returns double precision
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case when cardinality(numbers) > 1 then cardinality(numbers)::double precision / (cardinality(numbers) - 1) * sum(
-    case when a.place = b.place then 1 else 2 * (1 - (b.place - a.place)::double precision / (overlap + 1)) end * a.x * b.x) end
-  from unnest(numbers) with ordinality a (x, place)
-  join unnest(numbers) with ordinality b (x, place) on b.place between a.place and a.place + overlap
+  select case when cardinality(numbers) > 1 then cardinality(numbers)::double precision / (cardinality(numbers) - 1) * (
+    select sum(case when lag = 0 then 1 else 2 * (1 - lag::double precision / (overlap + 1)) end * numbers[place] * numbers[place + lag])
+    from generate_series(0, overlap) lag, generate_series(1, cardinality(numbers) - lag) place) end
 $$;
 comment on function trading.long_run_variance(double precision[], integer) is
   'Variance of the sum of numbers of successive dates, of which each shares shocks with the next overlap ones: Newey and West (1987). NULL for fewer than two.';
+
+create or replace function trading.overlap(cutoffs timestamptz[], ends timestamptz[]) returns integer
+language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select max(width_bucket(e.ts, cutoffs) - e.place)::integer from unnest(ends) with ordinality e (ts, place)
+$$;
+comment on function trading.overlap(timestamptz[], timestamptz[]) is
+  'How many later cutoffs lie within the longest stretch from a cutoff to the end that belongs to it: forecasts of those share its shocks. Cutoffs ascend.';
 
 -- Its columns have changed, and OR REPLACE cannot.
 do $$
@@ -153,16 +160,11 @@ as $$
            sum((m.x - l.centre) * (m.y - l.intercept - l.slope * m.x)) as missed
     from matured m join line l using (model_version, calibration)
     group by m.model_version, m.calibration, m.cutoff
-  ), overlapping as (
-    -- How many later dates forecast something of the same stretch.
-    select d.*,
-           (select count(*) from dated later where later.model_version = d.model_version and later.calibration = d.calibration
-              and later.cutoff > d.cutoff and later.cutoff <= d.ts) as overlap
-    from dated d
   ), judged as (
-    select o.model_version, o.calibration, count(*) as dates,
-           trading.long_run_variance(array_agg(o.missed order by o.cutoff), max(o.overlap)::integer) as variance
-    from overlapping o group by o.model_version, o.calibration
+    select d.model_version, d.calibration, count(*) as dates,
+           trading.long_run_variance(array_agg(d.missed order by d.cutoff),
+             trading.overlap(array_agg(d.cutoff order by d.cutoff), array_agg(d.ts order by d.cutoff))) as variance
+    from dated d group by d.model_version, d.calibration
   )
   select l.model_version, l.calibration, l.n, j.dates, l.intercept, l.slope, sqrt(j.variance) / l.spread, l.correlation,
          case when j.dates >= trading.knob('skill_least', forecast_skill.regime, forecast_skill.as_of)
@@ -195,12 +197,11 @@ as $$
                         where s.symbol = o.series and s.known_at <= o.cutoff order by s.known_at desc limit 1) s
     group by o.cutoff
   ), measured as (
-    select d.*, avg(d.ic) over () as mean,
-           (select count(*) from daily later where later.ic is not null and later.cutoff > d.cutoff and later.cutoff <= d.ts) as overlap
-    from daily d where d.ic is not null
+    select d.*, avg(d.ic) over () as mean from daily d where d.ic is not null
   ), judged as (
     select coalesce(sum(m.n), 0)::bigint as n, count(*) as dates, avg(m.ic) as ic,
-           sqrt(trading.long_run_variance(array_agg(m.ic - m.mean order by m.cutoff), max(m.overlap)::integer)) / count(*) as standard_error
+           sqrt(trading.long_run_variance(array_agg(m.ic - m.mean order by m.cutoff),
+             trading.overlap(array_agg(m.cutoff order by m.cutoff), array_agg(m.ts order by m.cutoff)))) / count(*) as standard_error
     from measured m
   )
   select j.n, j.dates, j.ic, j.standard_error,

@@ -8,7 +8,6 @@ use crate::statement::{self, Sight};
 use chrono_tz::Tz;
 use kronos_time::{Fit, Verdict, explains_all, infer};
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::spi::Spi;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -82,7 +81,9 @@ impl Known {
 pub struct Calendars {
     given: Option<Rc<Calendar>>,
     known: Known,
-    instruments: OnceCell<HashMap<String, String>>,
+    readable: OnceCell<bool>,
+    /// The instrument looked up last, and its calendar.
+    instrument: RefCell<Option<(String, Option<String>)>>,
     doubts: RefCell<Doubts>,
 }
 
@@ -123,7 +124,8 @@ impl Calendars {
             }
             None => (None, Known::new()?),
         };
-        Ok(Self { given, known, instruments: OnceCell::new(), doubts: RefCell::default() })
+        let (readable, instrument) = (OnceCell::new(), RefCell::default());
+        Ok(Self { given, known, readable, instrument, doubts: RefCell::default() })
     }
 
     /// The zone in which dates and times without one are read: that of the call's calendar, else of the default.
@@ -140,11 +142,11 @@ impl Calendars {
             return Ok(given.clone());
         }
         if let Some(key) = key
-            && let Some(name) = self.instruments()?.get(key)
+            && let Some(name) = self.instrument(key)?
         {
-            match self.known.named(name)? {
+            match self.known.named(&name)? {
                 Some(calendar) => return Ok(calendar),
-                None => _ = self.doubts.borrow_mut().unknown.insert(name.clone()),
+                None => _ = self.doubts.borrow_mut().unknown.insert(name),
             }
         }
         let mut certain = self.known.infer(width, starts)?;
@@ -154,13 +156,33 @@ impl Calendars {
         })
     }
 
-    /// What `market.instruments` says of its instruments, where the invoker may read it.
+    /// What `market.instruments` says of an instrument, where the invoker may read it.
+    fn instrument(&self, symbol: &str) -> Result<Option<String>> {
+        if !self.has_instruments()? {
+            return Ok(None);
+        }
+        // Several windows of one series follow each other.
+        if let Some((last, calendar)) = &*self.instrument.borrow()
+            && last == symbol
+        {
+            return Ok(calendar.clone());
+        }
+        let calendar: Option<String> = statement::value(
+            Sight::Query,
+            "select i.calendar from only market.instruments i where i.symbol operator(pg_catalog.=) $1",
+            &[symbol.into()],
+        )?;
+        self.instrument.replace(Some((symbol.to_owned(), calendar.clone())));
+        Ok(calendar)
+    }
+
+    /// Whether there is a table of instruments to read.
     ///
     /// Whoever may make a schema could have made that one: a view, a policy or a cast of theirs would run as the invoker, so
-    /// nothing but a plain table with plain text is read.
-    fn instruments(&self) -> Result<&HashMap<String, String>> {
-        if let Some(found) = self.instruments.get() {
-            return Ok(found);
+    /// nothing but a plain table with plain text is read, and no table that inherits from it.
+    fn has_instruments(&self) -> Result<bool> {
+        if let Some(&readable) = self.readable.get() {
+            return Ok(readable);
         }
         let readable = statement::value::<bool>(
             Sight::Query,
@@ -177,20 +199,7 @@ impl Calendars {
              union all select false limit 1",
             &[],
         )?;
-        let mut found = HashMap::new();
-        if readable == Some(true) {
-            Spi::connect(|client| {
-                let text =
-                    "select i.symbol, i.calendar from market.instruments i where i.calendar is not null";
-                for row in statement::select_text(client, Sight::Query, text, &[])? {
-                    if let (Some(symbol), Some(calendar)) = (row.get::<String>(1)?, row.get::<String>(2)?) {
-                        found.insert(symbol, calendar);
-                    }
-                }
-                Ok::<_, crate::error::Error>(())
-            })?;
-        }
-        Ok(self.instruments.get_or_init(|| found))
+        Ok(*self.readable.get_or_init(|| readable == Some(true)))
     }
 
     /// Takes note of how the bars of a series lie in its calendar.

@@ -261,6 +261,9 @@ fn dates_that_overlap_are_correlated() {
     near(number(&db, "select trading.long_run_variance('{1,2,3}', 1)"), 33.0);
     near(number(&db, "select trading.long_run_variance('{1,2,3}', 0)"), 21.0);
     assert_eq!(db.value("select trading.long_run_variance('{1}', 0)"), "");
+    // From the first to the third of the month there are two later cutoffs, one of them at its end.
+    let (cutoffs, ends) = ("{2024-01-01,2024-01-02,2024-01-03}", "{2024-01-03,2024-01-03,2024-01-05}");
+    assert_eq!(db.value(&format!("select trading.overlap('{cutoffs}', '{ends}')")), "2");
     for (estimate, error, expected) in [
         ("0.5", "0.1", 0.48),
         ("0.5", "0.5", 0.0),

@@ -88,6 +88,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("trading.scores_at", "select * from trading.scores_at('2024-02-01 00:00+00')"),
     ("trading.normal_quantile", "select trading.normal_quantile(0.9)"),
     ("trading.long_run_variance", "select trading.long_run_variance('{1,2,3}', 1)"),
+    ("trading.overlap", "select trading.overlap('{2024-01-01,2024-01-02}', '{2024-01-02,2024-01-03}')"),
     ("trading.shrunk", "select trading.shrunk(0.5, 0.1)"),
     ("trading.band_volatility", "select trading.band_volatility(1, 2, 0.8)"),
     ("trading.matured_forecasts", "select count(*) from trading.matured_forecasts('bars', 1, '2024-02-01 00:00+00', bar_width => '1 hour', time_col => 'ts')"),
