@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::bounds::{HardRules, WeightBox};
+use crate::column_generation;
 use crate::conic::{CancelCheck, ConicPoint, OBJECTIVE_SCALE, Outcome};
 use crate::problem::{DEFAULT_CVAR_LEVEL, Method, Name, Problem};
 use crate::program::{Goal, Objective, Parts, Program, assemble};
@@ -110,7 +111,11 @@ impl<'a> Book<'a> {
     ) -> Result<Result<Solved, String>, AllocationError> {
         let program = assemble(self.parts(boxes), goal);
         self.solves.set(self.solves.get() + 1);
-        match program.conic.solve(&self.cancel)? {
+        let outcome = match goal {
+            Goal::Optimise(_) => column_generation::solve(&program, boxes, &self.cancel)?,
+            Goal::Elastic(..) | Goal::Feasibility => None,
+        };
+        match outcome.map_or_else(|| program.conic.solve(&self.cancel), Ok)? {
             Outcome::Optimal(point) => {
                 self.iterations.set(self.iterations.get() + point.iterations);
                 let raw = program.weights(&point.x, boxes);

@@ -53,7 +53,7 @@ impl KktResiduals {
 }
 
 /// A primal-dual point.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ConicPoint {
     pub x: Vec<f64>,
     pub z: Vec<f64>,
@@ -70,6 +70,12 @@ pub(crate) enum Outcome {
 impl ConicProgram {
     /// Solves and checks; a status alone is never believed.
     pub(crate) fn solve(&self, cancel: &CancelCheck) -> Result<Outcome, AllocationError> {
+        // Every name fixed at zero: the solver wants a column.
+        if self.q.is_empty() {
+            let nothing = ConicPoint { z: vec![0.0; self.b.len()], ..ConicPoint::default() };
+            let failed = Outcome::Failed { status: SolverStatus::PrimalInfeasible, iterations: 0 };
+            return Ok(self.checked(nothing).map_or(failed, Outcome::Optimal));
+        }
         let failed = |status: String| AllocationError::Solver { status };
         let settings = DefaultSettingsBuilder::default()
             .verbose(false)
@@ -97,18 +103,30 @@ impl ConicProgram {
             | SolverStatus::NumericalError => true,
             _ => false,
         };
-        if accept {
-            let residuals = self.residuals(&solution.x, &solution.z);
-            if residuals.max() <= ACCEPT_RESIDUAL {
-                return Ok(Outcome::Optimal(ConicPoint {
-                    x: solution.x,
-                    z: solution.z,
-                    residuals,
-                    iterations,
-                }));
+        let point = ConicPoint { x: solution.x, z: solution.z, iterations, ..ConicPoint::default() };
+        let checked = Some(point).filter(|_| accept).and_then(|point| self.checked(point));
+        Ok(checked.map_or(Outcome::Failed { status, iterations }, Outcome::Optimal))
+    }
+
+    /// The point with its residuals, if they are those of an optimum.
+    pub(crate) fn checked(&self, point: ConicPoint) -> Option<ConicPoint> {
+        let residuals = self.residuals(&point.x, &point.z);
+        (residuals.max() <= ACCEPT_RESIDUAL).then_some(ConicPoint { residuals, ..point })
+    }
+
+    /// Px + q + Aᵀz.
+    pub(crate) fn gradient(&self, x: &[f64], z: &[f64]) -> Vec<f64> {
+        let mut gradient = self.q.clone();
+        for (row, col, value) in entries(&self.a) {
+            gradient[col] += value * z[row];
+        }
+        for (row, col, value) in entries(&self.p) {
+            gradient[row] += value * x[col];
+            if row != col {
+                gradient[col] += value * x[row];
             }
         }
-        Ok(Outcome::Failed { status, iterations })
+        gradient
     }
 
     /// Residuals of the optimality conditions at `x`, `z`, recomputed from the data.
@@ -157,9 +175,12 @@ fn entries(matrix: &CscMatrix<f64>) -> impl Iterator<Item = (usize, usize, f64)>
     })
 }
 
-fn cone_size(cone: &SupportedConeT<f64>) -> usize {
+/// Rows of a cone of the kinds that programs here have.
+pub(crate) fn cone_size(cone: &SupportedConeT<f64>) -> usize {
     match cone {
-        SupportedConeT::NonnegativeConeT(size) => *size,
+        SupportedConeT::ZeroConeT(size)
+        | SupportedConeT::NonnegativeConeT(size)
+        | SupportedConeT::SecondOrderConeT(size) => *size,
         _ => 0,
     }
 }

@@ -279,13 +279,13 @@ fn name_bindings(
         }
     }
     for (i, b) in book.boxes.iter().enumerate() {
-        let caps = solved.program.caps[i];
-        let at_short_cap = caps.short.is_some() && (w[i] + b.short).abs() <= RULE_TOLERANCE;
+        let rows = solved.program.rows[i];
+        let at_short_cap = rows.short.is_some() && (w[i] + b.short).abs() <= RULE_TOLERANCE;
         if b.fixed.is_some() && book.names[i].halt == Halt::Frozen {
             push(i, "halt", 0.0);
-        } else if caps.long.is_some() && (w[i] - b.long).abs() <= RULE_TOLERANCE {
+        } else if rows.long.is_some() && (w[i] - b.long).abs() <= RULE_TOLERANCE {
             let halted = book.names[i].halt != Halt::None || book.names[i].veto;
-            push(i, if halted { "halt" } else { "max_weight" }, dual(caps.long));
+            push(i, if halted { "halt" } else { "max_weight" }, dual(rows.long));
         } else if at_short_cap {
             let halted = book.names[i].halt != Halt::None || book.names[i].veto;
             push(
@@ -297,17 +297,17 @@ fn name_bindings(
                 } else {
                     "min_weight"
                 },
-                dual(caps.short),
+                dual(rows.short),
             );
         } else if b.lost_borrow && b.short == 0.0 && w[i].abs() < DUST {
             // Selling the name short would gain what the bound `long ≥ 0` costs, less fees and both sides' rules.
-            let gain = dual(caps.long_floor) - both_sides[i];
+            let gain = dual(rows.long_floor) - both_sides[i];
             if gain > PRICE_TOLERANCE {
                 push(i, "borrow", gain);
             }
         }
-        if caps.trade.is_some() && ((w[i] - b.current).abs() - b.max_trade).abs() <= RULE_TOLERANCE {
-            push(i, "adv_weight", dual(caps.trade));
+        if rows.trade.is_some() && ((w[i] - b.current).abs() - b.max_trade).abs() <= RULE_TOLERANCE {
+            push(i, "adv_weight", dual(rows.trade));
         }
     }
     bindings

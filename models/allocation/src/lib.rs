@@ -34,11 +34,13 @@
 mod allocate;
 mod book;
 mod bounds;
+mod column_generation;
 mod conflict;
 mod conic;
 mod covariance;
 mod error;
 mod explain;
+mod name_block;
 mod number;
 mod orders;
 mod prices;

@@ -1,15 +1,18 @@
 //! From names, boxes and soft rows to the cone program.
 //!
-//! Variables are the long part `p`, short part `s`, buys `b` and sells `a` of each name, the factor exposure `f` of the
-//! book, the tail variables of conditional value at risk, and one slack per relaxable row. A variable that its bounds
-//! hold at zero is left out, because an interior-point method needs an interior. The split into `p` and `s` is exact:
-//! lowering both by the same amount keeps the weight, loosens every row and saves borrow fee and curvature.
+//! Variables are the long part `p`, short part `s`, buys `b` and sells `a` of each name, its weight `w = p − s` where it
+//! has both sides, the factor exposure `f` of the book, the tail variables of conditional value at risk, and one slack per
+//! relaxable row. A variable that its bounds hold at zero is left out, because an interior-point method needs an interior.
+//! The split into `p` and `s` is exact: lowering both by the same amount keeps the weight, loosens every row and saves
+//! borrow fee and curvature. Rows over all names, of which a risk model has hundreds, see `w` alone: a third of the
+//! solver's arithmetic is left, because the parts are eliminated before anything dense.
 
 use clarabel::algebra::CscMatrix;
 use clarabel::solver::SupportedConeT;
 
 use crate::bounds::WeightBox;
 use crate::conic::{ConicProgram, OBJECTIVE_SCALE};
+use crate::name_block::{NameColumns, NameRows};
 use crate::risk::{FactorModel, Scenarios};
 use crate::rule::Side;
 use crate::soft::{Body, SoftRow};
@@ -51,27 +54,18 @@ pub(crate) struct Parts<'a> {
 /// A cone program and where its rows and columns are.
 pub(crate) struct Program {
     pub conic: ConicProgram,
-    pub long: Vec<Option<usize>>,
-    pub short: Vec<Option<usize>>,
     /// Row of each soft row, whose dual is its shadow price.
     pub soft: Vec<usize>,
-    /// Rows `p ≥ 0`, `p ≤ long cap`, `s ≤ short cap` and `b + a ≤ max trade` of each name.
-    pub caps: Vec<CapRows>,
-}
-
-#[derive(Clone, Copy, Default)]
-pub(crate) struct CapRows {
-    pub long_floor: Option<usize>,
-    pub long: Option<usize>,
-    pub short: Option<usize>,
-    pub trade: Option<usize>,
+    /// What belongs to one name only.
+    pub columns: Vec<NameColumns>,
+    pub rows: Vec<NameRows>,
 }
 
 impl Program {
     /// The weights of a primal point.
     pub fn weights(&self, x: &[f64], boxes: &[WeightBox]) -> Vec<f64> {
         let part = |column: Option<usize>| column.map_or(0.0, |c| x[c]);
-        let free = |i: usize| part(self.long[i]) - part(self.short[i]);
+        let free = |i: usize| part(self.columns[i].long) - part(self.columns[i].short);
         boxes.iter().enumerate().map(|(i, b)| b.fixed.unwrap_or_else(|| free(i))).collect()
     }
 }
@@ -107,11 +101,8 @@ struct Assembly<'a> {
     equalities: Rows,
     inequalities: Rows,
     cone: Rows,
-    long: Vec<Option<usize>>,
-    short: Vec<Option<usize>>,
-    /// Buys and sells of each name that has them.
-    trades: Vec<Option<(usize, usize)>>,
-    caps: Vec<CapRows>,
+    columns: Vec<NameColumns>,
+    rows: Vec<NameRows>,
     factors: usize,
 }
 
@@ -126,10 +117,8 @@ pub(crate) fn assemble(parts: Parts<'_>, goal: Goal<'_>) -> Program {
         equalities: Rows::default(),
         inequalities: Rows::default(),
         cone: Rows::default(),
-        long: vec![None; n],
-        short: vec![None; n],
-        trades: vec![None; n],
-        caps: vec![CapRows::default(); n],
+        columns: vec![NameColumns::default(); n],
+        rows: vec![NameRows::default(); n],
         factors: 0,
     };
     assembly.add_columns();
@@ -163,22 +152,40 @@ impl<'a> Assembly<'a> {
         let objective = self.objective();
         for (i, b) in self.parts.boxes.iter().enumerate() {
             let (reward, fee) = objective.map_or((0.0, 0.0), |o| (o.reward[i], o.borrow_fees[i]));
+            let mut columns = NameColumns::default();
+            let mut rows = NameRows::default();
             if b.fixed.map_or(b.long > 0.0, |w| w > 0.0) {
                 let (column, row) = self.column_at_least_zero(-reward);
-                self.long[i] = Some(column);
-                self.caps[i].long_floor = Some(row);
+                (columns.long, rows.long_floor) = (Some(column), Some(row));
                 self.quadratic.push((column, column, REGULARISATION));
             }
             if b.fixed.map_or(b.short > 0.0, |w| w < 0.0) {
-                let (column, _) = self.column_at_least_zero(reward + fee);
-                self.short[i] = Some(column);
+                let (column, row) = self.column_at_least_zero(reward + fee);
+                (columns.short, rows.short_floor) = (Some(column), Some(row));
                 self.quadratic.push((column, column, REGULARISATION));
             }
+            columns.weight = match (columns.long, columns.short) {
+                (Some(long), Some(short)) => {
+                    let column = self.column(0.0);
+                    let parts = [(long, 1.0), (short, -1.0), (column, -1.0)];
+                    rows.weight = Some(self.equalities.push(parts, 0.0));
+                    Some((column, 1.0))
+                }
+                (Some(long), None) => Some((long, 1.0)),
+                (None, short) => short.map(|short| (short, -1.0)),
+            };
+            (self.columns[i], self.rows[i]) = (columns, rows);
         }
     }
 
+    /// The weight of name `i`, times `value`.
+    fn weight_of(&self, i: usize, value: f64) -> Option<(usize, f64)> {
+        self.columns[i].weight.map(|(column, sign)| (column, sign * value))
+    }
+
     fn parts_of(&self, i: usize, long: f64, short: f64) -> impl Iterator<Item = (usize, f64)> + use<> {
-        [self.long[i].map(|c| (c, long)), self.short[i].map(|c| (c, short))].into_iter().flatten()
+        let NameColumns { long: p, short: s, .. } = self.columns[i];
+        [p.map(|c| (c, long)), s.map(|c| (c, short))].into_iter().flatten()
     }
 
     /// `p − s − b + a = current`, for every name whose trade costs something or is counted.
@@ -186,29 +193,34 @@ impl<'a> Assembly<'a> {
         let counted = self.parts.rows.iter().any(|row| matches!(row.body, Body::Trades));
         for (i, b) in self.parts.boxes.iter().enumerate() {
             if let Some(weight) = b.fixed {
-                self.equalities.push(self.parts_of(i, 1.0, -1.0), weight);
+                let entry = self.weight_of(i, 1.0);
+                self.rows[i].holding = entry.map(|entry| self.equalities.push([entry], weight));
                 continue;
             }
             let cost = self.objective().map_or(0.0, |o| o.costs[i]);
             if counted || cost > 0.0 || b.max_trade.is_finite() {
-                let (buy, _) = self.column_at_least_zero(cost);
-                let (sell, _) = self.column_at_least_zero(cost);
-                self.trades[i] = Some((buy, sell));
-                self.equalities
-                    .push(self.parts_of(i, 1.0, -1.0).chain([(buy, -1.0), (sell, 1.0)]), b.current);
+                let (buy, buy_floor) = self.column_at_least_zero(cost);
+                let (sell, sell_floor) = self.column_at_least_zero(cost);
+                (self.columns[i].buy, self.columns[i].sell) = (Some(buy), Some(sell));
+                let entries = self.weight_of(i, 1.0).into_iter().chain([(buy, -1.0), (sell, 1.0)]);
+                self.rows[i] = NameRows {
+                    holding: Some(self.equalities.push(entries, b.current)),
+                    buy_floor: Some(buy_floor),
+                    sell_floor: Some(sell_floor),
+                    ..self.rows[i]
+                };
             }
         }
     }
 
     fn add_caps(&mut self) {
         for (i, b) in self.parts.boxes.iter().enumerate().filter(|(_, b)| b.fixed.is_none()) {
-            let rows = &mut self.inequalities;
-            let caps = &mut self.caps[i];
-            caps.long = self.long[i].map(|column| rows.push([(column, 1.0)], b.long));
-            caps.short = self.short[i].map(|column| rows.push([(column, 1.0)], b.short));
-            if let Some((buy, sell)) = self.trades[i].filter(|_| b.max_trade.is_finite()) {
-                caps.trade = Some(rows.push([(buy, 1.0), (sell, 1.0)], b.max_trade));
-            }
+            let NameColumns { long, short, buy, sell, .. } = self.columns[i];
+            let (rows, own) = (&mut self.inequalities, &mut self.rows[i]);
+            own.long = long.map(|column| rows.push([(column, 1.0)], b.long));
+            own.short = short.map(|column| rows.push([(column, 1.0)], b.short));
+            let trades = buy.zip(sell).filter(|_| b.max_trade.is_finite());
+            own.trade = trades.map(|(buy, sell)| rows.push([(buy, 1.0), (sell, 1.0)], b.max_trade));
         }
     }
 
@@ -226,16 +238,13 @@ impl<'a> Assembly<'a> {
             }
             let exposures = (0..self.parts.boxes.len())
                 .filter(|&i| risk.exposures(i)[factor] != 0.0)
-                .flat_map(|i| self.parts_of(i, risk.exposures(i)[factor], -risk.exposures(i)[factor]))
+                .filter_map(|i| self.weight_of(i, risk.exposures(i)[factor]))
                 .collect::<Vec<_>>();
             self.equalities.push(exposures.into_iter().chain([(column, -1.0)]), 0.0);
         }
         if price > 0.0 {
             for (i, d) in risk.specific().iter().enumerate().filter(|(_, d)| **d > 0.0) {
-                self.quadratic.extend(self.parts_of(i, price * d, price * d).map(|(c, v)| (c, c, v)));
-                if let (Some(long), Some(short)) = (self.long[i], self.short[i]) {
-                    self.quadratic.push((long, short, -price * d));
-                }
+                self.quadratic.extend(self.weight_of(i, price * d).map(|(c, v)| (c, c, v.abs())));
             }
         }
     }
@@ -255,7 +264,7 @@ impl<'a> Assembly<'a> {
                 .iter()
                 .enumerate()
                 .filter(|(_, r)| **r != 0.0)
-                .flat_map(|(i, r)| self.parts_of(i, -r, *r))
+                .filter_map(|(i, r)| self.weight_of(i, -r))
                 .collect::<Vec<_>>();
             self.inequalities.push(loss.into_iter().chain([(threshold, -1.0), (excess, -1.0)]), 0.0);
         }
@@ -281,8 +290,7 @@ impl<'a> Assembly<'a> {
                 entries.extend(body.iter().flat_map(|e| self.parts_of(e.name, e.long, e.short)));
             }
             Body::Trades => {
-                entries
-                    .extend(self.trades.iter().flatten().flat_map(|&(buy, sell)| [(buy, 0.5), (sell, 0.5)]));
+                entries.extend(self.columns.iter().flat_map(|c| [c.buy, c.sell]).flatten().map(|c| (c, 0.5)));
                 let fixed = |b: &WeightBox| b.fixed.map_or(0.0, |w| (w - b.current).abs());
                 bound -= 0.5 * self.parts.boxes.iter().map(fixed).sum::<f64>();
             }
@@ -318,8 +326,8 @@ impl<'a> Assembly<'a> {
             self.cone.push([(self.factors + factor, -1.0)], 0.0);
         }
         for (i, d) in risk.specific().iter().enumerate().filter(|(_, d)| **d > 0.0) {
-            let entries = self.parts_of(i, -d.sqrt(), d.sqrt());
-            self.cone.push(entries, 0.0);
+            let entry = self.weight_of(i, -d.sqrt());
+            self.rows[i].specific = entry.map(|entry| self.cone.push([entry], 0.0));
         }
         Place::Cone
     }
@@ -339,13 +347,6 @@ impl<'a> Assembly<'a> {
         entries.extend(shifted(&self.inequalities, equal));
         entries.extend(shifted(&self.cone, equal + unequal));
         let b = [self.equalities.rhs, self.inequalities.rhs, self.cone.rhs].concat();
-        let at = |row: Option<usize>| row.map(|row| row + equal);
-        let caps = self.caps.iter().map(|c| CapRows {
-            long_floor: at(c.long_floor),
-            long: at(c.long),
-            short: at(c.short),
-            trade: at(c.trade),
-        });
         let soft = places.iter().map(|place| match place {
             Place::Equality(row) => *row,
             Place::Inequality(row) => row + equal,
@@ -353,7 +354,8 @@ impl<'a> Assembly<'a> {
         });
         Program {
             soft: soft.collect(),
-            caps: caps.collect(),
+            rows: self.rows.iter().map(|rows| rows.stacked(equal, unequal)).collect(),
+            columns: self.columns,
             conic: ConicProgram {
                 p: csc(columns, columns, self.quadratic),
                 q: self.linear,
@@ -361,8 +363,6 @@ impl<'a> Assembly<'a> {
                 b,
                 cones,
             },
-            long: self.long,
-            short: self.short,
         }
     }
 }

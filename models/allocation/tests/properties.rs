@@ -109,14 +109,18 @@ fn no_name_is_long_and_short_at_once() {
         solver.solve();
         assert_eq!(solver.solution.status, SolverStatus::Solved, "seed {seed}");
         let x = &solver.solution.x;
+        let mut rows = vec![Vec::new(); p.a.m];
+        for column in 0..p.a.n {
+            for k in p.a.colptr[column]..p.a.colptr[column + 1] {
+                rows[p.a.rowval[k]].push((column, p.a.nzval[k]));
+            }
+        }
         let mut names = 0;
-        for column in 0..p.p.n {
-            // Specific risk couples the two sides of a name, and nothing else is coupled.
-            for row in &p.p.rowval[p.p.colptr[column]..p.p.colptr[column + 1]] {
-                if *row != column {
-                    names += 1;
-                    worst = worst.max(x[*row].min(x[column]));
-                }
+        for row in rows {
+            // long − short − weight = 0: no other row has these signs in the order of its columns.
+            if let [(long, 1.0), (short, -1.0), (_, -1.0)] = row[..] {
+                names += 1;
+                worst = worst.max(x[long].min(x[short]));
             }
         }
         assert!(names > 30, "most names have both sides");
