@@ -72,6 +72,17 @@ as 'MODULE_PATHNAME', 'explain_weights_wrapper';
 comment on function kronos.explain_weights is
   'Why propose_weights with the same arguments proposes what it does: figures of the book, every rule with slack and shadow price, what binds each name.';
 
+create function _kronos.allocate(
+  signals text, risk text, method text, gross float8, net numrange, weight_bounds numrange, max_turnover float8, max_names int, target_vol float8,
+  risk_aversion float8, group_limits jsonb, factor_limits jsonb, on_infeasible text, options jsonb)
+returns jsonb
+language c stable parallel restricted cost 100000
+as 'MODULE_PATHNAME', 'allocate_wrapper';
+comment on function _kronos.allocate is
+  'What trading.run_allocation records, of one run of each query and one solve: weights as propose_weights has them with price_usd, '
+  'book and rules as explain_weights has them, state of the book, and inputs_sha256 of the rows as they were read.';
+
 insert into _kronos.access (level, kind, object) values
+  ('use', 'routine', 'allocate'),
   ('use', 'routine', 'propose_weights'),
   ('use', 'routine', 'explain_weights');

@@ -1,5 +1,5 @@
 -- Every allocation that was run: inputs, status, figures, shadow prices, weights.
-call market.require_not_newer('trading/allocations.sql', 4);
+call market.require_not_newer('trading/allocations.sql', 5);
 
 create table if not exists trading.allocation_runs (
   run_id         bigint generated always as identity primary key,
@@ -26,7 +26,7 @@ comment on column trading.allocation_runs.regime is 'Regime whose knobs were use
 comment on column trading.allocation_runs.arguments is 'Every argument as it was used, knobs filled in.';
 comment on column trading.allocation_runs.signals is 'Query of the names.';
 comment on column trading.allocation_runs.risk is 'Query of the returns or scenarios.';
-comment on column trading.allocation_runs.inputs_sha256 is 'SHA-256 of the rows of both queries: the same hash and arguments give the same weights.';
+comment on column trading.allocation_runs.inputs_sha256 is 'SHA-256 of names and returns as they were read: the same hash and arguments give the same weights.';
 comment on column trading.allocation_runs.status is 'optimal, relaxed (some rules broken) or held (no book found, weights unchanged).';
 comment on column trading.allocation_runs.detail is 'Which rules are broken or in conflict.';
 comment on column trading.allocation_runs.equity_usd is 'Equity that weights are fractions of.';
@@ -99,9 +99,7 @@ declare
   equity double precision;
   reserve double precision;
   used jsonb;
-  hash text;
-  book jsonb;
-  limits jsonb;
+  result jsonb;
   state text;
   run bigint;
 begin
@@ -146,39 +144,23 @@ begin
       'min_notional', case when equity is not null then trading.knob('min_notional', regime) end))
     || coalesce(arguments -> 'options', '{}'));
 
-  execute pg_catalog.format(
-    'select encode(sha256(convert_to(coalesce(string_agg(s::text, E''\n'' order by s::text), ''''), ''UTF8'')), ''hex'')
-     from (select pg_catalog.to_jsonb(q) from (%s' || E'\n' || ') q %s) s',
-    rtrim(signals, E'; \t\r\n'),
-    case when risk is not null then pg_catalog.format(E'union all select pg_catalog.to_jsonb(q) from (%s\n) q', rtrim(risk, E'; \t\r\n')) end) into hash;
-
-  select pg_catalog.jsonb_object_agg(e.item, e.value) filter (where e.kind = 'book'),
-         coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('rule', e.item, 'value', e.value, 'bound', e.bound, 'slack', e.slack,
-           'shadow_price_bps', e.shadow_price_bps, 'violation', e.violation) order by e.item) filter (where e.kind = 'rule'), '[]'),
-         max(e.status) filter (where e.kind = 'book')
-    into book, limits, state
-  from kronos.explain_weights(
+  result := _kronos.allocate(
     signals, risk, used ->> 'method', (used ->> 'gross')::double precision, (used ->> 'net')::numrange,
     (used ->> 'weight_bounds')::numrange, (used ->> 'max_turnover')::double precision, (used ->> 'max_names')::integer,
     (used ->> 'target_vol')::double precision, (used ->> 'risk_aversion')::double precision,
-    coalesce(used -> 'group_limits', '{}'), coalesce(used -> 'factor_limits', '{}'), used ->> 'on_infeasible', used -> 'options') e;
+    coalesce(used -> 'group_limits', '{}'), coalesce(used -> 'factor_limits', '{}'), used ->> 'on_infeasible', used -> 'options');
+  state := result ->> 'state';
 
   insert into trading.allocation_runs (account, regime, arguments, signals, risk, inputs_sha256, status, detail, equity_usd, figures, rules)
-  values (account, regime, used, signals, risk, hash, coalesce(split_part(state, ':', 1), 'optimal'),
-          nullif(split_part(state, ': ', 2), ''), equity, book, limits)
+  values (account, regime, used, signals, risk, result ->> 'inputs_sha256', coalesce(split_part(state, ':', 1), 'optimal'),
+          nullif(split_part(state, ': ', 2), ''), equity, result -> 'book', result -> 'rules')
   returning run_id into run;
 
-  execute pg_catalog.format(
-    'insert into trading.allocation_weights
-     select $1, w.symbol, w.weight, w.prev_weight, w.trade, w.side, w.expected_return, w.risk_share, w.cost, w.binding, w.status,
-            (pg_catalog.to_jsonb(s) ->> ''price'')::double precision
-     from kronos.propose_weights($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) w
-     join (%s' || E'\n' || ') s on s.symbol::text = w.symbol',
-    rtrim(signals, E'; \t\r\n'))
-  using run, signals, risk, used ->> 'method', (used ->> 'gross')::double precision, (used ->> 'net')::numrange,
-    (used ->> 'weight_bounds')::numrange, (used ->> 'max_turnover')::double precision, (used ->> 'max_names')::integer,
-    (used ->> 'target_vol')::double precision, (used ->> 'risk_aversion')::double precision,
-    coalesce(used -> 'group_limits', '{}'), coalesce(used -> 'factor_limits', '{}'), used ->> 'on_infeasible', used -> 'options';
+  insert into trading.allocation_weights
+  select run, w.*
+  from jsonb_to_recordset(result -> 'weights') as w(
+    symbol text, weight double precision, prev_weight double precision, trade double precision, side text, expected_return double precision,
+    risk_share double precision, cost double precision, binding text[], status text, price_usd double precision);
 
   if state like 'relaxed:%' then
     raise warning 'allocation run % broke limits that contradict each other', run
@@ -223,4 +205,4 @@ comment on column trading.order_proposals.action is 'buy, sell, sell_short or bu
 comment on column trading.order_proposals.quantity is 'Shares to trade, negative to sell; unrounded, except shorts where the run rounded them.';
 comment on column trading.order_proposals.notional_usd is 'Quantity times price.';
 
-call market.record_file('trading/allocations.sql', 4);
+call market.record_file('trading/allocations.sql', 5);

@@ -1,5 +1,5 @@
 -- The whole chain in one call: newest forecasts, expected returns, weights, share deltas.
-call market.require_not_newer('trading/rebalance.sql', 3);
+call market.require_not_newer('trading/rebalance.sql', 4);
 
 create or replace procedure trading.rebalance(
   relation regclass, step integer, account text default null, risk text default null, arguments jsonb default '{}',
@@ -13,7 +13,6 @@ declare
   named   text := '';
   signals text;
   option  record;
-  sectors boolean;
 begin
   select k into unknown from jsonb_object_keys(chain) k where k <> all (valid) limit 1;
   if unknown is not null then
@@ -37,12 +36,9 @@ begin
   signals := pg_catalog.format('select * from trading.signals(%L::regclass, %s, account => %L, regime => %L%s)', relation, step, account, regime, named);
 
   if not arguments ? 'group_limits' then
-    execute pg_catalog.format('select exists (select from (%s) s where s.group_sector is not null)', signals) into sectors;
-    if sectors then
-      arguments := arguments || pg_catalog.jsonb_build_object('group_limits', pg_catalog.jsonb_build_object('group_sector', pg_catalog.jsonb_build_object('*',
-        pg_catalog.jsonb_build_object('net', pg_catalog.jsonb_build_array(-trading.knob('sector_net', regime), trading.knob('sector_net', regime)),
-                           'gross', trading.knob('sector_gross', regime)))));
-    end if;
+    arguments := arguments || pg_catalog.jsonb_build_object('group_limits', pg_catalog.jsonb_build_object('group_sector', pg_catalog.jsonb_build_object('*',
+      pg_catalog.jsonb_build_object('net', pg_catalog.jsonb_build_array(-trading.knob('sector_net', regime), trading.knob('sector_net', regime)),
+                         'gross', trading.knob('sector_gross', regime)))));
   end if;
   -- The history has returns of one bar each, the signals are over step of them.
   if risk is not null then
@@ -56,4 +52,4 @@ comment on procedure trading.rebalance(regclass, integer, text, text, jsonb, jso
   'risk: a query of returns of one bar each, of which step make the horizon unless arguments has the option horizon, or of scenarios over that horizon; NULL: names are uncorrelated, with the volatility of their intervals. chain: the other arguments of trading.signals. '
   'Sectors are limited by the knobs sector_net and sector_gross unless arguments has group_limits. Refused while a global breaker is frozen or flatten.';
 
-call market.record_file('trading/rebalance.sql', 3);
+call market.record_file('trading/rebalance.sql', 4);

@@ -12,10 +12,13 @@ use crate::json::JsonB;
 use crate::query::Query;
 use kronos_allocation::{
     Allocation, AllocationError, CancelCheck, CashFloor, FactorModel, HistoryStatus, Interval, Limits,
-    Method, OnInfeasible, OrderRules, Problem, allocate,
+    Method, Name, OnInfeasible, OrderRules, Problem, allocate,
 };
+use pgrx::fcinfo::pg_getarg;
 use pgrx::{AnyNumeric, Range, pg_sys};
+use risk::PanelRow;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use signals::Signals;
 use std::sync::Arc;
 
@@ -51,6 +54,35 @@ pub struct Arguments<'a> {
     pub options: Option<JsonB>,
 }
 
+impl Arguments<'_> {
+    /// The arguments of a call, in the order of SQL.
+    ///
+    /// # Safety
+    /// `fcinfo` is that of a function with these arguments.
+    #[allow(unsafe_code)]
+    pub unsafe fn of_call(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+        // SAFETY: promised by the caller; NULL reads as none.
+        unsafe {
+            Self {
+                signals: pg_getarg(fcinfo, 0),
+                risk: pg_getarg(fcinfo, 1),
+                method: pg_getarg(fcinfo, 2),
+                gross: pg_getarg(fcinfo, 3),
+                net: pg_getarg(fcinfo, 4),
+                weight_bounds: pg_getarg(fcinfo, 5),
+                max_turnover: pg_getarg(fcinfo, 6),
+                max_names: pg_getarg(fcinfo, 7),
+                target_vol: pg_getarg(fcinfo, 8),
+                risk_aversion: pg_getarg(fcinfo, 9),
+                group_limits: pg_getarg(fcinfo, 10),
+                factor_limits: pg_getarg(fcinfo, 11),
+                on_infeasible: pg_getarg(fcinfo, 12),
+                options: pg_getarg(fcinfo, 13),
+            }
+        }
+    }
+}
+
 /// A solved call.
 pub struct Proposal {
     /// The optimiser's answer, names sorted by symbol.
@@ -59,6 +91,10 @@ pub struct Proposal {
     pub expected_returns: Vec<f64>,
     /// Standing of each name's history, in the same order; empty where no history was read.
     pub history: Vec<HistoryStatus>,
+    /// Price per name, in the same order.
+    pub prices: Vec<Option<f64>>,
+    /// Of names and risk as they were read: the same digest and arguments give the same book.
+    pub inputs_sha256: String,
 }
 
 /// Reads, states, solves.
@@ -83,6 +119,10 @@ pub fn propose(arguments: Arguments<'_>) -> Result<Proposal> {
     };
     let needs_forecast = matches!(method, Method::MeanVariance | Method::Cvar);
     let query = Query::prepare("signals", arguments.signals.ok_or(Error::NullArgument { name: "signals" })?)?;
+    // A limit on a column that the query lacks is a slip; on one without values it limits nobody.
+    if let Some(key) = limits.groups.keys().find(|key| !query.has(key)) {
+        return Err(AllocationError::UnknownGroup { key: key.clone() }.into());
+    }
     let Signals { names, volatilities } = signals::read(&query, needs_forecast, &options)?;
     // Before the risk query is blamed for not knowing them.
     if names.is_empty() {
@@ -101,6 +141,7 @@ pub fn propose(arguments: Arguments<'_>) -> Result<Proposal> {
         Some(text) => risk::read(&Query::prepare("risk", text)?, &names, method, needs_model, &options)?,
         None => risk::Sources { model: independent(&volatilities)?, ..risk::Sources::default() },
     };
+    let inputs_sha256 = digest(&names, &volatilities, sources.rows.as_slice())?;
     let problem = Problem {
         method,
         risk_aversion: arguments.risk_aversion.ok_or(Error::NullArgument { name: "risk_aversion" })?,
@@ -123,6 +164,8 @@ pub fn propose(arguments: Arguments<'_>) -> Result<Proposal> {
     pgrx::check_for_interrupts!();
     Ok(Proposal {
         expected_returns: problem.names.iter().map(|name| name.expected_return).collect(),
+        prices: problem.names.iter().map(|name| name.price).collect(),
+        inputs_sha256,
         history: sources.history,
         allocation: allocation?,
     })
@@ -201,6 +244,21 @@ fn object<T: DeserializeOwned + Default>(name: &str, json: Option<JsonB>, exampl
             "null stands for an absent end; a group takes {\"net\": [...], \"gross\": 0.3} too.".into(),
         ),
     })
+}
+
+/// SHA-256 of what was read, in hexadecimal.
+fn digest(names: &[Name], volatilities: &[Option<f64>], risk: &[PanelRow]) -> Result<String> {
+    let mut hash = Sha256::new();
+    let names = serde_json::to_vec(&(names, volatilities));
+    hash.update(names.map_err(|error| Error::Internal { what: error.to_string() })?);
+    for row in risk {
+        hash.update(row.key.to_le_bytes());
+        for ret in &row.returns {
+            // No return that is read is NaN.
+            hash.update(ret.unwrap_or(f64::NAN).to_le_bytes());
+        }
+    }
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 /// Uncorrelated names of known volatility; none unless every name has one.

@@ -15,6 +15,8 @@ pub struct Sources {
     pub scenarios: Option<Scenarios>,
     /// Per name; empty where scenarios were given.
     pub history: Vec<HistoryStatus>,
+    /// The returns as they were read.
+    pub rows: Vec<PanelRow>,
 }
 
 /// Reads the query for `names`, sorted by symbol; rows of other symbols are ignored.
@@ -51,9 +53,11 @@ pub fn read(
             model: needs_model.then(|| history.estimate(options.estimator)).transpose()?.map(|e| e.model),
             scenarios: cvar.then(|| Scenarios::new(names.len(), returns)).transpose()?,
             history: Vec::new(),
+            rows,
         });
     }
-    let history = ReturnHistory::new(names.len(), rows.into_iter().flat_map(|row| row.returns).collect())?;
+    let returns = rows.iter().flat_map(|row| &row.returns).copied().collect();
+    let history = ReturnHistory::new(names.len(), returns)?;
     let estimate = needs_model.then(|| history.estimate(options.estimator)).transpose()?;
     let (model, status) = estimate.map(|e| (e.model.scaled(options.horizon), e.history)).unzip();
     Ok(Sources {
@@ -62,16 +66,19 @@ pub fn read(
             .then(|| options.whole_dates().and_then(|dates| Ok(history.scenarios(dates)?)))
             .transpose()?,
         history: status.unwrap_or_default(),
+        rows,
     })
 }
 
 /// Returns of all names at one date or in one scenario.
-struct PanelRow {
-    key: i64,
-    returns: Vec<Option<f64>>,
+pub struct PanelRow {
+    /// Microseconds of the date, or the scenario.
+    pub key: i64,
+    /// In the order of the names; absent where there is none.
+    pub returns: Vec<Option<f64>>,
 }
 
-fn panel(query: &Query, names: &[Name], key: &str, kind: Kind, keep: usize) -> Result<VecDeque<PanelRow>> {
+fn panel(query: &Query, names: &[Name], key: &str, kind: Kind, keep: usize) -> Result<Vec<PanelRow>> {
     let wanted = [(key, kind), ("symbol", Kind::Text), ("ret", Kind::Number)]
         .map(|(name, kind)| Wanted { name: name.to_owned(), kind });
     let mut rows: VecDeque<PanelRow> = VecDeque::new();
@@ -115,11 +122,11 @@ fn panel(query: &Query, names: &[Name], key: &str, kind: Kind, keep: usize) -> R
         }
         Ok(())
     })?;
-    Ok(rows)
+    Ok(rows.into())
 }
 
 /// The scenarios as a matrix; each must be complete, since its returns belong together.
-fn complete(rows: &VecDeque<PanelRow>, names: &[Name]) -> Result<Vec<f64>> {
+fn complete(rows: &[PanelRow], names: &[Name]) -> Result<Vec<f64>> {
     let values = rows.iter().flat_map(|row| {
         row.returns.iter().zip(names).map(move |(ret, name)| {
             ret.ok_or_else(|| Error::QueryNull {

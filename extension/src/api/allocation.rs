@@ -1,57 +1,23 @@
-//! `kronos.propose_weights()` and `kronos.explain_weights()`.
+//! `kronos.propose_weights()`, `kronos.explain_weights()` and what `trading.run_allocation()` records.
 #![allow(unsafe_code)] // #[pg_extern] expands to exported C functions
-#![allow(clippy::too_many_arguments)] // the argument list is that of SQL
 
 use crate::allocation::{Arguments, Proposal, propose};
 use crate::error::clauses;
-use crate::json::JsonB;
 use crate::result_set::ResultSet;
 use kronos_allocation::{Allocation, HistoryStatus, NameResult, Side, Status};
-use pgrx::AnyNumeric;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use serde_json::{Map, Value, json};
 
 #[pg_extern(sql = false)]
-fn propose_weights(
-    signals: Option<&str>,
-    risk: Option<&str>,
-    method: Option<&str>,
-    gross: Option<f64>,
-    net: Option<Range<AnyNumeric>>,
-    weight_bounds: Option<Range<AnyNumeric>>,
-    max_turnover: Option<f64>,
-    max_names: Option<i32>,
-    target_vol: Option<f64>,
-    risk_aversion: Option<f64>,
-    group_limits: Option<JsonB>,
-    factor_limits: Option<JsonB>,
-    on_infeasible: Option<&str>,
-    options: Option<JsonB>,
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> Result<(), ErrorReport> {
-    let Proposal { allocation, expected_returns, history } = propose(Arguments {
-        signals,
-        risk,
-        method,
-        gross,
-        net,
-        weight_bounds,
-        max_turnover,
-        max_names,
-        target_vol,
-        risk_aversion,
-        group_limits,
-        factor_limits,
-        on_infeasible,
-        options,
-    })?;
+fn propose_weights(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+    // SAFETY: the call information of this very function, which has these arguments.
+    let Proposal { allocation, expected_returns, history, .. } =
+        propose(unsafe { Arguments::of_call(fcinfo) })?;
     // SAFETY: the call information of this very function.
     let mut rows = unsafe { ResultSet::begin(fcinfo)? };
-    let book = book_status(&allocation);
     for (i, name) in allocation.names.iter().enumerate() {
-        let status = [name_status(name, history.get(i)), book.clone()];
-        let status: Vec<String> = status.into_iter().flatten().collect();
         rows.push::<10>(|row| {
             row.set(0, name.symbol.as_str());
             row.set(1, name.weight);
@@ -61,47 +27,17 @@ fn propose_weights(
             row.set(5, expected_returns[i]);
             row.set(6, name.risk_share);
             row.set(7, name.cost);
-            row.set(8, name.bindings.iter().map(|b| b.rule.clone()).collect::<Vec<String>>());
-            row.set(9, (!status.is_empty()).then(|| status.join("; ")));
+            row.set(8, bindings(name));
+            row.set(9, weight_status(&allocation, name, history.get(i)));
         })?;
     }
     Ok(())
 }
 
 #[pg_extern(sql = false)]
-fn explain_weights(
-    signals: Option<&str>,
-    risk: Option<&str>,
-    method: Option<&str>,
-    gross: Option<f64>,
-    net: Option<Range<AnyNumeric>>,
-    weight_bounds: Option<Range<AnyNumeric>>,
-    max_turnover: Option<f64>,
-    max_names: Option<i32>,
-    target_vol: Option<f64>,
-    risk_aversion: Option<f64>,
-    group_limits: Option<JsonB>,
-    factor_limits: Option<JsonB>,
-    on_infeasible: Option<&str>,
-    options: Option<JsonB>,
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> Result<(), ErrorReport> {
-    let Proposal { allocation, history, .. } = propose(Arguments {
-        signals,
-        risk,
-        method,
-        gross,
-        net,
-        weight_bounds,
-        max_turnover,
-        max_names,
-        target_vol,
-        risk_aversion,
-        group_limits,
-        factor_limits,
-        on_infeasible,
-        options,
-    })?;
+fn explain_weights(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+    // SAFETY: the call information of this very function, which has these arguments.
+    let Proposal { allocation, history, .. } = propose(unsafe { Arguments::of_call(fcinfo) })?;
     // SAFETY: the call information of this very function.
     let mut rows = unsafe { ResultSet::begin(fcinfo)? };
     for (item, value) in summary(&allocation) {
@@ -151,6 +87,58 @@ fn explain_weights(
     Ok(())
 }
 
+/// All that a recorded run keeps, of one reading and one solve: `book`, `rules`, `state` and `weights` of the functions above,
+/// and `inputs_sha256`.
+#[pg_extern(sql = false)]
+fn allocate(fcinfo: pg_sys::FunctionCallInfo) -> Result<pgrx::JsonB, ErrorReport> {
+    // SAFETY: the call information of this very function, which has these arguments.
+    let proposal = propose(unsafe { Arguments::of_call(fcinfo) })?;
+    let allocation = &proposal.allocation;
+    let weights = allocation.names.iter().enumerate().map(|(i, name)| {
+        json!({
+            "symbol": name.symbol,
+            "weight": name.weight,
+            "prev_weight": name.previous_weight,
+            "trade": name.trade,
+            "side": side(name.weight),
+            "expected_return": proposal.expected_returns[i],
+            "risk_share": name.risk_share,
+            "cost": name.cost,
+            "binding": bindings(name),
+            "status": weight_status(allocation, name, proposal.history.get(i)),
+            "price_usd": proposal.prices[i],
+        })
+    });
+    let mut rules: Vec<(String, Value)> = allocation
+        .rules
+        .iter()
+        .map(|rule| {
+            let name = rule.clause.to_string();
+            let facts = json!({
+                "rule": name,
+                "value": rule.value,
+                "bound": bound(rule.clause.side),
+                "slack": rule.slack,
+                "shadow_price_bps": rule.shadow_price_bps,
+                "violation": rule.violation,
+            });
+            (name, facts)
+        })
+        .collect();
+    rules.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(pgrx::JsonB(json!({
+        "inputs_sha256": proposal.inputs_sha256,
+        "state": book_status(allocation),
+        "book": Map::from_iter(summary(allocation).map(|(item, value)| (item.to_owned(), json!(value)))),
+        "rules": rules.into_iter().map(|(_, facts)| facts).collect::<Vec<Value>>(),
+        "weights": weights.collect::<Vec<Value>>(),
+    })))
+}
+
+fn bindings(name: &NameResult) -> Vec<String> {
+    name.bindings.iter().map(|binding| binding.rule.clone()).collect()
+}
+
 fn side(weight: f64) -> &'static str {
     match weight {
         w if w > 0.0 => "long",
@@ -177,6 +165,17 @@ fn book_status(allocation: &Allocation) -> Option<String> {
             Some(format!("relaxed: {}", broken.collect::<Vec<_>>().join(", ")))
         }
     }
+}
+
+/// What befell the name, then what the whole book says.
+fn weight_status(
+    allocation: &Allocation,
+    name: &NameResult,
+    history: Option<&HistoryStatus>,
+) -> Option<String> {
+    let parts: Vec<String> =
+        [name_status(name, history), book_status(allocation)].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn name_status(name: &NameResult, history: Option<&HistoryStatus>) -> Option<String> {

@@ -72,7 +72,9 @@ impl Problem {
             non_negative("short_margin", cash.short_margin)?;
         }
         for (key, groups) in &limits.groups {
-            if !self.names.iter().any(|name| name.groups.contains_key(key)) {
+            // A limit on whatever groups there are limits nobody where there are none.
+            let named = groups.keys().any(|group| group != "*");
+            if named && !self.names.iter().any(|name| name.groups.contains_key(key)) {
                 return Err(AllocationError::UnknownGroup { key: key.clone() });
             }
             for (group, limit) in groups {
