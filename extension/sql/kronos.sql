@@ -20,5 +20,6 @@
 \ir calibration.sql
 \ir scores.sql
 \ir backtest.sql
+\ir anomalies.sql
 \ir chart.sql
 \ir access.sql

@@ -12,6 +12,7 @@ use kronos_engine::message::Devices;
 use kronos_models::artifact::sha256_file;
 use kronos_models::device::OPENER;
 use pgrx::Spi;
+use std::io::ErrorKind::NotFound;
 use std::path::Path;
 
 /// One finding.
@@ -40,8 +41,8 @@ impl Check {
 pub fn run() -> Result<Vec<Check>> {
     let mut checks = vec![version()?, preload()];
     if may_read_catalogue()? {
-        checks.push(model_dir(&guc::model_dir()));
         let entries = catalog::entries(Sight::Query)?;
+        checks.push(model_dir(&guc::model_dir(), &entries));
         checks.push(default_model(&entries));
         checks.push(weights(&entries));
     } else {
@@ -98,8 +99,13 @@ fn may_read_catalogue() -> Result<bool> {
     .unwrap_or(false))
 }
 
-fn model_dir(directory: &Path) -> Check {
+/// A directory that nobody has made is missed by those models alone whose files are to be there.
+fn model_dir(directory: &Path, entries: &[ModelEntry]) -> Check {
     match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == NotFound && entries.iter().all(|entry| entry.built_in) => Check::good(
+            "model_dir",
+            format!("\"{}\" does not exist, and no registered model needs it", directory.display()),
+        ),
         Ok(_) => Check::good("model_dir", format!("\"{}\" is readable", directory.display())),
         Err(error) => Check::bad(
             "model_dir",

@@ -2,6 +2,7 @@
 #![allow(clippy::result_large_err)] // pgrx gives an error its own SQLSTATE only as an ErrorReport, by value
 
 mod allocation;
+mod anomalies;
 mod backtest;
 mod calendars;
 mod calibration;

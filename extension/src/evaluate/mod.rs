@@ -5,11 +5,13 @@
 //! rank correlations, the transform) takes some tens of bytes per row.
 
 mod actuals;
+mod anomalies;
 mod group;
 mod options;
 mod report;
 mod rows;
 
+pub use anomalies::{Anomaly, Outcomes, measured};
 pub use report::Score;
 
 use crate::error::{Error, Result};

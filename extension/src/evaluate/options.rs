@@ -33,7 +33,7 @@ pub enum Unit {
 }
 
 /// The options of one call.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct EvaluateOptions {
     /// Rows forecast at or after this instant.
     pub since: Option<Instant>,

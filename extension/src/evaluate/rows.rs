@@ -10,7 +10,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{FromDatum, IntoDatum, check_for_interrupts, spi::Spi};
 
 /// Columns read, in their order, with the type each is read as; those marked must be there.
-const READ: [(&str, &str, bool); 20] = [
+const READ: [(&str, &str, bool); 21] = [
     ("series", "text", false),
     ("target", "text", false),
     ("model_version", "text", true),
@@ -31,6 +31,7 @@ const READ: [(&str, &str, bool); 20] = [
     ("pit", "float8", false),
     ("calibration", "text", false),
     ("kind", "text", false),
+    ("issued_at", "timestamptz", false),
 ];
 
 /// Which of the columns a relation has, and by which its rows are grouped.
@@ -153,8 +154,10 @@ pub struct Forecast {
     pub target: String,
     /// Model.
     pub model_version: String,
-    /// What else tells two forecasts of one point by one model apart.
-    variant: (String, String),
+    /// Calibration and kind, which tell two forecasts of one point by one model apart.
+    pub variant: (String, String),
+    /// When it was written, where the rows say so.
+    pub issued_at: Option<Instant>,
     /// Cutoff.
     pub cutoff: Instant,
     /// Time.
@@ -357,6 +360,7 @@ unsafe fn decode(cells: &Cells<'_>, options: &EvaluateOptions) -> Result<Option<
             target: text(1)?,
             model_version: text(2)?,
             variant: (text(18)?, text(19)?),
+            issued_at: cells.datum(20).map(|datum| datum.value() as i64),
             cutoff: cutoff.value() as i64,
             ts: ts.value() as i64,
             step: step.value() as i32,

@@ -9,6 +9,7 @@
 //! Gneiting and Raftery, "Strictly proper scoring rules, prediction, and estimation", JASA 102 (2007), unless a function
 //! names another.
 
+mod anomaly;
 mod compare;
 mod direction;
 mod interval;
@@ -17,6 +18,7 @@ mod pit;
 mod point;
 mod quantile;
 
+pub use anomaly::{Surprise, surprise};
 pub use compare::{diebold_mariano, skill, spearman};
 pub use direction::{pesaran_timmermann, wilson};
 pub use interval::interval_score;

@@ -147,6 +147,12 @@ fn a_run_is_recorded_with_what_it_read_and_why() {
         )),
         "20"
     );
+    // Each query runs once: this one counts its rows.
+    db.run("create sequence rows_read");
+    let counting = SIGNALS.replace("= 'paper'$$", "= 'paper' where nextval('rows_read') > 0$$");
+    let names = db.value("select count(*) from names");
+    db.run(&format!("select trading.run_allocation({counting}, account => 'paper')"));
+    assert_eq!(db.value("select last_value from rows_read"), names);
     // Same inputs, same hash and weights; other inputs, another hash.
     run("");
     db.run("update names set expected_return = 0.009 where symbol = 'N7'");

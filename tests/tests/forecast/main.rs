@@ -11,3 +11,4 @@ mod lookahead;
 mod predict;
 mod predict_errors;
 mod simulate;
+mod truncation;

@@ -51,6 +51,14 @@ fn a_cluster_starts_once_and_again_after_a_crash() {
     assert_ne!(value(started), first);
     assert_eq!(value("select count(*) from kept"), "1");
 
+    // The folder of models is missed by models whose files are to be in it, not by those that come with the extension.
+    let models = value("show kronos.model_dir");
+    std::fs::rename(&models, format!("{models}.away")).unwrap();
+    let missed = "select count(*) from kronos.diagnostics() where \"check\" = 'model_dir' and not ok";
+    assert_eq!(value(missed), "1");
+    value("select kronos.drop_model(version) from kronos.models where not built_in");
+    assert_eq!(value(missed), "0");
+
     cluster.succeed("down");
     cluster.succeed("down");
     let stopped = cluster.call("uri");

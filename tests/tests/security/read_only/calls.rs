@@ -21,6 +21,11 @@ pub const CALLS: &[(&str, &str)] = &[
     ),
     ("kronos.forecast", "select * from kronos.forecast('naive', 'bars', '{close}', 3, calibration => 'learnt')"),
     ("kronos.nbeats_predict", "select * from kronos.nbeats_predict('bars', '{close}', 3)"),
+    (
+        "_kronos.allocate",
+        "select _kronos.allocate('select * from public.wishes', 'select * from public.returns', 'mean_variance', 1.0, '[0,0]', '[-0.5,0.5]', null, \
+         null, null, 5.0, '{}', '{}', 'error', '{}') #>> '{weights,0,weight}'",
+    ),
     ("kronos.propose_weights", "select * from kronos.propose_weights('select * from public.wishes', risk => 'select * from public.returns')"),
     ("kronos.explain_weights", "select * from kronos.explain_weights('select * from public.wishes', risk => 'select * from public.returns')"),
     ("kronos.simulate_bars", "select * from kronos.simulate_bars('{A}', 5, interval '1 hour', '2024-01-01 00:00+00', 7)"),
@@ -49,6 +54,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("kronos.pinball", "select kronos.pinball(1, 2, 0.1)"),
     ("kronos.crps", "select kronos.crps(1, '{0,1,2}', '{0.1,0.5,0.9}')"),
     ("kronos.backtest", "select series, step, ts, forecast from kronos.backtest('naive', 'bars', 2, num_windows => 3)"),
+    ("kronos.detect_anomalies", "select series, ts, is_anomaly from kronos.detect_anomalies('bars', 'naive', num_windows => 3)"),
     ("kronos.evaluate", "select * from kronos.evaluate('answers')"),
     ("kronos.chart", "select kronos.chart('bars', 'AAA', null::kronos.bar_forecast[])"),
     ("ledger.cluster", "select ledger.cluster() is null"),

@@ -129,6 +129,57 @@ fn every_reader_says_the_same_however_it_is_run() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// Settings that any session may make and that decide how texts of times, numbers and names are written and read.
+const SESSIONS: [&str; 9] = [
+    "DateStyle = 'SQL, DMY'",
+    "DateStyle = 'German'",
+    "TimeZone = 'Asia/Kolkata'",
+    "TimeZone = 'America/Los_Angeles'",
+    "IntervalStyle = 'sql_standard'",
+    "IntervalStyle = 'iso_8601'",
+    "extra_float_digits = -15",
+    "quote_all_identifiers = on",
+    "bytea_output = 'escape'",
+];
+
+/// What a setting is there to change: pictures have the times of the session, texts of statements the quotes that it asks for.
+fn is_meant(name: &str, setting: &str) -> bool {
+    matches!(
+        (name, setting.split(' ').next()),
+        ("kronos.chart", Some("TimeZone")) | ("ledger.policy_query", Some("quote_all_identifiers"))
+    )
+}
+
+/// What a query gives in a session with a setting, told in one without it.
+fn said_under(client: &mut Client, setting: &str, query: &str) -> String {
+    let made = client.batch_execute(&format!("set {setting}; create table public.made as {query}"));
+    client.batch_execute("reset all").unwrap();
+    let got = match made {
+        Ok(()) => said(client, "select * from public.made"),
+        Err(error) => format!("{error:?}"),
+    };
+    client.batch_execute("drop table if exists public.made").unwrap();
+    got
+}
+
+#[test]
+fn every_reader_says_the_same_in_every_session() {
+    let db = Database::new("every_session");
+    let mut client = db.connect();
+    fill(&mut client);
+    let mut wrong = Vec::new();
+    for (name, query) in CALLS {
+        let plain = said_under(&mut client, "application_name = 'plain'", query);
+        for setting in SESSIONS.into_iter().filter(|setting| !is_meant(name, setting)) {
+            let got = said_under(&mut client, setting, query);
+            if got != plain {
+                wrong.push(format!("{name} with {setting}:\n{got}\ninstead of\n{plain}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
 #[test]
 fn every_reader_works_on_a_hot_standby() {
     let primary = PrivateCluster::start("test-standby");

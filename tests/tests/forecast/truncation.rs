@@ -1,0 +1,127 @@
+//! Every function that takes `as_of` says the same on tables cut at that moment, and whatever else comes after it.
+
+use kronos_tests::{Database, rows};
+use std::collections::BTreeSet;
+
+const AS_OF: &str = "timestamptz '2024-03-01 00:00+00'";
+
+/// A call of each of them, `@` for the moment.
+const CALLS: &[(&str, &str)] = &[
+    ("kronos.kronos_predict", "select * from kronos.kronos_predict('bars', 3, as_of => @)"),
+    ("kronos.kronos_paths", "select * from kronos.kronos_paths('bars', 2, 3, as_of => @)"),
+    (
+        "kronos.chronos_predict",
+        "select * from kronos.chronos_predict('bars', '{close,volume}', 3, as_of => @, model => 'chronos-nano')",
+    ),
+    ("kronos.nbeats_predict", "select * from kronos.nbeats_predict('bars', '{close}', 3, as_of => @)"),
+    ("kronos.forecast", "select * from kronos.forecast('hist_vol', 'bars', '{close}', 3, as_of => @)"),
+    ("kronos.backtest", "select * from kronos.backtest('drift', 'bars', 2, num_windows => 4, as_of => @)"),
+    ("kronos.detect_anomalies", "select * from kronos.detect_anomalies('bars', as_of => @)"),
+    (
+        "kronos.detect_anomalies",
+        "select * from kronos.detect_anomalies('bars', 'hist_vol', num_windows => 20, as_of => @)",
+    ),
+    ("kronos.infer_calendar", "select * from kronos.infer_calendar('bars', as_of => @)"),
+    ("kronos.chart", "select kronos.chart('bars', 'AAA', as_of => @)"),
+    ("market.liquidity", "select * from market.liquidity(@, 20)"),
+    ("market.documents_at", "select * from market.documents_at(@)"),
+    ("trading.terms_at", "select * from trading.terms_at(@)"),
+    ("trading.scores_at", "select * from trading.scores_at(@)"),
+    ("trading.knob", "select trading.knob('gross', 'any', @) as knob"),
+    ("trading.matured_forecasts", "select * from trading.matured_forecasts('bars', 1, @, time_col => 'ts')"),
+    ("trading.forecast_skill", "select * from trading.forecast_skill('bars', 1, @, time_col => 'ts')"),
+    ("trading.score_skill", "select * from trading.score_skill('bars', 1, @, time_col => 'ts')"),
+    ("trading.expected_returns", "select * from trading.expected_returns('bars', 1, @, time_col => 'ts')"),
+    ("trading.signals", "select * from trading.signals('bars', 1, as_of => @, time_col => 'ts')"),
+];
+
+/// Daily bars of four names, what was forecast of them, and what the tables of the market and of trading say, before and after the moment.
+const FILL: &str = "
+    set client_min_messages = warning;
+    call kronos.install();
+    create table bars (symbol text, ts timestamptz, open float8, high float8, low float8, close float8, volume float8, amount float8,
+                       primary key (symbol, ts));
+    insert into bars
+    select symbol, timestamptz '2023-10-01 00:00+00' + i * interval '1 day', c, c * 1.01, c * 0.99, c * (1 + 0.004 * sin(ascii(symbol) * i)),
+           1000 + 100 * sin(i), 100000
+    from unnest('{AAA,BBB,CCC,DDD}'::text[]) symbol, generate_series(0, 200) i, lateral (select 100 + 5 * sin(i * 0.11 + length(symbol)) as c) x;
+    -- Live forecasts of a day, written a minute after the day before had ended.
+    select ledger.open_run('live', 'bars', 'forecast', 1, 'm');
+    insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, cutoff, forecast, lower, upper, level, model_version,
+                                  calibration, issued_at)
+    select r.run_id, 'live', r.relation, b.symbol, 'close', b.ts + interval '1 day', 1, b.ts + interval '1 day',
+           b.close * (1 + 0.003 * sin(ascii(b.symbol) * extract(doy from b.ts + interval '1 day'))), b.close * 0.99, b.close * 1.01, 0.9, 'm@1', '',
+           b.ts + interval '1 day 1 minute'
+    from ledger.runs r, bars b;
+    insert into market.bars (symbol, source, bar_width, time, open, high, low, close, volume, known_at)
+    select symbol, 'test', '1 day', ts, open, high, low, close, volume, ts + interval '1 day' from bars;
+    insert into market.documents (source, kind, key, symbol, known_at, received_at, payload, digest)
+    select 'test', 'news', 'k' || i % 7, 'AAA', timestamptz '2024-02-20 12:00+00' + i * interval '1 day', now(), jsonb_build_object('i', i),
+           sha256(i::text::bytea)
+    from generate_series(0, 20) i;
+    insert into trading.terms (symbol, known_at, shortable, cost_bps)
+    select symbol, timestamptz '2024-02-25 12:00+00' + i * interval '1 day', true, 5 + i from unnest('{AAA,BBB,CCC,DDD}'::text[]) symbol, generate_series(0, 9) i;
+    insert into trading.scores (symbol, known_at, score)
+    select symbol, timestamptz '2023-12-01 12:00+00' + i * interval '1 day', sin(i + ascii(symbol))
+    from unnest('{AAA,BBB,CCC,DDD}'::text[]) symbol, generate_series(0, 120) i;
+    insert into trading.policy_knobs (knob, regime, value, valid_from)
+    values ('gross', 'any', 1.1, '2024-02-28 00:00+00'), ('gross', 'any', 1.2, '2024-03-02 00:00+00')";
+
+/// Changes what was known after the moment; the guards of append-only tables are off.
+const LATER: &str = "
+    set session_replication_role = replica;
+    update bars set open = open * 3, high = high * 3, low = low * 3, close = close * 3, volume = volume * 7 where ts + interval '1 day' > @;
+    update market.bars set close = close * 3, volume = volume * 7 where time + interval '1 day' > @;
+    update ledger.forecasts set forecast = forecast * 2, upper = upper * 2 where issued_at > @;
+    update market.documents set payload = '{}' where known_at > @;
+    update trading.terms set cost_bps = 99 where known_at > @;
+    update trading.scores set score = -score where known_at > @;
+    update trading.policy_knobs set value = 3 where valid_from > @;
+    reset session_replication_role";
+
+const CUT: &str = "
+    set session_replication_role = replica;
+    delete from bars where ts + interval '1 day' > @;
+    delete from market.bars where time + interval '1 day' > @;
+    delete from ledger.forecasts where issued_at > @;
+    delete from market.documents where known_at > @;
+    delete from trading.terms where known_at > @;
+    delete from trading.scores where known_at > @;
+    delete from trading.policy_knobs where valid_from > @;
+    reset session_replication_role";
+
+fn said(db: &Database) -> Vec<String> {
+    let said = |query: &str| {
+        db.value(&format!(
+            "set client_min_messages = error; select coalesce(string_agg(q::text, E'\\n' order by q::text), '') from ({}) q",
+            query.replace('@', AS_OF)
+        ))
+    };
+    CALLS.iter().map(|(_, query)| said(query)).collect()
+}
+
+#[test]
+fn every_function_with_as_of_says_the_same_on_a_table_cut_at_that_moment() {
+    let db = Database::new("truncation");
+    db.run(FILL);
+    let sql = "select n.nspname || '.' || p.proname from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+               where n.nspname in ('kronos', 'market', 'trading') and 'as_of' = any (p.proargnames[:p.pronargs])";
+    let known: BTreeSet<String> = rows(&mut db.connect(), sql).into_iter().flatten().flatten().collect();
+    let called: BTreeSet<String> = CALLS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(known, called, "each of them has a call here");
+    let before = said(&db);
+    for ((name, query), answer) in CALLS.iter().zip(&before) {
+        assert!(!answer.is_empty(), "{name} says nothing: {query}");
+    }
+    for (what, change) in [("later rows changed", LATER), ("later rows gone", CUT)] {
+        db.run(&change.replace('@', AS_OF));
+        for (((name, query), before), after) in CALLS.iter().zip(&before).zip(said(&db)) {
+            assert_eq!(*before, after, "{name}, {what}: {query}");
+        }
+    }
+    // The same moment a day later is another answer, for those that could know more.
+    let told = |moment: &str| {
+        db.value(&format!("select count(*) from kronos.detect_anomalies('bars', as_of => {moment})"))
+    };
+    assert_ne!(told(AS_OF), told("timestamptz '2024-02-20 00:00+00'"));
+}
