@@ -1,8 +1,8 @@
-//! Families of models, found in one table.
+//! What a family of models is.
 //!
 //! A family is a room: its configuration, the layout of its files, its encoding of an ask and its network lie in one folder,
 //! and whoever forecasts (the engine, the extension) knows only what stands here. A new family is a folder and a row of
-//! [`FAMILIES`]. A name that is not in the table is an error, never another family.
+//! [`FAMILIES`](crate::families::FAMILIES). A name that is not in the table is an error, never another family.
 
 use crate::artifact::read_config;
 use crate::ask::{Terms, Wanted};
@@ -14,14 +14,6 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
-
-/// Every family of this library, in the order in which a configuration is shown to them.
-pub const FAMILIES: Families = &[
-    &crate::kronos::family::KronosFamily,
-    &crate::chronos2::family::Chronos2Family,
-    &crate::chronos_bolt::family::ChronosBoltFamily,
-    &crate::nbeats::family::NBeatsFamily,
-];
 
 /// A table of families.
 pub type Families = &'static [&'static dyn Family];

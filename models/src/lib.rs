@@ -15,6 +15,7 @@ pub mod chronos2;
 pub mod chronos_bolt;
 pub mod device;
 pub mod error;
+pub mod families;
 pub mod family;
 pub mod forecast;
 pub mod interrupt;

@@ -1,6 +1,5 @@
 //! What a model of single numbers is asked and what it answers: series, covariates, quantiles.
 
-use crate::answer::Forecast;
 use crate::ask::{Ask, Values};
 use crate::error::{ModelError, Result};
 use serde::{Deserialize, Serialize};
@@ -175,20 +174,6 @@ impl QuantileForecast {
             None => Ok(()),
         }
     }
-}
-
-/// Forecasts the requests that could be made; the others keep their reasons.
-pub(crate) fn of_each(
-    requests: impl IntoIterator<Item = Result<SeriesRequest>>,
-    forecast: impl FnOnce(&[SeriesRequest]) -> Result<Vec<Result<QuantileForecast>>>,
-) -> Result<Vec<Result<Forecast>>> {
-    let mut made = Vec::new();
-    let places: Vec<Result<()>> =
-        requests.into_iter().map(|request| request.map(|request| made.push(request))).collect();
-    let mut forecasts = forecast(&made)?.into_iter();
-    // One for each request that was made; its absence would be a defect and is reported as one.
-    let mut next = || forecasts.next().unwrap_or(Err(ModelError::Cancelled)).map(Forecast::Quantiles);
-    Ok(places.into_iter().map(|place| place.and_then(|()| next())).collect())
 }
 
 /// The value at `level` of the piecewise linear curve through (`levels`, `values`), constant beyond its ends.

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::options::{self, Given};
-use kronos_models::family::{self, Answers, Directory, FAMILIES, Family, Misplaced, Settings};
+use kronos_models::families::FAMILIES;
+use kronos_models::family::{self, Answers, Directory, Family, Misplaced, Settings};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 

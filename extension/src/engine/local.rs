@@ -12,7 +12,7 @@ use kronos_engine::answer::{Answer, Assembly};
 use kronos_engine::core::{Core, Origin};
 use kronos_engine::job::{CallerId, Delivery, RequestId, Sink};
 use kronos_engine::message::{Request, Settings};
-use kronos_models::family::FAMILIES;
+use kronos_models::families::FAMILIES;
 use rustix::event::{EventfdFlags, eventfd};
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};

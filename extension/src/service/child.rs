@@ -9,7 +9,7 @@ use kronos_engine::core::Origin;
 use kronos_engine::message::Settings;
 use kronos_engine::server;
 use kronos_models::device::OPENER;
-use kronos_models::family::FAMILIES;
+use kronos_models::families::FAMILIES;
 use pgrx::pg_sys;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};

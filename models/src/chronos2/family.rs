@@ -4,7 +4,7 @@ use super::config::Config;
 use super::encode::encode;
 use super::{Chronos2, Chronos2Files, Chronos2Options};
 use crate::adapter;
-use crate::answer::Forecast;
+use crate::answer::{Forecast, of_each};
 use crate::ask::{Ask, Terms};
 use crate::error::Result;
 use crate::family::{
@@ -13,7 +13,6 @@ use crate::family::{
 use crate::interrupt::Interrupt;
 use crate::layers::accelerated::Place;
 use crate::model::{Model, Passing, Work};
-use crate::series::of_each;
 use candle_core::Device;
 use serde_json::Value;
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::{ChronosBolt, FAMILY};
-use crate::answer::Forecast;
+use crate::answer::{Forecast, of_each};
 use crate::ask::{Ask, Terms};
 use crate::chronos2::family::{is_architecture, pass_bytes};
 use crate::error::Result;
@@ -12,7 +12,7 @@ use crate::family::{
 use crate::interrupt::Interrupt;
 use crate::layers::accelerated::Place;
 use crate::model::{Model, Passing, Work};
-use crate::series::{SeriesRequest, of_each};
+use crate::series::SeriesRequest;
 use candle_core::Device;
 use serde_json::Value;
 

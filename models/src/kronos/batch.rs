@@ -5,30 +5,18 @@
 //! a row independently of the others, and random draws are addressed by (stream, path, step).
 
 use super::Kronos;
-use super::network::{Network, PathBatch, Prefix};
+use super::network::PathBatch;
 use super::normalise::Stats;
-use super::sampling::draw;
+use super::series::{Part, Series};
 use super::step::steps;
 use super::tokenizer::Token;
-use crate::bars::{BarOptions, BarPaths, BarRequest, CHANNELS, Sampling, Stamp, Window, cohere};
+use crate::bars::{BarOptions, BarPaths, BarRequest, CHANNELS, Stamp, Window, cohere};
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
-use crate::random::Stream;
+use crate::model::SeriesId;
 
 /// Rows decoded in one pass of the tokenizer's decoder; more would only cost memory.
 const DECODE_ROWS: usize = 2048;
-
-/// Names a series within its batch.
-pub type SeriesId = u64;
-
-/// Which of the two tokens of a bar a draw is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// Coarse.
-    S1,
-    /// Fine.
-    S2,
-}
 
 /// Series in flight.
 #[derive(Debug)]
@@ -38,60 +26,12 @@ pub struct Batch<'m> {
     next_id: SeriesId,
 }
 
-/// Everything about one series in flight.
-#[derive(Debug)]
-pub(super) struct Series {
-    id: SeriesId,
-    pub(super) horizon: usize,
-    samples: usize,
-    sampling: Sampling,
-    stream: Stream,
-    pub(super) stats: Stats,
-    context_used: usize,
-    /// Tokens of the newest bars of the context, at most a window of them.
-    pub(super) context: Vec<Token>,
-    /// Stamps of those bars and of the forecast bars.
-    pub(super) stamps: Vec<Stamp>,
-    root: Prefix,
-    /// The newest hidden row of the context.
-    pub(super) root_hidden: Vec<f32>,
-    /// Paths decoded together; the memory limit may ask for several waves.
-    wave: usize,
-    /// Steps done of the current wave.
-    pub(super) step: usize,
-    /// Tokens of the paths of the current wave.
-    pub(super) active: Vec<Vec<Token>>,
-    /// What the network remembers of those paths.
-    pub(super) memory: PathBatch,
-    /// Tokens of finished paths.
-    pub(super) finished: Vec<Vec<Token>>,
-    pub(super) failed: Option<ModelError>,
-}
-
 /// A finished series before it is turned into bars.
 #[derive(Debug)]
 pub struct Finished {
     pub(super) series: Series,
     /// Normalised values, [path][step][channel].
     pub(super) values: Vec<f32>,
-}
-
-impl Series {
-    pub(super) fn open_wave(&mut self, network: &Network) {
-        let paths = self.wave.min(self.samples - self.finished.len());
-        self.active = vec![Vec::with_capacity(self.horizon); paths];
-        self.memory = network.branch(&self.root, paths, self.horizon);
-        self.step = 0;
-    }
-
-    /// Draws a token of one step of one path; `None` when the logits are not finite.
-    pub(super) fn draw(&self, path: usize, step: usize, part: Part, logits: &[f32]) -> Option<u16> {
-        draw(logits, &self.sampling, self.stream.uniform(path as u32, step as u32, part as u32))
-    }
-
-    pub(super) fn complete(&self) -> bool {
-        self.failed.is_some() || self.finished.len() == self.samples
-    }
 }
 
 impl<'m> Batch<'m> {

@@ -1,8 +1,9 @@
 //! One series step by step with everything visible: what parity tests compare with the reference.
 
 use super::Kronos;
-use super::batch::{Batch, Finished, Part, Series};
+use super::batch::{Batch, Finished};
 use super::normalise::Stats;
+use super::series::{Part, Series};
 use super::tokenizer::Token;
 use crate::bars::{BarOptions, BarRequest, CHANNELS};
 use crate::error::{ModelError, Result};

@@ -1,8 +1,8 @@
 //! Decode steps of the series of a batch.
 
 use super::Kronos;
-use super::batch::{Part, Series};
 use super::network::{PathBatch, Strand};
+use super::series::{Part, Series};
 use super::spread::{cut, each};
 use super::tokenizer::Token;
 use crate::error::{ModelError, Result};

@@ -5,7 +5,7 @@
 //! forecasting", ICLR 2020, § 3.3; the grids are those of neuralforecast, which the golden values come from: the backcast
 //! runs from the newest value to the oldest, in units of the horizon for waves and of the context for powers.
 
-use super::config::{Config, Kind, Stack};
+use super::config::{Config, Kind, Stack, frequencies};
 use std::f64::consts::TAU;
 
 /// The two matrices of a basis: [functions][points].
@@ -46,12 +46,4 @@ pub fn basis(config: &Config, stack: &Stack) -> Option<Basis> {
             Some(Basis { backcast: waves(inputs, -1.0), forecast: waves(horizon, 1.0) })
         }
     }
-}
-
-/// Frequencies in cycles per horizon: 0, then from 1 in steps of 1/harmonics to below half the horizon.
-pub fn frequencies(harmonics: usize, horizon: usize) -> Vec<f64> {
-    let harmonics_f = harmonics as f64;
-    let end = harmonics_f / 2.0 * horizon as f64;
-    let above = (harmonics..).map(|k| k as f64).take_while(|&k| k < end).map(|k| k / harmonics_f);
-    std::iter::once(0.0).chain(above).collect()
 }

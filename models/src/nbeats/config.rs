@@ -212,7 +212,7 @@ impl Config {
         match (stack.degree, stack.harmonics) {
             (Some(degree), _) => (degree + 1, levels * (degree + 1)),
             (_, Some(harmonics)) => {
-                let waves = 2 * super::basis::frequencies(harmonics, self.horizon).len();
+                let waves = 2 * frequencies(harmonics, self.horizon).len();
                 (waves, levels * waves)
             }
             (None, None) => (self.inputs(), self.outputs()),
@@ -242,6 +242,14 @@ impl Config {
             .map(|layer| (stack.width, if layer == 0 { self.inputs() } else { stack.width }));
         hidden.chain([(backcast + forecast, stack.width)]).collect()
     }
+}
+
+/// Frequencies of a seasonality in cycles per horizon: 0, then from 1 in steps of 1/harmonics to below half the horizon.
+pub fn frequencies(harmonics: usize, horizon: usize) -> Vec<f64> {
+    let harmonics_f = harmonics as f64;
+    let end = harmonics_f / 2.0 * horizon as f64;
+    let above = (harmonics..).map(|k| k as f64).take_while(|&k| k < end).map(|k| k / harmonics_f);
+    std::iter::once(0.0).chain(above).collect()
 }
 
 fn within(name: &'static str, got: usize, least: usize, most: usize) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::{FAMILY, NBeats, ROWS_PER_PASS};
-use crate::answer::Forecast;
+use crate::answer::{Forecast, of_each};
 use crate::ask::{Ask, Terms};
 use crate::error::Result;
 use crate::family::{
@@ -11,7 +11,7 @@ use crate::family::{
 use crate::interrupt::Interrupt;
 use crate::layers::accelerated::Place;
 use crate::model::{Model, Passing, Work};
-use crate::series::{SeriesRequest, of_each};
+use crate::series::SeriesRequest;
 use candle_core::Device;
 use serde_json::Value;
 

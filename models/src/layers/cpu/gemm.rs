@@ -7,7 +7,7 @@
 //! streamed contiguously, rows are packed per call in groups of [`MAX_ROWS`].
 
 use super::exp::silu;
-use super::rows::Rows;
+use super::rows::{MAX_ROWS, Rows, group_start};
 use super::simd::{Isa, Lanes, WIDTH, dispatch};
 use super::threads;
 use rayon::prelude::*;
@@ -16,8 +16,6 @@ use std::ops::Range;
 
 /// Columns per panel: two vectors.
 pub(super) const PANEL: usize = 2 * WIDTH;
-/// Rows per micro-kernel: 28 accumulators, 2 weights and 1 broadcast fill the 32 registers of AVX-512.
-pub(super) const MAX_ROWS: usize = 14;
 /// How many steps along k ahead of their use the weights are asked for, a page of memory: the hardware stops at its end.
 const AHEAD: usize = 32;
 /// Up to so many rows a product waits for its weights; more rows give them the time to arrive by themselves.
@@ -237,12 +235,6 @@ fn pack<'w>(panels: usize, depth: usize, lane: impl Fn(usize, usize) -> Option<&
         }
     }
     data
-}
-
-/// First row of a group when `rows` rows are cut into the fewest groups of equal size, give or take a row: a small last
-/// group would leave most of the kernel's registers idle.
-pub(super) fn group_start(group: usize, rows: usize) -> usize {
-    group * rows / rows.div_ceil(MAX_ROWS).max(1)
 }
 
 /// One call of the micro-kernel.

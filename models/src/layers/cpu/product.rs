@@ -4,7 +4,8 @@
 //! batch in the gradient of a weight, is cut into blocks that stay in the second-level cache; blocks are added in their
 //! order, so the bits do not depend on the number of threads.
 
-use super::gemm::{MAX_ROWS, PANEL, Packed, group_start};
+use super::gemm::{PANEL, Packed};
+use super::rows::{MAX_ROWS, group_start};
 use super::simd::Isa;
 use super::threads;
 use rayon::prelude::*;

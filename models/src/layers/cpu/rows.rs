@@ -1,9 +1,17 @@
 //! Rows on their way into a product: normalised where asked, and laid out as the kernel reads them.
 
-use super::gemm::{MAX_ROWS, group_start};
 use super::norm::{Norm, inverse_root};
 use super::simd::{Isa, Lanes, WIDTH, dispatch};
 use std::ops::Range;
+
+/// Rows per micro-kernel: 28 accumulators, 2 weights and 1 broadcast fill the 32 registers of AVX-512.
+pub(super) const MAX_ROWS: usize = 14;
+
+/// First row of a group when `rows` rows are cut into the fewest groups of equal size, give or take a row: a small last
+/// group would leave most of the kernel's registers idle.
+pub(super) fn group_start(group: usize, rows: usize) -> usize {
+    group * rows / rows.div_ceil(MAX_ROWS).max(1)
+}
 
 /// The rows of a product.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use kronos_job::{Family, Part};
 use kronos_models::artifact::verify;
-use kronos_models::family::{self, FAMILIES};
+use kronos_models::families::FAMILIES;
+use kronos_models::family;
 use postgres::Client;
 use serde_json::{Map, Value};
 use std::path::{Component, Path, PathBuf};
