@@ -8,6 +8,7 @@ use crate::answer::{Forecast, Paths};
 use crate::ask::{Ask, Terms};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
+use crate::series::Between;
 use std::fmt::Debug;
 
 /// A model in memory.
@@ -40,6 +41,11 @@ pub enum Work<'m> {
 pub trait Passing: Send + Sync {
     /// Bytes that a pass over these asks needs beside the weights and its answer, about.
     fn working_bytes(&self, asks: &[Ask]) -> u64;
+
+    /// How quantiles between the levels of its forecasts are read.
+    fn between(&self) -> Between {
+        Between::Levels
+    }
 
     /// Forecasts several asks; one that fails does not stop the others.
     ///

@@ -3,6 +3,7 @@
 use crate::ask::{Ask, Values};
 use crate::error::{ModelError, Result};
 use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, Normal};
 
 /// One series to forecast: its targets, and the covariates that inform them.
 ///
@@ -123,7 +124,7 @@ impl QuantileForecast {
     /// The quantiles at other levels, none above that of a higher level.
     ///
     /// A network may let quantiles cross. They are put in order first, which moves them closer to the truth on average,
-    /// then read off linearly between the two nearest levels.
+    /// then read off between the two nearest levels.
     ///
     /// # Errors
     /// [`ModelError::InvalidParameter`] for a level outside the range of the forecast's own: beyond the outermost
@@ -131,7 +132,7 @@ impl QuantileForecast {
     /// # Source
     /// Chernozhukov, Fernández-Val and Galichon, "Quantile and probability curves without crossing", Econometrica 78
     /// (2010), for the ordering.
-    pub fn at(&self, levels: &[f64]) -> Result<Self> {
+    pub fn at(&self, levels: &[f64], between: Between) -> Result<Self> {
         let (first, last) = self.range();
         if let Some(level) = levels.iter().find(|level| !(first..=last).contains(*level)) {
             let expected = format!("between {first} and {last}, the outermost levels of the model");
@@ -141,13 +142,15 @@ impl QuantileForecast {
                 got: level.to_string(),
             });
         }
+        let place = |levels: &[f64]| levels.iter().map(|&level| between.place(level)).collect::<Vec<f64>>();
+        let (own, places) = (place(&self.levels), place(levels));
         let read = |target: &Vec<Vec<f64>>| {
             let mut out = vec![Vec::with_capacity(target.first().map_or(0, Vec::len)); levels.len()];
             for step in 0..target.first().map_or(0, Vec::len) {
                 let mut column: Vec<f64> = target.iter().map(|values| values[step]).collect();
                 column.sort_by(f64::total_cmp);
-                for (out, &level) in out.iter_mut().zip(levels) {
-                    out.push(interpolate(&self.levels, &column, level));
+                for (out, &place) in out.iter_mut().zip(&places) {
+                    out.push(interpolate(&own, &column, place));
                 }
             }
             out
@@ -172,6 +175,25 @@ impl QuantileForecast {
         match (0..horizon).find(unusable) {
             Some(step) => Err(ModelError::NonFinite { step: step + 1 }),
             None => Ok(()),
+        }
+    }
+}
+
+/// What quantiles are linear in between two levels of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Between {
+    /// In the level, as the references of Chronos read them.
+    Levels,
+    /// In the normal score of the level, Φ⁻¹: exact where the distribution is normal, while a straight line in the level puts the
+    /// quantiles between two far ones too far out.
+    Scores,
+}
+
+impl Between {
+    fn place(self, level: f64) -> f64 {
+        match self {
+            Self::Levels => level,
+            Self::Scores => Normal::standard().inverse_cdf(level),
         }
     }
 }
@@ -201,7 +223,7 @@ mod tests {
             levels: vec![0.1, 0.5, 0.9],
             values: vec![vec![vec![1.0, 5.0], vec![3.0, 4.0], vec![9.0, 6.0]]],
         };
-        let read = forecast.at(&[0.1, 0.3, 0.5, 0.8, 0.9]).unwrap();
+        let read = forecast.at(&[0.1, 0.3, 0.5, 0.8, 0.9], Between::Levels).unwrap();
         let column = |step: usize| read.values[0].iter().map(|values| values[step]).collect::<Vec<_>>();
         for (got, expected) in column(0).into_iter().zip([1.0, 2.0, 3.0, 7.5, 9.0]) {
             assert!((got - expected).abs() < 1e-12);
@@ -209,11 +231,30 @@ mod tests {
         for (got, expected) in column(1).into_iter().zip([4.0, 4.5, 5.0, 5.75, 6.0]) {
             assert!((got - expected).abs() < 1e-12);
         }
-        assert!(
-            forecast.at(&[0.05]).is_err()
-                && forecast.at(&[0.95]).is_err()
-                && forecast.at(&[f64::NAN]).is_err()
-        );
+        for between in [Between::Levels, Between::Scores] {
+            assert!([0.05, 0.95, f64::NAN].iter().all(|level| forecast.at(&[*level], between).is_err()));
+        }
+    }
+
+    /// Quantiles of a normal distribution at the levels that N-BEATS models are trained for; deviates from any table.
+    #[test]
+    fn in_normal_scores_every_level_of_a_normal_distribution_is_exact() {
+        let deviates = [-1.644_853_626_951_472_7, -0.674_489_750_196_081_7, 0.0, 0.674_489_750_196_081_7];
+        let values = deviates.map(|z| vec![100.0 + 3.0 * z]).to_vec();
+        let forecast = QuantileForecast { levels: vec![0.05, 0.25, 0.5, 0.75], values: vec![values.clone()] };
+        let wanted = [
+            (0.1, -1.281_551_565_544_600_4),
+            (0.4, -0.253_347_103_135_799_8),
+            (0.6, 0.253_347_103_135_799_8),
+        ];
+        let read = forecast.at(&wanted.map(|(level, _)| level), Between::Scores).unwrap();
+        for (got, (level, z)) in read.values[0].iter().zip(wanted) {
+            assert!((got[0] - (100.0 + 3.0 * z)).abs() < 1e-9, "{level}: {got:?}");
+        }
+        // A straight line in the level has 8.0 % of the distribution below its tenth percentile: Φ(−1.402).
+        let linear = forecast.at(&[0.1], Between::Levels).unwrap().values[0][0][0];
+        assert!(((linear - 100.0) / 3.0 + 1.402_262_657).abs() < 1e-6, "{linear}");
+        assert_eq!(forecast.at(&forecast.levels, Between::Scores).unwrap().values[0], values);
     }
 
     #[test]
@@ -237,6 +278,9 @@ mod tests {
             with(|r| r.past_covariates[0].truncate(1)).contains("past covariate has length 1, expected 2")
         );
         assert!(with(|r| r.known_covariates[0].future.truncate(2)).contains("expected 3"));
-        assert!(with(|r| r.targets[0][1] = f64::INFINITY).contains("target is not finite at position 1"));
+        assert!(
+            with(|r| r.targets[0][1] = f64::INFINITY)
+                .contains("target is not finite at position 1")
+        );
     }
 }

@@ -6,7 +6,7 @@ use kronos_models::chronos_bolt::ChronosBolt;
 use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
 use kronos_models::interrupt::NeverInterrupt;
 use kronos_models::random::Stream;
-use kronos_models::series::{KnownCovariate, QuantileForecast, SeriesRequest};
+use kronos_models::series::{Between, KnownCovariate, QuantileForecast, SeriesRequest};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -153,7 +153,7 @@ proptest! {
     #[test]
     fn quantiles_read_off_are_monotone_and_finite(request in any_request()) {
         for forecast in [&forecast(std::slice::from_ref(&request))[0], &bolt(&[univariate(&request)])[0]] {
-            let read = forecast.at(&[0.1, 0.25, 0.5, 0.72, 0.9]).unwrap();
+            let read = forecast.at(&[0.1, 0.25, 0.5, 0.72, 0.9], Between::Levels).unwrap();
             for target in &read.values {
                 prop_assert!(target.iter().flatten().all(|value| value.is_finite()));
                 for pair in target.windows(2) {

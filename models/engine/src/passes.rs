@@ -146,7 +146,7 @@ impl Service<'_> {
         asked.steps_answered += 1 + ask.horizon as u64;
         let delivery = match (forecast, &asked.terms.wanted, result) {
             (Ok(Forecast::Quantiles(forecast)), Wanted::Quantiles(levels), _) => forecast
-                .at(levels)
+                .at(levels, self.model.between())
                 .map(|forecast| Delivery::Reply(Reply::Quantiles { index: *index, forecast })),
             (Ok(Forecast::Paths(paths)), Wanted::Paths(_), Some(result)) => {
                 Ok(Delivery::paths(*index, paths, result))

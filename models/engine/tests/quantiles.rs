@@ -13,7 +13,7 @@ use kronos_models::chronos2::config::Config;
 use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
 use kronos_models::device::Gpu;
 use kronos_models::interrupt::NeverInterrupt;
-use kronos_models::series::{QuantileForecast, SeriesRequest};
+use kronos_models::series::{Between, QuantileForecast, SeriesRequest};
 use std::path::{Path, PathBuf};
 use support::{Engine, bars, columns, described, model};
 
@@ -84,7 +84,7 @@ fn many_callers_get_the_numbers_each_would_get_alone() {
         for (request, answer) in requests.iter().zip(answers) {
             let alone =
                 model.forecast(std::slice::from_ref(request), &Chronos2Options::default(), &NeverInterrupt);
-            assert_eq!(alone.unwrap().remove(0).unwrap().at(&LEVELS).unwrap(), answer);
+            assert_eq!(alone.unwrap().remove(0).unwrap().at(&LEVELS, Between::Levels).unwrap(), answer);
         }
     }
     let status = engine.status();
@@ -117,7 +117,8 @@ fn every_request_is_read_as_it_asked_for_whatever_waits_beside_it() {
                 ..Chronos2Options::default()
             };
             let made = model.forecast(&all, &options, &NeverInterrupt).unwrap();
-            let alone: Vec<_> = made.into_iter().map(|made| made.unwrap().at(&levels).unwrap()).collect();
+            let alone: Vec<_> =
+                made.into_iter().map(|made| made.unwrap().at(&levels, Between::Levels).unwrap()).collect();
             (request(source("tiny-b"), all, terms(context, cross_learning, &levels)), alone)
         })
         .collect();

@@ -11,7 +11,7 @@ use crate::family::{
 use crate::interrupt::Interrupt;
 use crate::layers::accelerated::Place;
 use crate::model::{Model, Passing, Work};
-use crate::series::SeriesRequest;
+use crate::series::{Between, SeriesRequest};
 use candle_core::Device;
 use serde_json::Value;
 
@@ -71,6 +71,11 @@ impl Model for NBeats {
 }
 
 impl Passing for NBeats {
+    /// Few levels, far apart, and a head whose outputs of zero are a normal distribution.
+    fn between(&self) -> Between {
+        Between::Scores
+    }
+
     /// Inputs, outputs and two hidden layers.
     fn working_bytes(&self, asks: &[Ask]) -> u64 {
         let config = self.config();

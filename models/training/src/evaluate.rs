@@ -8,7 +8,7 @@ use super::window::Window;
 use kronos_models::baselines::Baseline;
 use kronos_models::interrupt::{Interrupt, NeverInterrupt};
 use kronos_models::metrics::{CRPS_LEVELS, diebold_mariano};
-use kronos_models::series::{QuantileForecast, SeriesRequest};
+use kronos_models::series::{Between, QuantileForecast, SeriesRequest};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -130,7 +130,8 @@ impl Evaluation<'_> {
         for windows in self.windows.chunks(PORTION) {
             interrupt.check()?;
             for (window, forecast) in windows.iter().zip(forecast(windows)?) {
-                let forecast = forecast.at(self.levels)?;
+                // Of N-BEATS these are its own; what else is read between levels is read as the reference of Chronos does.
+                let forecast = forecast.at(self.levels, Between::Levels)?;
                 let last = window.context(self.panel, self.column, 1).last().copied().unwrap_or(f64::NAN);
                 let actual = window.future(self.panel, self.column, self.longest());
                 for (&horizon, (scorer, losses)) in self.horizons.iter().zip(&mut scorers) {

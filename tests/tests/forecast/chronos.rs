@@ -4,7 +4,7 @@ use candle_core::Device;
 use kronos_models::chronos2::covariates::target_means;
 use kronos_models::chronos2::{Chronos2, Chronos2Files, Chronos2Options};
 use kronos_models::interrupt::NeverInterrupt;
-use kronos_models::series::{KnownCovariate, SeriesRequest};
+use kronos_models::series::{Between, KnownCovariate, SeriesRequest};
 use kronos_tests::{Cluster, Database, FixtureModels, Row, shared_folder};
 
 /// `table (symbol, ts, y, z, x, w)`: hourly rows from 2024-01-01 00:00 UTC, a weekday as text in `w`.
@@ -74,7 +74,7 @@ fn the_numbers_are_those_of_the_library() {
         model.forecast(&[request("A"), request("B")], &Chronos2Options::default(), &NeverInterrupt).unwrap();
     let mut expected = Vec::new();
     for forecast in forecasts {
-        let read = forecast.unwrap().at(&[0.1, 0.5, 0.9, 0.3]).unwrap();
+        let read = forecast.unwrap().at(&[0.1, 0.5, 0.9, 0.3], Between::Levels).unwrap();
         for step in 0..6 {
             expected.extend(read.values[0].iter().map(|values| values[step]));
         }
@@ -208,7 +208,7 @@ fn cross_learning_groups_series_by_the_model_and_not_by_how_they_are_read() {
     let forecasts = model.forecast(&requests, &options, &NeverInterrupt).unwrap();
     let expected: Vec<f64> = forecasts
         .into_iter()
-        .flat_map(|forecast| forecast.unwrap().at(&[0.5]).unwrap().values[0][0].clone())
+        .flat_map(|forecast| forecast.unwrap().at(&[0.5], Between::Levels).unwrap().values[0][0].clone())
         .collect();
     assert_eq!(got, expected);
 }

@@ -10,7 +10,7 @@ use crate::{
 use candle_core::{Tensor, Var};
 use kronos_models::chronos2::{Chronos2, Chronos2Options};
 use kronos_models::interrupt::Interrupt;
-use kronos_models::series::SeriesRequest;
+use kronos_models::series::{Between, SeriesRequest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -155,7 +155,7 @@ impl Chronos2Task {
             for (window, made) in source.validation.iter().zip(made) {
                 let forecast = made?;
                 let last = window.context(&source.panel, column, 1)[0];
-                let quantiles = forecast.at(&LEVELS)?.values;
+                let quantiles = forecast.at(&LEVELS, Between::Levels)?.values;
                 for (step, &value) in window.future(&source.panel, column, self.scored).iter().enumerate() {
                     let at =
                         |level: usize| Unit::LogReturn.of(quantiles[0][level][step].max(last * 1e-6), last);
