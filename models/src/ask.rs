@@ -9,6 +9,9 @@ use crate::random::Stream;
 use chrono::{Datelike, NaiveDateTime, Timelike};
 use serde::{Deserialize, Serialize};
 
+/// Size above which a number is no use to a model: the sum of the squares of such numbers may be infinite.
+pub const LARGEST: f64 = 1e150;
+
 /// One series to forecast. All histories have the same length and end at the same point in time.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Ask {

@@ -10,6 +10,9 @@ pub use crate::ask::Stamp;
 /// Open, high, low, close, volume, amount: the fixed channel order of Kronos.
 pub const CHANNELS: usize = 6;
 
+/// The first of them, which are prices and so in one unit.
+pub const PRICES: usize = 4;
+
 /// Their names, in that order.
 pub const CHANNEL_NAMES: [&str; CHANNELS] = ["open", "high", "low", "close", "volume", "amount"];
 

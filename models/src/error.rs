@@ -46,8 +46,8 @@ pub enum ModelError {
         /// The model's window.
         max_context: usize,
     },
-    /// An input value is missing or not finite where the model cannot take it.
-    #[error("{what} is not finite at position {index}")]
+    /// An input value is missing, not finite or above [`LARGEST`](crate::ask::LARGEST) where the model cannot take it.
+    #[error("{what} is not finite or too large at position {index}")]
     MissingValue {
         /// Which input.
         what: &'static str,

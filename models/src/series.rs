@@ -1,6 +1,6 @@
 //! What a model of single numbers is asked and what it answers: series, covariates, quantiles.
 
-use crate::ask::{Ask, Values};
+use crate::ask::{Ask, LARGEST, Values};
 use crate::error::{ModelError, Result};
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
@@ -77,7 +77,7 @@ impl SeriesRequest {
     /// # Errors
     /// [`ModelError::ShapeMismatch`] for histories or futures of another length, [`ModelError::ContextTooShort`] for an
     /// empty history, [`ModelError::InvalidParameter`] for a horizon of 0 or no target, and
-    /// [`ModelError::MissingValue`] for an infinite value: it is neither a number nor known to be missing.
+    /// [`ModelError::MissingValue`] for a value that is infinite or above [`LARGEST`].
     pub fn validate(&self) -> Result<()> {
         if self.horizon == 0 || self.targets.is_empty() {
             let name = if self.horizon == 0 { "horizon" } else { "targets" };
@@ -103,7 +103,7 @@ impl SeriesRequest {
             if values.len() != expected {
                 return Err(ModelError::ShapeMismatch { what, got: values.len(), expected });
             }
-            if let Some(index) = values.iter().position(|value| value.is_infinite()) {
+            if let Some(index) = values.iter().position(|value| value.abs() > LARGEST) {
                 return Err(ModelError::MissingValue { what, index });
             }
         }
@@ -280,7 +280,7 @@ mod tests {
         assert!(with(|r| r.known_covariates[0].future.truncate(2)).contains("expected 3"));
         assert!(
             with(|r| r.targets[0][1] = f64::INFINITY)
-                .contains("target is not finite at position 1")
+                .contains("target is not finite or too large at position 1")
         );
     }
 }

@@ -150,7 +150,9 @@ pub fn model_fault(key: Option<String>, cutoff: Instant, error: ModelError) -> R
         ModelError::ContextTooShort { needed, got } => {
             (Status::ShortHistory, format!("Series \"{name}\" has {got} values, the model needs {needed}."))
         }
-        ModelError::MissingValue { .. } => (Status::Nan, format!("Series \"{name}\" has an infinite value.")),
+        ModelError::MissingValue { .. } => {
+            (Status::Nan, format!("Series \"{name}\" has a value that is infinite or too large."))
+        }
         ModelError::InvalidParameter { name: "target", expected, got } => {
             (Status::Nan, format!("Values of series \"{name}\" must be {expected}, one is {got}."))
         }

@@ -7,7 +7,7 @@ use super::{Call, instant_text};
 use crate::calendar::{Calendar, Grid, Instant, TELLING, Width, infer_width};
 use crate::error::{Error, Result};
 use crate::relation::View;
-use kronos_models::ask::{Ask, Channel, Covariate, KnownCovariate, Stamp, Values};
+use kronos_models::ask::{Ask, Channel, Covariate, KnownCovariate, LARGEST, Stamp, Values};
 use kronos_models::bars::{Bar, complete};
 use kronos_models::random::Stream;
 use kronos_models::status::Status;
@@ -133,9 +133,11 @@ pub fn prepare(call: &Call, mut rows: View<'_>, as_of: Instant) -> Result<Result
     } else {
         ask.targets = cells.targets(&call.variates);
     }
-    if ask.history().any(f64::is_infinite) {
-        let detail = format!("Series \"{name}\" has an infinite value.");
-        return Ok(Err(Fault { key, status: Status::Nan, at: None, cutoff: Some(cutoff), detail }));
+    // Every history has a value for each place.
+    if let Some(value) = ask.history().position(|value| value.abs() > LARGEST) {
+        let at = Some(frame.places[value % frame.places.len()].0);
+        let detail = format!("Series \"{name}\" has a value at {{at}} that is infinite or too large.");
+        return Ok(Err(Fault { key, status: Status::Nan, at, cutoff: Some(cutoff), detail }));
     }
     let close = ask.targets.get(CLOSE_CHANNEL).and_then(|close| close.values.last());
     let last_close = close.copied().unwrap_or(f64::NAN);
@@ -264,8 +266,7 @@ fn defect(
 
 /// Whether a bar has all that a model needs of it: an amount can be told from the others.
 fn is_whole(rows: &View<'_>, row: usize, without_volume: bool) -> bool {
-    // A model computes in single precision.
-    let usable = |column| (rows.value(row, column) as f32).is_finite();
+    let usable = |column| rows.value(row, column).abs() <= LARGEST;
     (0..VOLUME).all(usable)
         && (without_volume || usable(VOLUME))
         && (rows.is_null(row, AMOUNT) || usable(AMOUNT))

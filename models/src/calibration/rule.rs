@@ -41,7 +41,7 @@ pub struct Served {
 /// The first layer applied to a forecast.
 struct Corrected {
     interval: Interval,
-    /// Standard deviation by the model's own band, resized without clamp: comparable between series.
+    /// Standard deviation by the model's own band, resized without clamp: comparable between series. 0 for a band without width.
     relative: f64,
 }
 
@@ -96,8 +96,9 @@ impl Settings {
             if own && newcomer {
                 group.spread = self.prior(forecast);
             }
-            let measure = self.measure(group, own, &corrected);
-            self.follow(group, &measure, &corrected.interval, actual);
+            if let Some(measure) = self.measure(group, own, &corrected) {
+                self.follow(group, &measure, &corrected.interval, actual);
+            }
             if own {
                 self.spread(group, actual - corrected.interval.point, step);
             }
@@ -132,7 +133,7 @@ impl Settings {
         let (bias, scale) = blend(self, series, sector, global);
         let Interval { point, lower, upper } = *forecast;
         let half = (upper - lower) / 2.0;
-        let relative = if half > 0.0 { scale * half / self.deviate() } else { 1.0 };
+        let relative = scale * half / self.deviate();
         if !self.online {
             return Corrected { interval: *forecast, relative };
         }
@@ -151,7 +152,9 @@ impl Settings {
     fn radii(&self, group: &Group, source: Source, corrected: &Corrected) -> (f64, f64, bool) {
         let Interval { point, lower, upper } = corrected.interval;
         let own = source == Source::Series;
-        let measure = self.measure(group, own, corrected);
+        let Some(measure) = self.measure(group, own, corrected) else {
+            return (point - lower, upper - point, false);
+        };
         let offset = |end: f64| if self.score == Score::Cqr { (end - point).abs() } else { 0.0 };
         let mut unbounded = false;
         let mut radius = |tail: Option<&super::Tail>, end: f64| match tail {
@@ -167,22 +170,17 @@ impl Settings {
         (below, above, unbounded)
     }
 
-    /// The unit that a group's scores are measured in, for a forecast.
-    fn measure(&self, group: &Group, own: bool, corrected: &Corrected) -> Measure {
-        let deviation = group.spread.sqrt();
+    /// The unit that a group's scores are measured in, for a forecast; `None` while nothing says how large an error is: a series
+    /// that was forecast without width and never missed, or such a forecast among those of others.
+    fn measure(&self, group: &Group, own: bool, corrected: &Corrected) -> Option<Measure> {
+        let deviation = if own { group.spread.sqrt() } else { corrected.relative };
         let deviate = if self.score == Score::Cqr { 0.0 } else { self.deviate() };
-        if !own {
-            return Measure { unit: corrected.relative, scorecast: deviate, cap: self.max_radius };
-        }
-        if deviation.is_nan() || deviation <= 0.0 {
-            return Measure { unit: 1.0, scorecast: 0.0, cap: self.max_radius };
-        }
-        match self.score {
-            Score::Scaled => Measure { unit: deviation, scorecast: deviate, cap: self.max_radius },
-            Score::Residual | Score::Cqr => {
+        (deviation > 0.0).then(|| match self.score {
+            Score::Residual | Score::Cqr if own => {
                 Measure { unit: 1.0, scorecast: deviate * deviation, cap: self.max_radius * deviation }
             }
-        }
+            _ => Measure { unit: deviation, scorecast: deviate, cap: self.max_radius },
+        })
     }
 
     /// Lets the trackers of a group learn an outcome.

@@ -13,8 +13,14 @@ pub struct Scaling {
     arcsinh: bool,
 }
 
-/// The scale of a constant variate: the reference's floor, absolute.
+/// The scale of a constant variate: the reference's, which is absolute. Of one below 1 it is that share, or the forecast of a
+/// constant price would be mostly noise in small units; above 1 the absolute one is the smaller share.
 const CONSTANT_SCALE: f64 = 1e-5;
+
+fn scale_of_constant(loc: f64) -> f64 {
+    let level = loc.abs();
+    CONSTANT_SCALE * if level > 0.0 { level.min(1.0) } else { 1.0 }
+}
 
 impl Scaling {
     /// The scaling of a history; NaN is missing, and a history of nothing else has location 0 and scale 1.
@@ -28,11 +34,11 @@ impl Scaling {
             present().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
         // Compared, because the mean of equal values need not round to that value.
         if least == most {
-            return Self { loc: least, scale: CONSTANT_SCALE, arcsinh };
+            return Self { loc: least, scale: scale_of_constant(least), arcsinh };
         }
         let loc = present().sum::<f64>() / count;
         let variance = present().map(|value| (value - loc).powi(2)).sum::<f64>() / count;
-        let scale = if variance > 0.0 { variance.sqrt() } else { CONSTANT_SCALE };
+        let scale = if variance > 0.0 { variance.sqrt() } else { scale_of_constant(loc) };
         Self { loc, scale, arcsinh }
     }
 
@@ -71,6 +77,15 @@ mod tests {
         }
         let scaling = Scaling::of(&[f64::NAN; 3], false);
         assert_eq!((scaling.loc, scaling.scale), (0.0, 1.0));
+    }
+
+    #[test]
+    fn a_constant_of_any_size_keeps_to_its_level() {
+        for value in [1e-12, -1e-5, 0.5, 1.0, 1e12] {
+            let scaling = Scaling::of(&[value; 7], true);
+            assert!(scaling.scale <= 1e-5 * value.abs(), "{value}: {scaling:?}");
+        }
+        assert_eq!([0.0, 1.0, 123.456].map(|value| Scaling::of(&[value; 7], true).scale), [1e-5; 3]);
     }
 
     /// A signal of one unit on an offset of a billion survives.

@@ -10,6 +10,7 @@ use super::normalise::Stats;
 use super::series::{Part, Series};
 use super::step::steps;
 use super::tokenizer::Token;
+use crate::ask::LARGEST;
 use crate::bars::{BarOptions, BarPaths, BarRequest, CHANNELS, Stamp, Window, cohere};
 use crate::error::{ModelError, Result};
 use crate::interrupt::Interrupt;
@@ -241,7 +242,7 @@ impl Finished {
         let horizon = series.horizon;
         let mut bars = Vec::with_capacity(values.len() / CHANNELS);
         for (i, row) in values.chunks_exact(CHANNELS).enumerate() {
-            let mut bar = series.stats.denormalise(row).map(f64::from);
+            let mut bar = series.stats.denormalise(row);
             if !bar.iter().all(|v| v.is_finite()) {
                 return Err(ModelError::NonFinite { step: i % horizon + 1 });
             }
@@ -288,7 +289,7 @@ impl Kronos {
                 expected: bars.len() + horizon,
             });
         }
-        if let Some(index) = bars.iter().position(|bar| !bar.iter().all(|v| (*v as f32).is_finite())) {
+        if let Some(index) = bars.iter().position(|bar| !bar.iter().all(|v| v.abs() <= LARGEST)) {
             return Err(ModelError::MissingValue { what: "a bar's value", index });
         }
         for (index, stamp) in stamps.iter().enumerate() {

@@ -93,7 +93,8 @@ fn mean(values: &[f32], horizon: usize, stats: &Stats) -> Result<Vec<[f32; CHANN
         paths += 1.0;
     }
     sum.iter_mut().for_each(|sum| *sum /= paths);
-    let rows: Vec<[f32; CHANNELS]> = sum.chunks_exact(CHANNELS).map(|row| stats.denormalise(row)).collect();
+    let rows: Vec<[f32; CHANNELS]> =
+        sum.chunks_exact(CHANNELS).map(|row| stats.denormalise(row).map(|value| value as f32)).collect();
     match rows.iter().position(|row| !row.iter().all(|v| v.is_finite())) {
         Some(step) => Err(ModelError::NonFinite { step: step + 1 }),
         None => Ok(rows),

@@ -12,3 +12,4 @@ mod predict;
 mod predict_errors;
 mod simulate;
 mod truncation;
+mod units;
