@@ -1,4 +1,5 @@
-//! How fast: frames decoded per second on one core, and rows stored per second beside `\copy` of the same rows.
+//! How fast: frames decoded per second on one core, and rows stored per second beside `\copy` of the same rows: trades of a
+//! feed, and daily bars of a file.
 //!
 //! `KRONOS_DATABASE_URL` names a throw-away database whose schema `market` is emptied; without it only decoding runs.
 
@@ -11,12 +12,16 @@ use std::{
 
 use futures_util::SinkExt;
 use kronos_ingest::{
+    config::Config,
     exact::micros,
     feeds::{FeedSettings, find},
-    kinds::{Record, Trade},
+    kinds::{Record, Timestamp, Trade},
+    load::load_table,
     migrate::migrate,
     postgres::Database,
     store::{Batch, Limits, Sink, Writer},
+    symbols::Names,
+    table::Options,
 };
 use kronos_venue::{Protocol, Venue};
 
@@ -38,6 +43,7 @@ fn main() -> Result<(), Failure> {
     runtime.block_on(async {
         migrate(&database).await?;
         store(&database).await?;
+        load(&database).await?;
         latency(&database).await
     })
 }
@@ -147,6 +153,68 @@ async fn store(database: &Database) -> Result<(), Failure> {
     let best = rates.map(|rates| rates.into_iter().fold(0.0, f64::max));
     println!("store \\copy: {:.0} rows/s", best[0]);
     println!("store writer: {:.0} rows/s, {:.0} % of \\copy", best[1], 100.0 * best[1] / best[0]);
+    Ok(())
+}
+
+/// Names and days of the file of daily bars.
+const BARS: (i64, i64) = (143, 2_500);
+
+/// A file of daily bars by `load` and by `\copy`, in turn, three times each, into the same emptied table; then by `load` again,
+/// which finds them all.
+async fn load(database: &Database) -> Result<(), Failure> {
+    let client = database.connect().await?;
+    let (mut file, mut text) = (String::from("symbol,date,open,high,low,close,volume\n"), String::new());
+    for symbol in 0..BARS.0 {
+        for day in 0..BARS.1 {
+            let date = |day: i64| Timestamp::from_timestamp(day * 86_400, 0).map(|time| time.date_naive());
+            let (from, to) = (date(12_000 + day).ok_or("date")?, date(12_001 + day).ok_or("date")?);
+            let price = 100.0 + ((symbol * 7 + day * 13) % 997) as f64 / 16.0;
+            let prices = format!("{price},{},{},{price}", price + 1.5, price - 1.5);
+            let volume = 1_000_000 + day * 37;
+            writeln!(file, "S{symbol:04},{from},{prices},{volume}")?;
+            writeln!(text, "S{symbol:04},1 day,{from} 00:00+00,file,{prices},{volume},1,{to} 00:00+00")?;
+        }
+    }
+    let path = std::env::temp_dir().join(format!("kronos-bench-{}.csv", std::process::id()));
+    std::fs::write(&path, &file)?;
+    let by_copy = async || -> Result<f64, Failure> {
+        let started = Instant::now();
+        let columns = "symbol, bar_width, time, source, open, high, low, close, volume, sequence, known_at";
+        let copy = client.copy_in(&format!("copy market.bars ({columns}) from stdin csv")).await?;
+        let mut copy = std::pin::pin!(copy);
+        for chunk in text.as_bytes().chunks(1 << 16) {
+            copy.send(bytes::Bytes::copy_from_slice(chunk)).await?;
+        }
+        copy.finish().await?;
+        Ok(started.elapsed().as_secs_f64())
+    };
+    let by_load = async || -> Result<f64, Failure> {
+        let started = Instant::now();
+        let limits = Config::default().limits_of_files();
+        let (sink, receiver) = Sink::channel(limits);
+        let writing = tokio::spawn(Writer::new(database.clone(), limits).run(receiver));
+        load_table(&path, "file", Options::default(), &mut Names::literal(), &sink).await?;
+        drop(sink);
+        writing.await??;
+        Ok(started.elapsed().as_secs_f64())
+    };
+    let (mut copied, mut loaded, mut known) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
+    for _ in 0..3 {
+        client.batch_execute("truncate market.bars; checkpoint").await?;
+        copied = copied.min(by_copy().await?);
+        client.batch_execute("truncate market.bars; checkpoint").await?;
+        loaded = loaded.min(by_load().await?);
+        known = known.min(by_load().await?);
+    }
+    std::fs::remove_file(&path)?;
+    let stored: i64 = client.query_one("select count(*) from market.bars", &[]).await?.get(0);
+    assert_eq!(stored, BARS.0 * BARS.1);
+    let [copied, loaded, known] = [copied, loaded, known].map(|seconds| stored as f64 / seconds);
+    println!("bars \\copy: {copied:.0} rows/s");
+    println!(
+        "bars load: {loaded:.0} rows/s, {:.0} % of \\copy; again, all known: {known:.0} rows/s",
+        100.0 * loaded / copied
+    );
     Ok(())
 }
 

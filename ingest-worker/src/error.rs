@@ -47,8 +47,19 @@ pub enum Error {
     Metrics(String),
     #[error("{rows} rows were rejected; market.rejected_rows has them, with the reasons")]
     Refused { rows: u64 },
+    #[error("feed \"{feed}\" refused {} of {total} symbols: {}", refused.len(), list(refused))]
+    NoHistory {
+        feed: &'static str,
+        total: usize,
+        /// Symbols and reasons.
+        refused: Vec<(String, String)>,
+    },
     #[error("{failed} of {total} checks failed")]
     Checks { failed: usize, total: usize },
+}
+
+fn list(refused: &[(String, String)]) -> String {
+    refused.iter().map(|(symbol, reason)| format!("{symbol} ({reason})")).collect::<Vec<_>>().join(", ")
 }
 
 /// Result of everything a command does.

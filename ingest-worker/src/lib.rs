@@ -21,6 +21,7 @@ pub mod recording;
 pub mod report;
 pub mod simulate;
 pub mod store;
+pub mod symbols;
 pub mod table;
 pub mod text;
 pub mod wire;

@@ -10,11 +10,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Duration, Instant};
 
 use crate::{
-    config::canonical,
     error::{Error, Result},
     kinds::{Record, Timestamp},
     recording::{Decoder, Line, Recording},
     store::{Batch, CursorMove, Sink},
+    symbols::{Names, of_feed},
     table::{Options, Table},
 };
 
@@ -58,21 +58,30 @@ fn progress(path: &Path) -> ProgressBar {
     bar
 }
 
-/// Loads a CSV file of bars, trades or quotes as rows of `source`.
+/// Loads a CSV file of bars, trades or quotes as rows of `source`, under the names that `names` has for their instruments.
 ///
 /// # Errors
 /// [`Error::Read`] and [`Error::Row`] for the file as a whole; single bad rows are quarantined.
-pub async fn load_table(path: &Path, source: &str, options: Options, sink: &Sink) -> Result<Loaded> {
+pub async fn load_table(
+    path: &Path,
+    source: &str,
+    options: Options,
+    names: &mut Names,
+    sink: &Sink,
+) -> Result<Loaded> {
     let mut table = Table::open(path, options, Utc::now())?;
     let bar = progress(path);
     let mut loaded = Loaded::default();
     let mut batch = Batch::new(source);
     let ended = loop {
-        let record = match table.next_record() {
+        let mut record = match table.next_record() {
             Ok(Some((_, record))) => record,
             Ok(None) => break Ok(loaded),
             Err(error) => break Err(error),
         };
+        if let Some(symbol) = record.symbol_mut() {
+            names.rename(symbol);
+        }
         loaded.count(&record);
         batch.records.push(record);
         if batch.records.len() >= BATCH_ROWS {
@@ -154,7 +163,7 @@ pub async fn replay_recording(path: &Path, options: &ReplayOptions, sink: &Sink)
         }
         for mut record in records {
             if let Some(symbol) = record.symbol_mut() {
-                *symbol = canonical(symbol);
+                *symbol = of_feed(symbol);
             }
             loaded.count(&record);
             batch.records.push(record);

@@ -14,6 +14,7 @@ use crate::{
     postgres::Database,
     recording::unknown_feed,
     store::{GapRow, GapStatus, Sink},
+    symbols::{Names, write_down},
     wire::{Backoff, Transport},
 };
 
@@ -136,7 +137,7 @@ pub async fn run(
         if matches!(&feed, Feed::Stream(feed) if feed.plan(clock()).is_none()) {
             continue;
         }
-        let symbols = section.symbols.mapping();
+        let symbols = section.symbols.mapping_by(&Names::of_source(&client, entry.name).await?);
         register(&client, entry, &symbols).await?;
         let (name, shutdown, transport) = (name.clone(), shutdown.clone(), Arc::clone(&transport));
         match feed {
@@ -195,9 +196,7 @@ async fn register(client: &Client, entry: &FeedEntry, mapping: &BTreeMap<String,
             &[&ours, &entry.calendar],
         )
         .await?;
-    let statement = "insert into market.instrument_symbols (feed, native_symbol, symbol) \
-                     select $1, n, s from unnest($2::text[], $3::text[]) as m (n, s) on conflict do nothing";
-    client.execute(statement, &[&feed, &native, &ours]).await?;
+    write_down(client, feed, &native, &ours).await?;
     Ok(())
 }
 

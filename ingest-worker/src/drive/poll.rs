@@ -13,11 +13,11 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{Clock, stopped};
 use crate::{
-    config::canonical,
     error::FeedError,
     feeds::{Endpoint, PollFeed, Polled, Position, Question, Scope},
     kinds::{Record, Rejected, Timestamp},
     store::{Batch, MarkMove, RefusalRow, Sink},
+    symbols::of_feed,
     wire::{Answer, Backoff, Budget, Request, Transport},
 };
 
@@ -283,7 +283,7 @@ impl Lane {
             if let Some(symbol) = record.symbol_mut() {
                 *symbol = match &task.native {
                     Some(native) if native == symbol => task.symbol.clone(),
-                    _ => canonical(symbol),
+                    _ => of_feed(symbol),
                 };
             }
             batch.records.push(record);

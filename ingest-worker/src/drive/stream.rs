@@ -13,11 +13,11 @@ use super::{
     track::{Stretch, TRADES, Tracker},
 };
 use crate::{
-    config::canonical,
     error::FeedError,
     feeds::{Plan, StreamFeed, TradeIds},
     kinds::{Record, Rejected, Signal, Timestamp},
     store::{Batch, GapRow, GapStatus, SessionRow, Sink},
+    symbols::of_feed,
     wire::{Backoff, Connection, Received, Transport},
 };
 
@@ -334,7 +334,7 @@ impl Stream {
         for record in &mut records {
             if let Some(symbol) = record.symbol_mut() {
                 let ours = self.canonical.get(symbol).cloned();
-                *symbol = ours.unwrap_or_else(|| canonical(symbol));
+                *symbol = ours.unwrap_or_else(|| of_feed(symbol));
             }
         }
         self.tracker.absorb(records, now)

@@ -16,6 +16,7 @@ use crate::{
     error::FeedError,
     exact::{Exact, Rfc3339, micros, unix_seconds},
     kinds::{Aggressor, Bar, Quote, Record, Signal, Timestamp, Trade},
+    symbols::kraken_pair,
 };
 
 pub(super) const NAME: &str = "kraken";
@@ -41,17 +42,12 @@ impl Kraken {
             url: format!(
                 "{}/0/public/Trades?pair={}&since={since}&count={TRADES_PER_PAGE}",
                 self.rest,
-                rest_pair(symbol)
+                kraken_pair(symbol)
             ),
             headers: Vec::new(),
             history: history.clone(),
         })
     }
-}
-
-/// `BTC/USD` as the REST interface spells it.
-fn rest_pair(symbol: &str) -> String {
-    symbol.replace("BTC", "XBT").replace("DOGE", "XDG").replace('/', "")
 }
 
 /// `{"channel":"trade","type":"update","data":[…]}`, or the answer to a method.
@@ -264,7 +260,7 @@ impl StreamFeed for Kraken {
                     url: format!(
                         "{}/0/public/OHLC?pair={}&interval={minutes}&since={}",
                         self.rest,
-                        rest_pair(symbol),
+                        kraken_pair(symbol),
                         from.timestamp() - 1
                     ),
                     headers: Vec::new(),
@@ -386,13 +382,16 @@ impl StreamFeed for Kraken {
     }
 }
 
-/// Sorts the texts of `error`: `EService:Busy`, `EGeneral:Too many requests`, `EQuery:Unknown asset pair`, …
+/// Sorts the texts of `error`: `EService:Busy`, `EGeneral:Too many requests`, `EQuery:Unknown asset pair`, … The last concerns the
+/// question alone: other pairs have their history.
 fn rest_error(error: &str) -> FeedError {
     let text = error.to_owned();
     if error.contains("Too many requests") || error.contains("Rate limit") {
         FeedError::RateLimited { reason: text, retry_after: None }
     } else if error.starts_with("EService") || error.contains("Internal error") {
         FeedError::Transient(text)
+    } else if error.starts_with("EQuery") || error.contains("Invalid arguments") {
+        FeedError::Rejected(text)
     } else {
         FeedError::Fatal(text)
     }
@@ -454,7 +453,8 @@ mod tests {
             page(r#"{"error":["EGeneral:Too many requests"]}"#),
             Err(FeedError::RateLimited { .. })
         ));
-        assert!(matches!(page(r#"{"error":["EQuery:Unknown asset pair"]}"#), Err(FeedError::Fatal(_))));
+        assert!(matches!(page(r#"{"error":["EQuery:Unknown asset pair"]}"#), Err(FeedError::Rejected(_))));
+        assert!(matches!(page(r#"{"error":["EGeneral:Permission denied"]}"#), Err(FeedError::Fatal(_))));
         let rows = r#"{"error":[],"result":{"XXBTZUSD":[["91234.50000","0.00210000",1763650802.4402951,"b","m","",91002233]],"last":"1763650802440295100"}}"#;
         let page = page(rows).unwrap();
         let [Record::Trade(trade)] = &page.records[..] else { panic!("{page:?}") };

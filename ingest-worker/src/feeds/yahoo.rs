@@ -1,7 +1,7 @@
 //! Yahoo chart v8: daily bars of the cross-asset leaders, for a one-off back-fill.
 //!
-//! There is no contract and no published limit, so there is no stream, two seconds pass between requests, and any
-//! refusal ends the back-fill instead of being tried again.
+//! There is no contract and no published limit, so there is no stream, two seconds pass between requests, and a
+//! refusal ends the back-fill instead of being tried again, unless it is that there is no such symbol.
 
 use std::time::Duration;
 
@@ -141,11 +141,12 @@ impl StreamFeed for Yahoo {
         };
         let body: Body = from_json(body)?;
         if let Some(error) = body.chart.error {
-            return Err(FeedError::Fatal(format!(
-                "{}: {}",
-                error.code,
-                error.description.unwrap_or_default()
-            )));
+            let reason = format!("{}: {}", error.code, error.description.unwrap_or_default());
+            // What it does not have, it does not have; others it may.
+            return Err(match error.code.as_str() {
+                "Not Found" => FeedError::Rejected(reason),
+                _ => FeedError::Fatal(reason),
+            });
         }
         let mut records = Vec::new();
         for series in body.chart.result.unwrap_or_default() {
@@ -234,11 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_the_body_ends_the_back_fill() {
-        let body = r#"{"chart":{"result":null,"error":{"code":"Not Found","description":"No data found"}}}"#;
-        assert_eq!(
-            page(body, "2025-11-21T16:00:00Z"),
-            Err(FeedError::Fatal("Not Found: No data found".into()))
-        );
+    fn an_error_in_the_body_ends_the_back_fill_unless_it_is_of_the_symbol_alone() {
+        let error = |code: &str| {
+            let body =
+                format!(r#"{{"chart":{{"result":null,"error":{{"code":"{code}","description":"No"}}}}}}"#);
+            page(&body, "2025-11-21T16:00:00Z").unwrap_err()
+        };
+        assert_eq!(error("Not Found"), FeedError::Rejected("Not Found: No".into()));
+        assert_eq!(error("Unauthorized"), FeedError::Fatal("Unauthorized: No".into()));
     }
 }

@@ -342,7 +342,7 @@ fn history_is_what_was_traded_in_the_asked_time_its_ends_included() {
                     _ => None,
                 }));
             }
-            (counts, found)
+            (counts.loaded, found)
         });
         found.sort();
         let expected: Vec<_> = trades[first..=last].iter().map(|trade| trade.micros).collect();

@@ -23,7 +23,7 @@ impl Venue {
             (Protocol::Coinbase, "candles") => coinbase_bars(out, &question),
             (Protocol::CoinbaseExchange, "trades") => Some(exchange_trades(out, &question)),
             (Protocol::CoinbaseExchange, "candles") => exchange_bars(out, &question),
-            (Protocol::Kraken, "Trades") => Some(kraken_trades(out, &question)),
+            (Protocol::Kraken, "Trades") => Some(kraken_trades(&self.trades, out, &question)),
             (Protocol::Kraken, "OHLC") => kraken_bars(out, &question),
             (Protocol::Alpaca, _) if path.starts_with("/v2/stocks/") => self.alpaca_page(out, &question),
             (Protocol::AlpacaCrypto, _) if path.starts_with("/v1beta3/crypto/us/") => {
@@ -173,14 +173,20 @@ fn exchange_bars(out: &[Trade], question: &Question) -> Option<String> {
     Some(format!("[{}]", items.join(",")))
 }
 
-/// Symbol of a pair in the spelling of REST: `XBTUSD` is `BTC/USD`.
+/// Whether `pair` is `symbol` in the spelling of REST: `XBTUSD` is `BTC/USD`.
 fn is_pair(symbol: &str, pair: &str) -> bool {
-    symbol.replace("BTC", "XBT").replace('/', "") == pair
+    let older = |asset| if asset == "BTC" { "XBT" } else { asset };
+    symbol.split('/').map(older).collect::<String>() == pair
 }
 
-fn kraken_trades(out: &[Trade], question: &Question) -> String {
+const UNKNOWN_PAIR: &str = r#"{"error":["EQuery:Unknown asset pair"]}"#;
+
+fn kraken_trades(known: &[Trade], out: &[Trade], question: &Question) -> String {
     let pair = question.parameter("pair").unwrap_or_default();
     let since = question.number("since").unwrap_or(0);
+    if !known.iter().any(|t| is_pair(&t.symbol, pair)) {
+        return UNKNOWN_PAIR.to_owned();
+    }
     let chosen = out.iter().filter(|t| is_pair(&t.symbol, pair) && t.micros * 1_000 > since);
     let page: Vec<_> = chosen.take(PAGE).collect();
     let items: Vec<_> = page
@@ -205,7 +211,10 @@ fn kraken_trades(out: &[Trade], question: &Question) -> String {
 fn kraken_bars(out: &[Trade], question: &Question) -> Option<String> {
     let pair = question.parameter("pair")?;
     let (width, since) = (question.number("interval")? * 60, question.number("since")?);
-    let symbol = &out.iter().find(|t| is_pair(&t.symbol, pair))?.symbol;
+    let Some(trade) = out.iter().find(|t| is_pair(&t.symbol, pair)) else {
+        return Some(UNKNOWN_PAIR.to_owned());
+    };
+    let symbol = &trade.symbol;
     let mut bars = bars::of(out, symbol, width);
     bars.retain(|bar| bar.start > since);
     bars.drain(..bars.len().saturating_sub(720));

@@ -2,6 +2,7 @@
 
 mod ingest;
 mod ingest_feeds;
+mod ingest_files;
 mod ingest_live;
 mod ingest_tls;
 mod storage;
