@@ -1,4 +1,4 @@
--- A picture of one series: history, forecast, outcomes.
+-- A picture of series: history, forecasts, outcomes.
 
 create function kronos.chart(
   relation regclass,
@@ -18,8 +18,10 @@ returns text
 language c stable parallel restricted cost 10000
 as 'MODULE_PATHNAME', 'chart_wrapper';
 comment on function kronos.chart is
-  'Draws one series: the newest bars of history before the cutoff, the forecast with its bands and interval, and what came after. forecast: an array of '
+  'Draws a series: the newest bars of history before the cutoff, the forecast with its bands and interval, and what came after. forecast: an array of '
   'rows as kronos_predict, forecast or the ledger give them; NULL: the newest in kronos.forecasts with a cutoff up to as_of, of model. '
-  'format: svg, or text for a terminal. Options: calendar, height, title, value_col, width.';
+  'format: svg, or text for a terminal. Options: calendar, height, models (several over each other), series (several side by side), '
+  'smooth (bands over neighbouring steps; true), style (candles where the relation has open, high and low; line), theme (auto, light, dark), title, '
+  'value_col, width. What is drawn is a research estimate, no advice or offer (docs/limitations.md).';
 
 insert into _kronos.access (level, kind, object) values ('use', 'routine', 'chart');

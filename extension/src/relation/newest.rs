@@ -1,4 +1,4 @@
-//! The newest values of one column of one series, as charts show them: NULLs kept, nothing carried forward.
+//! The newest values of some columns of one series, as charts show them: NULLs kept, nothing carried forward.
 
 use super::keys::readable;
 use super::scan::start_of;
@@ -32,12 +32,11 @@ impl Newest<'_> {
         Self { before: after.ok(), ..self }
     }
 
-    /// Start and value of each row, oldest first; NULL is NaN. The first of the columns is read.
+    /// Start of each row and its values in the order of the columns, oldest first; NULL is NaN.
     ///
     /// # Errors
     /// What the server raises.
-    pub fn read(&self, relation: &Relation, columns: &Columns) -> Result<Vec<(Instant, f64)>> {
-        let Some(value) = columns.values.first() else { return Ok(Vec::new()) };
+    pub fn read(&self, relation: &Relation, columns: &Columns) -> Result<Vec<(Instant, Vec<f64>)>> {
         if let (Some((_, type_of)), Some(series)) = (&columns.series, self.series)
             && readable(&[series.to_owned()], type_of).is_empty()
         {
@@ -60,10 +59,15 @@ impl Newest<'_> {
                 quote(key)
             ));
         }
+        let values: String = columns
+            .values
+            .iter()
+            .enumerate()
+            .map(|(place, value)| format!(", {} as value_{place}", value.expression()))
+            .collect();
         let text = format!(
-            "select newest.* from (select {start} as start, {} as value from {} t \
+            "select newest.* from (select {start} as start{values} from {} t \
              where {condition} order by {time} desc limit {}) newest order by newest.start",
-            value.expression(),
             relation.quoted(),
             self.keep
         );
@@ -77,7 +81,10 @@ impl Newest<'_> {
             let mut newest = Vec::with_capacity(rows.len());
             for row in rows {
                 if let Some(start) = row.get::<TimestampWithTimeZone>(1)? {
-                    newest.push((i64::from(start), row.get::<f64>(2)?.unwrap_or(f64::NAN)));
+                    let values = (0..columns.values.len())
+                        .map(|place| Ok(row.get::<f64>(place + 2)?.unwrap_or(f64::NAN)))
+                        .collect::<Result<Vec<f64>>>()?;
+                    newest.push((i64::from(start), values));
                 }
             }
             Ok(newest)

@@ -7,18 +7,26 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// The price axis: a range whose ends are ticks.
+/// The price axis: a range that its values fill, with round ticks inside.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
-    /// Least value.
+    /// Least value shown.
     pub low: f64,
-    /// Greatest value.
+    /// Greatest value shown.
     pub high: f64,
     step: f64,
+    /// The ticks are these multiples of the step.
+    first: i64,
+    last: i64,
+    /// The power of ten that labels are written in, where plain digits would be many.
+    exponent: Option<i32>,
 }
 
+/// Room beyond the outermost values, as a share of what lies between them.
+const ROOM: f64 = 0.04;
+
 impl Scale {
-    /// The smallest range between ticks that holds every value, with about `intervals` steps; `None` without a value.
+    /// A range about every value with about `intervals` steps; `None` without a value.
     pub fn of(values: impl Iterator<Item = f64>, intervals: usize) -> Option<Self> {
         let (mut low, mut high) = values.fold(None, |range, value| match range {
             None => Some((value, value)),
@@ -29,15 +37,22 @@ impl Scale {
         if high - low <= 1e-12 * size || high - low < f64::MIN_POSITIVE {
             let room = if size > 1e-290 { 0.01 * size } else { 1.0 };
             (low, high) = (low - room, high + room);
+        } else {
+            let room = ROOM * (high - low);
+            // Prices and volumes do not go below zero, so their axis does not.
+            let floor = if low >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
+            (low, high) = ((low - room).max(floor), high + room);
         }
-        let rough = (high - low) / intervals.max(1) as f64;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0]
-            .map(|factor| factor * power)
-            .into_iter()
-            .find(|&step| step >= rough * 0.999_999);
-        let step = step.unwrap_or(10.0 * power);
-        Some(Self { low: (low / step).floor() * step, high: (high / step).ceil() * step, step })
+        // Of round steps the one whose ticks are nearest in number to what was asked for; of two, the wider.
+        let power = 10f64.powf(((high - low) / intervals.max(1) as f64).log10().floor());
+        let ticks = |step: f64| ((low / step).ceil() as i64, (high / step).floor() as i64);
+        let off = |&step: &f64| (ticks(step).1 - ticks(step).0 - intervals as i64).unsigned_abs();
+        let steps = [10.0, 5.0, 2.0, 1.0, 0.5].map(|factor| factor * power);
+        let step = steps.into_iter().min_by_key(off).unwrap_or(power);
+        let (first, last) = ticks(step);
+        let size = low.abs().max(high.abs());
+        let exponent = (!(1e-6..1e12).contains(&size)).then(|| size.log10().floor() as i32);
+        Some(Self { low, high, step, first, last, exponent })
     }
 
     /// Where a value lies between the ends: 0 at the bottom, 1 at the top.
@@ -47,33 +62,34 @@ impl Scale {
 
     /// The ticks from bottom to top.
     pub fn ticks(&self) -> impl Iterator<Item = f64> + '_ {
-        let steps = ((self.high - self.low) / self.step).round() as usize;
-        (0..=steps).map(|tick| self.low + tick as f64 * self.step)
+        (self.first..=self.last).map(|tick| tick as f64 * self.step)
     }
 
-    /// A value as the axis writes it: as many decimals as tell ticks apart, thousands grouped.
+    /// A tick as the axis writes it: all with as many decimals as tell them apart, in the same power of ten, and with
+    /// thousands grouped in all of them or in none.
     pub fn label(&self, value: f64) -> String {
-        let size = self.low.abs().max(self.high.abs());
-        if !(1e-6..1e12).contains(&size) {
-            // Neighbouring ticks differ in one of this many digits after the first.
-            let digits = (size / self.step).log10().floor().clamp(0.0, 15.0) as usize;
-            return format!("{:.digits$e}", value + 0.0);
-        }
-        let decimals = (-self.step.log10() - 1e-9).ceil().clamp(0.0, 17.0) as usize;
+        let unit = self.exponent.map_or(1.0, |exponent| 10f64.powi(exponent));
+        let step = self.step / unit;
+        let decimals = (-step.log10() - 1e-9).ceil().clamp(0.0, 17.0) as usize;
         // Steps of a tick's arithmetic may leave a zero that is not quite one, or negative.
-        let value = if value.abs() < self.step * 1e-6 { 0.0 } else { value };
-        grouped(&format!("{value:.decimals$}"))
+        let value = if value.abs() < self.step * 1e-6 { 0.0 } else { value / unit };
+        let digits = format!("{value:.decimals$}");
+        match self.exponent {
+            Some(exponent) => format!("{digits}e{exponent}"),
+            None if self.ticks().any(|tick| tick.abs() >= 9999.5) => grouped(&digits),
+            None => digits,
+        }
     }
 }
 
-/// Commas between thousands, from five digits on.
+/// Commas between thousands.
 fn grouped(number: &str) -> String {
     let (whole, fraction) = number.split_once('.').map_or((number, None), |(w, f)| (w, Some(f)));
     let digits = whole.trim_start_matches('-');
     let mut text = String::from(if whole.starts_with('-') { "-" } else { "" });
     for (place, digit) in digits.chars().enumerate() {
         let left = digits.len() - place;
-        if digits.len() > 4 && place > 0 && left % 3 == 0 {
+        if place > 0 && left % 3 == 0 {
             text.push(',');
         }
         text.push(digit);
@@ -254,24 +270,50 @@ mod tests {
     }
 
     #[test]
-    fn prices_get_round_ticks_that_enclose_them() {
+    fn prices_get_round_ticks_on_an_axis_that_they_fill() {
         assert_eq!(labels(scale(10.0, 20.0)), ["10", "12", "14", "16", "18", "20"]);
-        assert_eq!(labels(scale(61_012.5, 63_960.0)), ["61,000", "62,000", "63,000", "64,000"]);
-        assert_eq!(labels(scale(-0.3, 0.7)), ["-0.4", "-0.2", "0.0", "0.2", "0.4", "0.6", "0.8"]);
         assert_eq!(
-            labels(scale(1.08412, 1.08455)),
-            ["1.0841", "1.0842", "1.0843", "1.0844", "1.0845", "1.0846"]
+            labels(scale(61_012.5, 63_960.0)),
+            ["61,000", "61,500", "62,000", "62,500", "63,000", "63,500", "64,000"]
         );
-        assert_eq!(labels(scale(2.1e-8, 2.9e-8)).first().map(String::as_str), Some("2.0e-8"));
-        assert_eq!(scale(10.0, 20.0).position(12.5), 0.25);
+        assert_eq!(labels(scale(-0.3, 0.7)), ["-0.2", "0.0", "0.2", "0.4", "0.6"]);
+        assert_eq!(labels(scale(1.08412, 1.08455)), ["1.0842", "1.0843", "1.0844", "1.0845"]);
+        // From 4 % of the range below to 4 % above: of 10.8, 5.4 lie below 15.
+        assert!((scale(10.0, 20.0).low - 9.6).abs() < 1e-12);
+        assert!((scale(10.0, 20.0).position(15.0) - 0.5).abs() < 1e-12);
+        // Whatever the range, its values take more than nine tenths of the height.
+        for (low, high) in
+            [(0.0, 1.0), (99.0, 131.0), (-7.3, 2.1), (1e-12, 3e-12), (1e12, 7e12), (4999.0, 10_001.0)]
+        {
+            let scale = scale(low, high);
+            assert!(scale.position(high) - scale.position(low) > 0.9, "{low} {high}: {scale:?}");
+            assert!((2..=11).contains(&scale.ticks().count()), "{low} {high}: {:?}", labels(scale));
+        }
+        // What is never negative has an axis that is not.
+        assert_eq!(scale(0.1, 100.0).low, 0.0);
+    }
+
+    #[test]
+    fn ticks_of_one_axis_are_written_alike() {
+        assert_eq!(labels(scale(-11_000.0, 6_000.0)), ["-10,000", "-5,000", "0", "5,000"]);
+        assert_eq!(labels(scale(1_000.0, 6_000.0)), ["1000", "2000", "3000", "4000", "5000", "6000"]);
+        assert_eq!(labels(scale(2.1e-8, 2.9e-8)), ["2.2e-8", "2.4e-8", "2.6e-8", "2.8e-8"]);
+        assert_eq!(
+            labels(scale(0.0, 1.2e-8)),
+            ["0.0e-8", "0.2e-8", "0.4e-8", "0.6e-8", "0.8e-8", "1.0e-8", "1.2e-8"]
+        );
+        assert_eq!(labels(scale(9e11, 1.1e12)), ["0.90e12", "0.95e12", "1.00e12", "1.05e12", "1.10e12"]);
     }
 
     #[test]
     fn a_constant_has_a_range_about_itself() {
-        for value in [100.0, -3.0, 0.0, 1e-300, 1e299, 61_234.000_000_001] {
+        for value in [100.0, -3.0, 0.0, 1e-300, 1e299, 1e-12, 1e12, 61_234.000_000_001] {
             let scale = scale(value, value);
             assert!(scale.low < value && value < scale.high, "{value}: {scale:?}");
             assert!((2..20).contains(&scale.ticks().count()), "{value}: {scale:?}");
+            let mut written = labels(scale);
+            written.dedup();
+            assert_eq!(written.len(), scale.ticks().count(), "{value}: {written:?}");
         }
         assert_eq!(Scale::of(std::iter::empty(), 5), None);
     }

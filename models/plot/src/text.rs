@@ -1,8 +1,8 @@
 //! A chart for a terminal: lines in braille, eight dots a character, and intervals as shades behind them.
 
 use super::axis::{Scale, time_ticks};
-use super::label::{plain, shortened};
-use super::picture::{Bounds, Picture};
+use super::label::{plain, shortened, wrapped};
+use super::picture::{Bounds, Forecast, Panel, Picture};
 
 /// The bits of a braille character by column and by row from the top.
 const DOTS: [[u32; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
@@ -94,18 +94,51 @@ impl Canvas {
     }
 }
 
-/// Draws a picture `width` by `height` characters large, headline, legend and axes included.
+/// Lines of a headline, and of the line below it.
+const HEADLINES: usize = 3;
+
+/// Draws a picture `width` characters wide whose charts are `height` lines high, headline, legend and axes included.
+///
+/// Characters have no colours, so series and forecasts stand below each other, each with a chart of its own.
 pub fn text(picture: &Picture, width: usize, height: usize) -> String {
-    let mut lines = vec![shortened(&plain(&picture.title), width)];
-    if !picture.subtitle.is_empty() {
-        lines.push(shortened(&plain(&picture.subtitle), width));
+    let mut lines = wrapped(&plain(&picture.title), width, HEADLINES);
+    lines.extend(wrapped(&plain(&picture.subtitle), width, HEADLINES));
+    let note = wrapped(&plain(&picture.note), width, 2);
+    let charts: Vec<(String, Panel)> = picture.panels.iter().flat_map(separate).collect();
+    let mut room = height.saturating_sub(lines.len() + note.len());
+    for (title, panel) in &charts {
+        if !title.is_empty() {
+            lines.push(shortened(&plain(title), width));
+            room = room.saturating_sub(1);
+        }
+        chart(&mut lines, panel, width, room);
+        room = height;
     }
-    let rows = height.saturating_sub(lines.len() + 4).max(4);
-    let Some(scale) = Scale::of(picture.values(), (rows / 3).clamp(2, 8)) else {
-        lines.push("no data".to_owned());
-        return lines.join("\n");
+    lines.extend(note);
+    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+/// A panel as one chart for each of its forecasts.
+fn separate(panel: &Panel) -> Vec<(String, Panel)> {
+    if panel.forecasts.len() < 2 {
+        return vec![(panel.title.clone(), panel.clone())];
+    }
+    let alone = |forecast: &Forecast| {
+        let parts = [panel.title.as_str(), forecast.name.as_str()];
+        let title = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ");
+        (title, Panel { forecasts: vec![forecast.clone()], ..panel.clone() })
     };
-    lines.push(shortened(&plain(&legend(picture)), width));
+    panel.forecasts.iter().map(alone).collect()
+}
+
+/// One chart in `room` lines.
+fn chart(lines: &mut Vec<String>, panel: &Panel, width: usize, room: usize) {
+    let rows = room.saturating_sub(4).max(4);
+    let values = Panel { candles: false, ..panel.clone() };
+    let Some(scale) = Scale::of(values.values(), (rows / 3).clamp(2, 8)) else {
+        return lines.push("no data".to_owned());
+    };
+    lines.push(shortened(&plain(&legend(panel)), width));
     let margin = scale.ticks().map(|tick| scale.label(tick).len()).max().unwrap_or(0);
     let columns = width.saturating_sub(margin + 2).max(8);
     let mut canvas = Canvas {
@@ -113,10 +146,10 @@ pub fn text(picture: &Picture, width: usize, height: usize) -> String {
         rows,
         dots: vec![0; columns * rows],
         glyphs: vec![' '; columns * rows],
-        slots: picture.slots.len(),
+        slots: panel.slots.len(),
         scale,
     };
-    draw(&mut canvas, picture);
+    draw(&mut canvas, panel);
     let mut labels = vec![String::new(); rows];
     for tick in scale.ticks() {
         labels[canvas.y(tick) / 4] = scale.label(tick);
@@ -125,65 +158,74 @@ pub fn text(picture: &Picture, width: usize, height: usize) -> String {
         let edge = if label.is_empty() { '│' } else { '┤' };
         lines.push(format!("{label:>margin$} {edge}{}", canvas.row(row)));
     }
-    lines.extend(time_axis(&canvas, picture, margin));
-    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+    lines.extend(time_axis(&canvas, panel, margin));
 }
 
-fn draw(canvas: &mut Canvas, picture: &Picture) {
-    for band in 0..picture.bands.len() {
-        let shade = SHADES[band.min(SHADES.len() - 1)];
-        for run in picture.ahead(|slot| slot.bands.get(band).copied().flatten(), |value| (value, value)) {
+fn draw(canvas: &mut Canvas, panel: &Panel) {
+    for forecast in &panel.forecasts {
+        for band in 0..forecast.bands.len() {
+            let shade = SHADES[band.min(SHADES.len() - 1)];
+            let bounds = |bands: &Vec<Option<Bounds>>| bands.get(band).copied().flatten();
+            for run in panel.ahead(forecast, |step| bounds(&step.bands), |value| (value, value)) {
+                canvas.between(&run, |canvas, column, top, bottom| {
+                    for row in top..=bottom {
+                        canvas.glyph(column, row, shade);
+                    }
+                });
+            }
+        }
+        for run in panel.ahead(forecast, |step| step.calibrated, |value| (value, value)) {
             canvas.between(&run, |canvas, column, top, bottom| {
-                for row in top..=bottom {
-                    canvas.glyph(column, row, shade);
-                }
+                canvas.glyph(column, top, CALIBRATED);
+                canvas.glyph(column, bottom, CALIBRATED);
             });
         }
     }
-    for run in picture.ahead(|slot| slot.calibrated, |value| (value, value)) {
-        canvas.between(&run, |canvas, column, top, bottom| {
-            canvas.glyph(column, top, CALIBRATED);
-            canvas.glyph(column, bottom, CALIBRATED);
-        });
-    }
-    if picture.known > 0 && picture.known < picture.slots.len() {
-        let column = canvas.x(picture.known - 1).midpoint(canvas.x(picture.known)) / 2;
+    if panel.known > 0 && panel.known < panel.slots.len() {
+        let column = canvas.x(panel.known - 1).midpoint(canvas.x(panel.known)) / 2;
         for row in 0..canvas.rows {
             canvas.glyph(column, row, '┊');
         }
     }
-    for run in picture.history().iter().chain(&picture.ahead(|slot| slot.point, |value| value)) {
-        canvas.line(run);
+    for run in panel.history() {
+        canvas.line(&run);
     }
-    for (slot, value) in picture.outcomes().into_iter().flatten() {
+    for forecast in &panel.forecasts {
+        for run in panel.ahead(forecast, |step| step.point, |value| value) {
+            canvas.line(&run);
+        }
+    }
+    for (slot, value) in panel.outcomes().into_iter().flatten() {
         let (column, row) = (canvas.x(slot) / 2, canvas.y(value) / 4);
         canvas.glyph(column, row, OUTCOME);
     }
 }
 
-fn legend(picture: &Picture) -> String {
+fn legend(panel: &Panel) -> String {
     let mut entries = Vec::new();
-    if !picture.history().is_empty() {
-        entries.push(format!("⠤ {}", picture.value));
+    if !panel.history().is_empty() {
+        entries.push(format!("⠤ {}", panel.value));
     }
-    if picture.has(|slot| slot.point.is_some()) {
+    if panel.has(|step| step.point.is_some()) {
         entries.push("┊ forecast".to_owned());
     }
-    for (band, name) in picture.bands.iter().enumerate() {
-        entries.push(format!("{} {name}", SHADES[band.min(SHADES.len() - 1)]));
+    for forecast in &panel.forecasts {
+        for (band, name) in forecast.bands.iter().enumerate() {
+            entries.push(format!("{} {name}", SHADES[band.min(SHADES.len() - 1)]));
+        }
+        if let Some(name) = &forecast.calibrated {
+            entries.push(format!("{CALIBRATED} {name}"));
+        }
     }
-    if let Some(name) = &picture.calibrated {
-        entries.push(format!("{CALIBRATED} {name}"));
-    }
-    if !picture.outcomes().is_empty() {
+    if !panel.outcomes().is_empty() {
         entries.push(format!("{OUTCOME} outcome"));
     }
     entries.join("   ")
 }
 
 /// The axis, its labels, and the dates below them.
-fn time_axis(canvas: &Canvas, picture: &Picture, margin: usize) -> [String; 3] {
-    let walls: Vec<i64> = picture.slots.iter().map(|slot| slot.wall).collect();
+fn time_axis(canvas: &Canvas, panel: &Panel, margin: usize) -> [String; 3] {
+    let walls: Vec<i64> = panel.slots.iter().map(|slot| slot.wall).collect();
     let apart = (12 * canvas.slots).div_ceil(canvas.columns);
     let mut axis: Vec<char> = vec!['─'; canvas.columns];
     // A label may reach a little beyond the canvas, but not beyond the picture.
@@ -214,31 +256,37 @@ fn time_axis(canvas: &Canvas, picture: &Picture, margin: usize) -> [String; 3] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::picture::Slot;
+    use super::super::picture::{Slot, Step};
     use super::*;
 
     fn picture() -> Picture {
-        let slot = |hour: i64, actual: Option<f64>, bounds: Option<Bounds>| Slot {
-            wall: hour * 3_600_000_000,
-            actual,
-            point: bounds.map(|(lower, upper)| (lower + upper) / 2.0),
-            bands: vec![bounds],
-            calibrated: bounds.map(|(lower, upper)| (lower - 1.0, upper + 1.0)),
+        let slot = |hour: i64, actual: Option<f64>| Slot { wall: hour * 3_600_000_000, actual, range: None };
+        let step = |slot: usize, lower: f64, upper: f64| Step {
+            slot,
+            point: Some((lower + upper) / 2.0),
+            bands: vec![Some((lower, upper))],
+            calibrated: Some((lower - 1.0, upper + 1.0)),
         };
+        let actual = [Some(1.0), Some(1.0), None, Some(3.0), None, Some(5.0)];
         Picture {
             title: "A\u{1b}[31m".into(),
-            value: "close".into(),
-            slots: vec![
-                slot(0, Some(1.0), None),
-                slot(1, Some(1.0), None),
-                slot(2, None, None),
-                slot(3, Some(3.0), None),
-                slot(4, None, Some((2.0, 4.0))),
-                slot(5, Some(5.0), Some((1.0, 5.0))),
-            ],
-            known: 4,
-            bands: vec!["80 %".into()],
-            calibrated: Some("80 %, calibrated".into()),
+            panels: vec![Panel {
+                value: "close".into(),
+                slots: actual
+                    .into_iter()
+                    .enumerate()
+                    .map(|(hour, actual)| slot(hour as i64, actual))
+                    .collect(),
+                known: 4,
+                forecasts: vec![Forecast {
+                    name: "m".into(),
+                    known: 4,
+                    steps: vec![step(4, 2.0, 4.0), step(5, 1.0, 5.0)],
+                    bands: vec!["80 %".into()],
+                    calibrated: Some("80 %, calibrated".into()),
+                }],
+                ..Panel::default()
+            }],
             ..Picture::default()
         }
     }
@@ -257,24 +305,37 @@ mod tests {
         );
     }
 
+    #[test]
+    fn forecasts_stand_below_each_other_and_the_note_last() {
+        let mut picture = picture();
+        let mut other = picture.panels[0].forecasts[0].clone();
+        other.name = "n".into();
+        picture.panels[0].forecasts.push(other);
+        picture.note = "A note.".into();
+        let drawn = text(&picture, 40, 12);
+        let lines: Vec<&str> = drawn.lines().collect();
+        assert_eq!((lines[1], lines.last()), ("m", Some(&"A note.")), "{drawn}");
+        assert!(lines.contains(&"n") && drawn.matches("⠤ close").count() == 2, "{drawn}");
+    }
+
     /// Ten rows have forty dots: a line from the bottom left to the top right sets the first and the last of them.
     #[test]
     fn lines_reach_from_end_to_end() {
-        let slots = (0..10).map(|i| Slot { wall: i, actual: Some(i as f64), ..Slot::default() }).collect();
-        let picture = Picture { slots, known: 10, ..Picture::default() };
+        let slots = (0..10).map(|i| Slot { wall: i, actual: Some(i as f64), range: None }).collect();
+        let panel = Panel { slots, known: 10, ..Panel::default() };
         let scale = Scale::of([0.0, 9.0].into_iter(), 3).unwrap();
         let mut canvas =
             Canvas { columns: 10, rows: 10, dots: vec![0; 100], glyphs: vec![' '; 100], slots: 10, scale };
-        draw(&mut canvas, &picture);
-        // The axis goes from 0 to 10: nine tenths of 39 dots from the bottom is dot row 4 from the top.
+        draw(&mut canvas, &panel);
+        // The axis goes from 0 to 9.36: 9 is 37.5 of 39 dots from the bottom, in the top row of characters.
         let dots = |character: Option<char>| character.map_or(0, |c| c as u32 - 0x2800);
-        assert_eq!(dots(canvas.row(1).chars().last()) & 0x08, 0x08, "{}", canvas.row(1));
+        assert_ne!(dots(canvas.row(0).chars().last()), 0, "{}", canvas.row(0));
         assert_eq!(dots(canvas.row(9).chars().next()) & 0x80, 0x80, "{}", canvas.row(9));
-        assert_eq!(canvas.row(0).trim(), "");
     }
 
     #[test]
     fn nothing_is_said_to_be_nothing() {
-        assert_eq!(text(&Picture { title: "A".into(), ..Picture::default() }, 40, 20), "A\nno data");
+        let picture = Picture { title: "A".into(), panels: vec![Panel::default()], ..Picture::default() };
+        assert_eq!(text(&picture, 40, 20), "A\nno data");
     }
 }

@@ -1,6 +1,8 @@
 //! `kronos.chart()`: the picture is XML, its points are the numbers, and what is missing is seen to be missing.
 //! The server's own XML reader is the witness.
 
+mod looks;
+
 use kronos_tests::{Database, bars, rows};
 
 /// Ten hourly bars of 100, 101, ... and a forecast of four steps from 110, the second of which came true.
@@ -49,10 +51,10 @@ fn points(path: &str) -> Vec<(f64, f64)> {
 fn points_lie_where_they_are_computed_by_hand() {
     let db = database(Database::new("chart_points"));
     db.run("insert into prices values ('A', '2024-01-01 11:00+00', 112)");
-    // Values from 100 to 114 in a picture 420 high: ticks from 100 to 115, every 5. The plot goes from
-    // x = 16 + 3 * 6.6 to 942 and from y = 70 to 376; fourteen bars share its width.
+    // Values from 100 to 114 in a picture 420 high, with 4 % of 14 beyond them: ticks from 100 to 114, every 2. The plot goes
+    // from x = 16 + 3 * 6.6 to 942 and from y = 70 to 360; fourteen bars share its width.
     let x = |slot: f64| 35.8 + (slot + 0.5) * (942.0 - 35.8) / 14.0;
-    let y = |value: f64| 376.0 - (value - 100.0) / 15.0 * 306.0;
+    let y = |value: f64| 360.0 - (value - 99.44) / 15.12 * 290.0;
     let near = |found: (f64, f64), slot: usize, value: f64| {
         assert!(
             (found.0 - x(slot as f64)).abs() < 0.006 && (found.1 - y(value)).abs() < 0.006,
@@ -61,22 +63,22 @@ fn points_lie_where_they_are_computed_by_hand() {
     };
     let call = FROM_ROWS;
     let ticks = find(&db, call, "//s:text[@class=\"price\"]/text()");
-    assert_eq!(ticks, ["100", "105", "110", "115"]);
+    assert_eq!(ticks, ["100", "102", "104", "106", "108", "110", "112", "114"]);
     let history = points(&find(&db, call, "//s:path[@class=\"history\"]/@d")[0]);
     assert_eq!(history.len(), 10);
     for (slot, &point) in history.iter().enumerate() {
         near(point, slot, 100.0 + slot as f64);
     }
     // The forecast starts from the last bar, and the outcome of its second step is a dot.
-    let forecast = points(&find(&db, call, "//s:path[@class=\"forecast\"]/@d")[0]);
+    let forecast = points(&find(&db, call, "//s:path[@class=\"forecast f0\"]/@d")[0]);
     assert_eq!(forecast.len(), 5);
     near(forecast[0], 9, 109.0);
     near(forecast[4], 13, 110.0);
-    let dots = find(&db, call, "//s:circle[@class=\"outcome\"]/@cy");
+    let dots = find(&db, call, "//s:circle[@class=\"dot outcome\"]/@cy");
     assert_eq!(dots.len(), 2, "one in the legend, one in the plot: {dots:?}");
     near((x(11.0), dots[1].parse().unwrap()), 11, 112.0);
     // Two bands, the wide one first: each goes out along its upper and back along its lower bound.
-    let bands = find(&db, call, "//s:path[@class=\"band\"]/@d");
+    let bands = find(&db, call, "//s:path[@class=\"band f0\"]/@d");
     assert_eq!(bands.len(), 2);
     near(points(&bands[0])[1], 10, 114.0);
     near(points(&bands[0])[8], 10, 106.0);
@@ -98,10 +100,10 @@ fn what_is_missing_is_a_gap() {
     let history = find(&db, FROM_ROWS, "//s:path[@class=\"history\"]/@d");
     assert_eq!(history.iter().map(|path| points(path).len()).collect::<Vec<_>>(), [3, 5]);
     // A row without a forecast is none; NaN bounds leave the step's room empty.
-    let forecast = find(&db, FROM_ROWS, "//s:path[@class=\"forecast\"]/@d");
+    let forecast = find(&db, FROM_ROWS, "//s:path[@class=\"forecast f0\"]/@d");
     assert_eq!(forecast.iter().map(|path| points(path).len()).collect::<Vec<_>>(), [4]);
     db.run("update said set forecast = 'NaN' where step = 2");
-    let forecast = find(&db, FROM_ROWS, "//s:path[@class=\"forecast\"]/@d");
+    let forecast = find(&db, FROM_ROWS, "//s:path[@class=\"forecast f0\"]/@d");
     assert_eq!(forecast.iter().map(|path| points(path).len()).collect::<Vec<_>>(), [2, 2]);
 }
 
@@ -113,8 +115,8 @@ fn a_calibrated_interval_is_drawn_beside_the_models_own() {
         find(&db, FROM_ROWS, "//s:text[@class=\"legend\"]/text()"),
         ["close", "forecast", "80 %", "50 %", "80 %, calibrated by close_80"]
     );
-    let edges = find(&db, FROM_ROWS, "//s:path[@class=\"calibrated\"]/@d");
-    let band = &find(&db, FROM_ROWS, "//s:path[@class=\"band\"]/@d")[0];
+    let edges = find(&db, FROM_ROWS, "//s:path[@class=\"calibrated f0\"]/@d");
+    let band = &find(&db, FROM_ROWS, "//s:path[@class=\"band f0\"]/@d")[0];
     assert_eq!(edges.len(), 2);
     let last = |path: &str| points(path).last().unwrap().1;
     // Below is greater: 106 and 114 about 109 and 111.
@@ -168,8 +170,11 @@ fn a_live_forecast_as_an_array_and_as_text() {
     let call = "kronos.chart('bars', 'ALPHA', (select array_agg(f) from kronos.kronos_predict('bars', 12, \
                 quantile_levels => '{0.1,0.9}') f), quantile_levels => '{0.1,0.9}', level => 0.9, history => 60";
     let svg = format!("{call})");
-    assert_eq!(find(&db, &svg, "//s:text[@class=\"legend\"]/text()"), ["close", "forecast", "90 %", "80 %"]);
-    assert_eq!(points(&find(&db, &svg, "//s:path[@class=\"forecast\"]/@d")[0]).len(), 13);
+    assert_eq!(
+        find(&db, &svg, "//s:text[@class=\"legend\"]/text()"),
+        ["bar, hollow where it rose", "forecast", "90 %", "80 %"]
+    );
+    assert_eq!(points(&find(&db, &svg, "//s:path[@class=\"forecast f0\"]/@d")[0]).len(), 13);
     assert_eq!(db.value(&format!("select {svg}")), db.value(&format!("select {svg}")));
     let text = db
         .value(&format!("select {call}, format => 'text', options => '{{\"width\": 80, \"height\": 20}}')"));
@@ -254,6 +259,20 @@ fn mistakes_are_told() {
     db.error("select kronos.chart('prices', 'A', options => '{\"widht\": 10}')")
         .is("22023", "unrecognized option \"widht\"")
         .hint("Did you mean \"width\"?");
+    for (option, message) in [
+        ("\"style\": \"bars\"", "option \"style\" must be \"candles\" or \"line\", got \"bars\""),
+        ("\"theme\": \"blue\"", "option \"theme\" must be \"auto\", \"light\" or \"dark\", got \"blue\""),
+        ("\"series\": [\"B\"]", "option \"series\" must be absent where series is given, got B"),
+        (
+            "\"models\": [\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\"]",
+            "option \"models\" must be at most 6 names, got 7",
+        ),
+    ] {
+        db.error(&format!("select kronos.chart('prices', 'A', options => '{{{option}}}')"))
+            .is("22023", message);
+    }
+    db.error("select kronos.chart('prices', 'A', model => 'm', options => '{\"models\": [\"n\"]}')")
+        .is("22023", "option \"models\" must be absent where model is given, got n");
     db.error("select kronos.chart('prices', 'A', target => 'px')")
         .is("42703", "column \"px\" of \"public.prices\" does not exist");
     db.error("select kronos.chart('prices', 'A', history => -1)")
