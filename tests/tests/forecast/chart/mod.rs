@@ -2,6 +2,7 @@
 //! The server's own XML reader is the witness.
 
 mod looks;
+mod pictures;
 
 use kronos_tests::{Database, bars, rows};
 
