@@ -8,7 +8,7 @@ use chrono::{NaiveDate, TimeDelta, Utc};
 
 use crate::{
     error::Result,
-    kinds::{Bar, Record, Timestamp},
+    kinds::{Bar, BarWidth, Record, Timestamp},
     store::{Batch, Sink},
 };
 
@@ -74,7 +74,7 @@ pub fn bars(simulation: &Simulation, symbol: u32, received_at: Timestamp) -> Vec
         let volume = (1e6 * (1.0 + 20.0 * shock.abs()) * (0.3 * random.normal()).exp()).round();
         bars.push(Bar {
             symbol: format!("SIM{}", symbol + 1),
-            width_seconds: simulation.width_seconds,
+            width: BarWidth::of_seconds(simulation.width_seconds),
             time,
             open,
             high,
@@ -83,7 +83,6 @@ pub fn bars(simulation: &Simulation, symbol: u32, received_at: Timestamp) -> Vec
             volume: Some(volume),
             amount: Some(volume * (open + price) / 2.0),
             trade_count: None,
-            width_months: 0,
             close_adj: None,
             sequence: 0,
             received_at,

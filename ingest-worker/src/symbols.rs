@@ -192,7 +192,9 @@ pub async fn write_down(
 ) -> Result<(), tokio_postgres::Error> {
     let statement = "insert into market.instrument_symbols (feed, native_symbol, symbol) \
                      select $1, n, s from unnest($2::text[], $3::text[]) as m (n, s) \
-                     where exists (select from market.instruments i where i.symbol = s) on conflict do nothing";
+                     where exists (select from market.instruments i where i.symbol = s) \
+                       and exists (select from market.sources where source = $1) \
+                     on conflict do nothing";
     client.execute(statement, &[&source, &native, &ours]).await.map(drop)
 }
 

@@ -230,8 +230,7 @@ impl Table {
         let end = width.end(time, self.options.zone).ok_or_else(|| format!("time {time} is out of range"))?;
         Ok(Bar {
             symbol,
-            width_seconds: width.seconds(),
-            width_months: width.months(),
+            width: width.stored(),
             time,
             open: price(Column::Open)?,
             high: price(Column::High)?,

@@ -14,7 +14,7 @@ use chrono::TimeDelta;
 
 use crate::{
     feeds::TradeIds,
-    kinds::{Bar, Record, Signal, Timestamp, Trade},
+    kinds::{Bar, BarWidth, Record, Signal, Timestamp, Trade},
     store::{Batch, CursorMove, GapRow, GapStatus},
 };
 
@@ -105,7 +105,7 @@ pub struct Tracker {
     feed: &'static str,
     ids: TradeIds,
     series: HashMap<String, Series>,
-    open_bars: HashMap<(String, i64), Bar>,
+    open_bars: HashMap<(String, BarWidth), Bar>,
     frame_sequence: Option<i64>,
     delays: VecDeque<TimeDelta>,
     is_clock_wrong: bool,
@@ -283,7 +283,7 @@ impl Tracker {
 
     /// A bar is final when a later one of its series starts.
     fn open_bar(&mut self, bar: Bar, batch: &mut Batch) {
-        let key = (bar.symbol.clone(), bar.width_seconds);
+        let key = (bar.symbol.clone(), bar.width);
         match self.open_bars.get(&key) {
             Some(held) if held.time > bar.time => {}
             Some(held) if held.time == bar.time && held.sequence > bar.sequence => {}
@@ -576,7 +576,7 @@ mod tests {
             let time = crate::exact::micros(time * 60_000_000).unwrap();
             Record::OpenBar(Bar {
                 symbol: "X".into(),
-                width_seconds: 60,
+                width: BarWidth::of_seconds(60),
                 time,
                 open: 1.0,
                 high: 2.0,
@@ -585,7 +585,6 @@ mod tests {
                 volume: None,
                 amount: None,
                 trade_count: None,
-                width_months: 0,
                 close_adj: None,
                 sequence,
                 received_at: time,

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::FeedError,
     exact::{Exact, Rfc3339},
-    kinds::{Aggressor, Bar, Cancel, Quote, Record, Signal, Timestamp, Trade},
+    kinds::{Aggressor, Bar, BarWidth, Cancel, Quote, Record, Signal, Timestamp, Trade},
 };
 
 pub(super) const STOCKS: &str = "alpaca";
@@ -341,7 +341,7 @@ impl Item<'_> {
         let end = time + TimeDelta::seconds(width_seconds);
         Ok(Bar {
             symbol,
-            width_seconds,
+            width: BarWidth::of_seconds(width_seconds),
             time,
             open: float(self.open.ok_or("bar without o")?)?,
             high: float(self.high.ok_or("bar without h")?)?,
@@ -350,7 +350,6 @@ impl Item<'_> {
             volume,
             amount: volume.zip(vwap).map(|(volume, vwap)| volume * vwap),
             trade_count: self.trade_count,
-            width_months: 0,
             close_adj: None,
             // Revisions of a bar come in order of arrival.
             sequence: received_at.timestamp_micros(),

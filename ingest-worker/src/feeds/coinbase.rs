@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::FeedError,
     exact::{Exact, Rfc3339, Whole, micros},
-    kinds::{Aggressor, Bar, Quote, Record, Signal, Timestamp, Trade},
+    kinds::{Aggressor, Bar, BarWidth, Quote, Record, Signal, Timestamp, Trade},
 };
 
 pub(super) const NAME: &str = "coinbase";
@@ -184,7 +184,7 @@ impl CandleItem<'_> {
             .ok_or_else(|| format!("start {} is out of range", self.start.0))?;
         Ok(Bar {
             symbol: self.product_id.unwrap_or(symbol).to_owned(),
-            width_seconds,
+            width: BarWidth::of_seconds(width_seconds),
             time,
             open: float(self.open)?,
             high: float(self.high)?,
@@ -193,7 +193,6 @@ impl CandleItem<'_> {
             volume: Some(float(self.volume)?),
             amount: None,
             trade_count: None,
-            width_months: 0,
             close_adj: None,
             sequence,
             received_at,

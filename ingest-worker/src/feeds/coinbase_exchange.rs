@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::FeedError,
     exact::{Exact, Rfc3339, micros},
-    kinds::{Aggressor, Bar, Quote, Record, Signal, Timestamp, Trade},
+    kinds::{Aggressor, Bar, BarWidth, Quote, Record, Signal, Timestamp, Trade},
 };
 
 pub(super) const NAME: &str = "coinbase_exchange";
@@ -265,7 +265,7 @@ impl StreamFeed for CoinbaseExchange {
                         .ok_or_else(|| format!("time {start} is out of range"))?;
                     let bar = Bar {
                         symbol: symbol.clone(),
-                        width_seconds: *width_seconds,
+                        width: BarWidth::of_seconds(*width_seconds),
                         time,
                         open: float(open)?,
                         high: float(high)?,
@@ -274,7 +274,6 @@ impl StreamFeed for CoinbaseExchange {
                         volume: Some(float(volume)?),
                         amount: None,
                         trade_count: None,
-                        width_months: 0,
                         close_adj: None,
                         sequence: 0,
                         received_at,

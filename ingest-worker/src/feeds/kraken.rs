@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::FeedError,
     exact::{Exact, Rfc3339, micros, unix_seconds},
-    kinds::{Aggressor, Bar, Quote, Record, Signal, Timestamp, Trade},
+    kinds::{Aggressor, Bar, BarWidth, Quote, Record, Signal, Timestamp, Trade},
     symbols::kraken_pair,
 };
 
@@ -123,7 +123,7 @@ impl OhlcItem<'_> {
         let volume = float(self.volume)?;
         Ok(Bar {
             symbol: self.symbol.to_owned(),
-            width_seconds,
+            width: BarWidth::of_seconds(width_seconds),
             time: self.interval_begin.0,
             open: float(self.open)?,
             high: float(self.high)?,
@@ -132,7 +132,6 @@ impl OhlcItem<'_> {
             volume: Some(volume),
             amount: self.vwap.map(float).transpose()?.map(|vwap| vwap * volume),
             trade_count: self.trades,
-            width_months: 0,
             close_adj: None,
             sequence: published_at.timestamp_micros(),
             received_at,
@@ -336,7 +335,7 @@ impl StreamFeed for Kraken {
                     let volume = float(volume)?;
                     let bar = Bar {
                         symbol: symbol.clone(),
-                        width_seconds: *width_seconds,
+                        width: BarWidth::of_seconds(*width_seconds),
                         time,
                         open: float(open)?,
                         high: float(high)?,
@@ -345,7 +344,6 @@ impl StreamFeed for Kraken {
                         volume: Some(volume),
                         amount: Some(float(vwap)? * volume),
                         trade_count: Some(count),
-                        width_months: 0,
                         close_adj: None,
                         sequence: 0,
                         received_at,
@@ -438,7 +436,7 @@ mod tests {
     fn bars_stay_open_until_the_next_one_starts() {
         let records = parse(r#"{"channel":"ohlc","type":"update","timestamp":"2026-11-20T15:00:03.0Z","data":[{"symbol":"BTC/USD","interval":1,"interval_begin":"2026-11-20T15:00:00.000000000Z","open":91230.0,"high":91240.0,"low":91229.9,"close":91234.5,"volume":3.2,"vwap":91233.1,"trades":27,"timestamp":"2026-11-20T15:01:00Z"}]}"#).unwrap();
         let [Record::OpenBar(bar)] = &records[..] else { panic!("{records:?}") };
-        assert_eq!((bar.width_seconds, bar.high, bar.trade_count), (60, 91240.0, Some(27)));
+        assert_eq!((bar.width.seconds, bar.high, bar.trade_count), (60, 91240.0, Some(27)));
         assert_eq!(bar.known_at, bar.end());
     }
 

@@ -12,7 +12,7 @@ use super::{FeedSettings, History, Page, Plan, Request, Secret, StreamFeed, Trad
 use crate::{
     error::FeedError,
     exact::micros,
-    kinds::{Bar, Record, Rejected, Timestamp},
+    kinds::{Bar, BarWidth, Record, Rejected, Timestamp},
 };
 
 pub(super) const NAME: &str = "yahoo";
@@ -179,7 +179,7 @@ impl StreamFeed for Yahoo {
                 }
                 records.push(Record::Bar(Bar {
                     symbol: symbol.clone(),
-                    width_seconds: 86_400,
+                    width: BarWidth::of_seconds(86_400),
                     time,
                     open,
                     high,
@@ -188,7 +188,6 @@ impl StreamFeed for Yahoo {
                     volume: at(&columns.volume),
                     amount: None,
                     trade_count: None,
-                    width_months: 0,
                     close_adj: at(adjusted),
                     // Adjusted closes are rewritten by later dividends: the newest answer wins.
                     sequence: received_at.timestamp_micros(),

@@ -1,20 +1,55 @@
 //! Bars as their publisher made them.
 
+use bytes::{BufMut, BytesMut};
 use chrono::{Months, TimeDelta};
 use serde::{Deserialize, Serialize};
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::{Kind, Placed, Record, Row, Timestamp, Values};
+use super::{DIRECT_FROM, Kind, Placed, Record, Row, Timestamp, Values};
+
+/// The time that a bar covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BarWidth {
+    /// 86400 is a day, 0 some months.
+    #[serde(rename = "width_seconds")]
+    pub seconds: i64,
+    /// Calendar months; 0 where it is some seconds.
+    #[serde(rename = "width_months", default)]
+    pub months: i32,
+}
+
+impl BarWidth {
+    pub fn of_seconds(seconds: i64) -> Self {
+        BarWidth { seconds, months: 0 }
+    }
+}
+
+/// PostgreSQL's interval, in which days are no number of hours.
+impl ToSql for BarWidth {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.put_i64(self.seconds % 86_400 * 1_000_000);
+        out.put_i32(i32::try_from(self.seconds / 86_400)?);
+        out.put_i32(self.months);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::INTERVAL
+    }
+
+    to_sql_checked!();
+}
 
 /// A bar as published by a source, a row of `market.bars`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
     pub symbol: String,
-    /// Width in seconds; 86400 is a daily bar, 0 one of months.
-    pub width_seconds: i64,
-    /// Width in calendar months; 0 for one in seconds.
-    #[serde(default)]
-    pub width_months: i32,
+    #[serde(flatten)]
+    pub width: BarWidth,
     /// Start of the bar.
     pub time: Timestamp,
     pub open: f64,
@@ -34,9 +69,9 @@ pub struct Bar {
 impl Bar {
     /// End of the bar: the earliest instant at which it is known.
     pub fn end(&self) -> Timestamp {
-        let months = Months::new(self.width_months.unsigned_abs());
+        let months = Months::new(self.width.months.unsigned_abs());
         let end = self.time.checked_add_months(months).unwrap_or(Timestamp::MAX_UTC);
-        end.checked_add_signed(TimeDelta::seconds(self.width_seconds)).unwrap_or(Timestamp::MAX_UTC)
+        end.checked_add_signed(TimeDelta::seconds(self.width.seconds)).unwrap_or(Timestamp::MAX_UTC)
     }
 }
 
@@ -67,8 +102,7 @@ pub struct Bars;
 
 const COLUMNS: &[(&str, Type)] = &[
     ("symbol", Type::TEXT),
-    ("width_seconds", Type::INT8),
-    ("width_months", Type::INT4),
+    ("bar_width", Type::INTERVAL),
     ("time", Type::TIMESTAMPTZ),
     ("source", Type::TEXT),
     ("open", Type::FLOAT8),
@@ -87,11 +121,10 @@ const COLUMNS: &[(&str, Type)] = &[
 const MERGE: &str = "
 insert into market.bars as b (symbol, bar_width, time, source, open, high, low, close, volume, amount, trade_count,
                               close_adj, sequence, received_at, known_at)
-select distinct on (symbol, width_seconds, width_months, time, source)
-       symbol, make_interval(months => width_months, days => (width_seconds / 86400)::int, secs => width_seconds % 86400), time, source,
-       open, high, low, close, volume, amount, trade_count, close_adj, sequence, received_at, known_at
+select distinct on (symbol, bar_width, time, source)
+       symbol, bar_width, time, source, open, high, low, close, volume, amount, trade_count, close_adj, sequence, received_at, known_at
 from staging_bars
-order by symbol, width_seconds, width_months, time, source, sequence desc, received_at desc
+order by symbol, bar_width, time, source, sequence desc, received_at desc
 on conflict (symbol, bar_width, time, source) do update
   set open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
       volume = excluded.volume, amount = excluded.amount, trade_count = excluded.trade_count,
@@ -111,19 +144,11 @@ impl Kind for Bars {
         COLUMNS
     }
 
-    /// Widths come as numbers and are stored as intervals.
-    fn shape(&self) -> String {
-        "select symbol, 0::bigint as width_seconds, 0 as width_months, time, source, open, high, low, close, volume, amount, trade_count,
-                close_adj, sequence, received_at, known_at from market.bars"
-            .to_owned()
-    }
-
     fn values<'r>(&self, row: &'r Placed<'r>, values: &mut Values<'r>) {
         let Record::Bar(b) = row.record else { return };
         let row: [&(dyn ToSql + Sync); COLUMNS.len()] = [
             &b.symbol,
-            &b.width_seconds,
-            &b.width_months,
+            &b.width,
             &b.time,
             &row.source.name,
             &b.open,
@@ -141,11 +166,33 @@ impl Kind for Bars {
         values.extend(row);
     }
 
+    /// Many bars at once are history, which is nearly always new.
+    fn may_go_direct(&self, rows: &[Placed<'_>]) -> bool {
+        rows.len() >= DIRECT_FROM
+    }
+
     fn names_its_source(&self) -> bool {
         true
     }
 
     fn statement(&self) -> String {
         MERGE.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_that_an_older_worker_left_on_disk_is_read() {
+        let text = r#"{"symbol":"A","width_seconds":60,"time":"2024-01-02T09:30:00Z","open":1.0,"high":2.0,"low":1.0,"close":2.0,
+            "volume":null,"amount":null,"trade_count":3,"close_adj":null,"sequence":0,"received_at":"2024-01-02T09:31:00Z",
+            "known_at":"2024-01-02T09:31:00Z"}"#;
+        let bar: Bar = serde_json::from_str(text).unwrap();
+        assert_eq!((bar.width, bar.trade_count), (BarWidth::of_seconds(60), Some(3)));
+        assert_eq!(bar.end(), bar.known_at);
+        let again: Bar = serde_json::from_str(&serde_json::to_string(&bar).unwrap()).unwrap();
+        assert_eq!(again, bar);
     }
 }

@@ -23,7 +23,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-pub use bar::Bar;
+pub use bar::{Bar, BarWidth};
 pub use cancel::Cancel;
 pub use document::{Document, Listing, canonical};
 pub use quote::Quote;
@@ -123,6 +123,9 @@ pub struct Placed<'r> {
     pub source: Source<'r>,
     pub record: &'r Record,
 }
+
+/// Rows from which a copy without staging is tried.
+const DIRECT_FROM: usize = 64;
 
 /// The values of one row, in the order of its kind's columns.
 pub type Values<'r> = Vec<&'r (dyn ToSql + Sync)>;

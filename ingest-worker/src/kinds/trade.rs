@@ -8,7 +8,7 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
 
-use super::{Kind, Placed, Record, Row, Timestamp, Values, cancel::take_back};
+use super::{DIRECT_FROM, Kind, Placed, Record, Row, Timestamp, Values, cancel::take_back};
 
 /// Side that took liquidity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,9 +106,6 @@ impl Row for Trade {
 
 /// The kind of [`Trade`].
 pub struct Trades;
-
-/// Trades from which a copy without staging is tried.
-const DIRECT_FROM: usize = 64;
 
 const COLUMNS: &[(&str, Type)] = &[
     ("symbol", Type::TEXT),

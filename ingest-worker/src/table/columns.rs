@@ -2,7 +2,10 @@
 
 use std::io::BufRead;
 
-use super::{Options, time::Times};
+use super::{
+    Options,
+    time::{Times, says_unix},
+};
 use crate::{kinds::Timestamp, recording::Text};
 
 /// A column of ours.
@@ -146,11 +149,6 @@ impl Columns {
 fn plain(column: &str) -> &str {
     let name = column.trim();
     name.strip_prefix('<').and_then(|name| name.strip_suffix('>')).unwrap_or(name)
-}
-
-/// Whether a column's name, in lower case, says that it holds Unix times.
-pub(super) fn says_unix(name: &str) -> bool {
-    name.contains("unix") || name.contains("epoch")
 }
 
 /// What can stand between two columns.

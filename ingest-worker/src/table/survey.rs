@@ -73,7 +73,22 @@ impl Survey {
             }
         }
         let width = match kind {
-            Kind::Bars => width::of(options.width, options.zone, labels(path, &columns, options, &times)?)?,
+            Kind::Bars => {
+                let (mut unread, mut are_read) = (None, false);
+                let labels = rows(path, options)?.filter_map(|row| match columns.time(&row, &times) {
+                    Ok(time) => {
+                        are_read = true;
+                        Some((columns.text(&row, Column::Symbol).unwrap_or_default().to_owned(), time))
+                    }
+                    Err(reason) => {
+                        unread.get_or_insert(reason);
+                        None
+                    }
+                });
+                // A width that nobody can tell because no time is read is not what is wrong with the file.
+                width::of(options.width, options.zone, labels)
+                    .map_err(|reason| unread.filter(|_| !are_read).unwrap_or(reason))?
+            }
             Kind::Trades | Kind::Quotes => Width::Seconds(0),
         };
         Ok(Survey { columns, times, numbers, width })
@@ -103,17 +118,4 @@ fn stands_beside_day(columns: &Columns, row: &csv::StringRecord) -> bool {
         let is_number = time.bytes().all(|byte| byte.is_ascii_digit());
         (is_short && is_number) || time.find(':').is_some_and(|colon| colon <= 2)
     })
-}
-
-/// Symbols and times of the rows.
-fn labels<'a>(
-    path: &Path,
-    columns: &'a Columns,
-    options: &Options,
-    times: &'a Times,
-) -> Result<impl Iterator<Item = (String, Timestamp)> + use<'a>, String> {
-    Ok(rows(path, options)?.filter_map(move |row| {
-        let time = columns.time(&row, times).ok()?;
-        Some((columns.text(&row, Column::Symbol).unwrap_or_default().to_owned(), time))
-    }))
 }

@@ -17,7 +17,7 @@ fn bars_are_recognised_and_known_at_their_end() {
         "symbol,ds,open,high,low,close,volume\nA,2014-03-03,40.5,41,40,40.9,\nA,2014-03-04,41,42,40,41.7,9\n";
     let read = records(text, Options::default()).unwrap();
     let Record::Bar(bar) = &read[0] else { panic!("{read:?}") };
-    assert_eq!((bar.width_seconds, bar.volume), (86_400, None));
+    assert_eq!((bar.width.seconds, bar.volume), (86_400, None));
     assert_eq!(bar.known_at.to_rfc3339(), "2014-03-04T00:00:00+00:00");
 }
 
@@ -29,7 +29,7 @@ fn columns_can_be_mapped_and_bad_rows_are_quarantined_alone() {
     let read = records(text, options).unwrap();
     assert!(
         matches!(&read[..], [Record::Bar(_), Record::Rejected(r), Record::Bar(b)]
-        if r.reason.contains("line 3") && r.reason.contains("oops") && b.width_seconds == 3_600),
+        if r.reason.contains("line 3") && r.reason.contains("oops") && b.width.seconds == 3_600),
         "{read:?}"
     );
 }

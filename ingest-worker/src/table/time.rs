@@ -11,7 +11,6 @@ use chrono::{
 use chrono_tz::Tz;
 
 use super::{
-    columns::says_unix,
     instant::{self, Moment, shown},
     reading::{Reading, is_open, time_of_day},
 };
@@ -89,8 +88,9 @@ impl Times {
 
     /// Takes notice of a time of the day in a column of its own.
     pub(super) fn learn_clock(&mut self, text: &str) {
-        if self.clock_has_seconds.is_none() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        if self.clock_has_seconds.is_none() {
             self.clock_has_seconds = match text.len() {
+                _ if text.contains(':') => Some(false),
                 4 if text.starts_with('0') => Some(false),
                 5.. => Some(true),
                 _ => None,
@@ -175,6 +175,11 @@ impl Times {
             ),
         }
     }
+}
+
+/// Whether a column's name, in lower case, says that it holds Unix times.
+pub(super) fn says_unix(name: &str) -> bool {
+    name.contains("unix") || name.contains("epoch")
 }
 
 /// The unit of Unix times that a column's name ends with: `timestamp_ms`.

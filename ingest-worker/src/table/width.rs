@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{Datelike, Days, Months, NaiveDate, NaiveTime, TimeDelta};
 use chrono_tz::Tz;
 
-use crate::kinds::Timestamp;
+use crate::kinds::{BarWidth, Timestamp};
 
 /// Distances between rows that tell the width.
 const DISTANCES: usize = 2_000;
@@ -28,16 +28,13 @@ pub enum Width {
 }
 
 impl Width {
-    /// Its length in seconds; 0 for months.
-    pub fn seconds(self) -> i64 {
-        if let Width::Seconds(seconds) = self { seconds } else { 0 }
-    }
-
-    /// Its length in months; 0 for seconds.
-    pub fn months(self) -> i32 {
+    /// What a bar of it is stored with.
+    pub(super) fn stored(self) -> BarWidth {
         match self {
-            Width::Seconds(_) => 0,
-            Width::Months(months) | Width::MonthsToLabel(months) => i32::try_from(months).unwrap_or(0),
+            Width::Seconds(seconds) => BarWidth::of_seconds(seconds),
+            Width::Months(months) | Width::MonthsToLabel(months) => {
+                BarWidth { seconds: 0, months: i32::try_from(months).unwrap_or(0) }
+            }
         }
     }
 
@@ -63,8 +60,8 @@ pub(super) fn of(
     zone: Option<Tz>,
     labels: impl Iterator<Item = (String, Timestamp)>,
 ) -> Result<Width, String> {
-    if let Some(Width::Seconds(_)) = told {
-        return Ok(Width::Seconds(told.map_or(0, Width::seconds)));
+    if let Some(Width::Seconds(seconds)) = told {
+        return Ok(Width::Seconds(seconds));
     }
     let mut previous = HashMap::<String, Timestamp>::new();
     let mut counts = BTreeMap::<i64, usize>::new();
@@ -87,8 +84,7 @@ pub(super) fn of(
         }
     }
     let labels = Labels::of(days.as_deref().unwrap_or_default());
-    if let Some(told) = told {
-        let months = told.months().unsigned_abs();
+    if let Some(Width::Months(months) | Width::MonthsToLabel(months)) = told {
         return Ok(if labels == Labels::End { Width::MonthsToLabel(months) } else { Width::Months(months) });
     }
     let spacing = counts.into_iter().max_by_key(|(width, count)| (*count, -width));
@@ -198,7 +194,7 @@ mod tests {
         let mut table = Table::open(file.path(), options, "2026-11-30T00:00:00Z".parse().unwrap()).unwrap();
         let records = std::iter::from_fn(|| table.next_record().unwrap());
         let Some((_, Record::Bar(bar))) = records.last() else { panic!("no bar") };
-        (bar.width_months, bar.width_seconds, bar.known_at.date_naive().to_string())
+        (bar.width.months, bar.width.seconds, bar.known_at.date_naive().to_string())
     }
 
     #[test]

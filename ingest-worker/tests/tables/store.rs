@@ -1,7 +1,7 @@
 //! What one write leaves beside what was there before.
 
 use kronos_ingest::{
-    kinds::{Bar, Cancel, Quote, Record, Rejected, Trade},
+    kinds::{Bar, BarWidth, Cancel, Quote, Record, Rejected, Trade},
     store::{Batch, CursorMove, GapRow, GapStatus, SessionRow},
 };
 
@@ -63,7 +63,7 @@ fn a_closed_gap_stays_as_it_was_closed() {
 fn bar(sequence: i64, close: f64, received: i64) -> Bar {
     Bar {
         symbol: "AAA".to_owned(),
-        width_seconds: 60,
+        width: BarWidth::of_seconds(60),
         time: at(0),
         open: 1.0,
         high: 9.0,
@@ -72,7 +72,6 @@ fn bar(sequence: i64, close: f64, received: i64) -> Bar {
         volume: None,
         amount: None,
         trade_count: None,
-        width_months: 0,
         close_adj: None,
         sequence,
         received_at: at(received),
@@ -105,6 +104,47 @@ fn a_revision_that_changes_nothing_leaves_the_bar_as_it_came_first() {
     tables.store(&[bars([bar(1, 5.0, 70)])]);
     tables.store(&[bars([bar(2, 5.0, 90)])]);
     assert_eq!(tables.rows(STORED_BARS), ["5 1 70"]);
+}
+
+/// Bars of the minutes in `range`.
+fn minutes(range: std::ops::RangeInclusive<i64>, sequence: i64, close: f64) -> impl Iterator<Item = Bar> {
+    range.map(move |minute| {
+        let (time, known_at) = (at(60 * minute), at(60 * minute + 60));
+        Bar { time, known_at, ..bar(sequence, close, 0) }
+    })
+}
+
+/// Many at once are copied into their table directly, where none of them is known.
+#[test]
+fn of_many_bars_each_is_stored_once_in_its_newest_revision() {
+    const CLOSES: &str =
+        "select close, count(*), min(sequence), max(sequence) from market.bars group by 1 order by 1";
+    let mut tables = Tables::new("store_many_bars");
+    tables.store(&[bars(minutes(1..=100, 2, 5.0))]);
+    assert_eq!(tables.rows(CLOSES), ["5 100 2 2"]);
+    tables.store(&[bars(minutes(100..=200, 3, 6.0))]);
+    assert_eq!(tables.rows(CLOSES), ["5 99 2 2", "6 101 3 3"]);
+    tables.store(&[bars(minutes(150..=300, 1, 7.0).chain(minutes(201..=250, 4, 8.0)))]);
+    assert_eq!(tables.rows(CLOSES), ["5 99 2 2", "6 101 3 3", "7 50 1 1", "8 50 4 4"]);
+    let mut tables = Tables::new("store_many_bars_twice");
+    tables.store(&[bars(minutes(1..=100, 2, 6.0).chain(minutes(1..=100, 1, 5.0)))]);
+    assert_eq!(tables.rows(CLOSES), ["6 100 2 2"]);
+}
+
+#[test]
+fn a_day_of_a_width_is_no_number_of_hours_and_a_month_no_number_of_days() {
+    let mut tables = Tables::new("store_widths");
+    let widths = [90, 3_600, 129_600, 604_800].map(BarWidth::of_seconds);
+    let widths = widths.into_iter().chain([BarWidth { seconds: 0, months: 3 }]);
+    let series: Vec<Bar> = widths.map(|width| Bar { width, ..bar(1, 5.0, 0) }).collect();
+    let stored = "select bar_width from market.bars order by bar_width";
+    let expected = ["00:01:30", "01:00:00", "1 day 12:00:00", "7 days", "3 mons"];
+    // Through the staging table, and directly.
+    tables.store(&[bars(series.clone())]);
+    assert_eq!(tables.rows(stored), expected);
+    tables.rows("truncate market.bars");
+    tables.store(&[bars(series.into_iter().chain(minutes(1..=100, 1, 5.0)))]);
+    assert_eq!(tables.rows("select distinct bar_width from market.bars where time = timestamptz 'epoch' + interval '1700000000 s' order by 1"), expected);
 }
 
 fn cancel(feed: &str, symbol: &str, id: i64, second: i64) -> Batch {

@@ -79,6 +79,9 @@ fn times_that_could_be_several_are_refused_with_the_way_out() {
         let reason = db.value("select min(reason) from market.rejected_rows");
         assert!(reason.starts_with("line 2: ") && reason.contains(part), "{times:?}: {reason}");
         db.run("truncate market.rejected_rows");
+        // Without the times nobody can tell the width either, and they are what is wrong.
+        let (passed, said) = load(&db, &file(folder.path(), &three(times)), &[]);
+        assert!(!passed && said.contains(part), "{times:?}: {said}");
     }
     assert_eq!(db.value("select count(*) from market.bars"), "0");
 }
