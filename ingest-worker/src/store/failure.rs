@@ -12,6 +12,8 @@ use tokio_postgres::error::SqlState;
 pub enum Failure {
     /// The database is away, full, or busy with others; the rows are kept and tried again.
     Passing,
+    /// The statement took longer than it may, or somebody cancelled it: fewer rows may pass, and one alone is tried again.
+    CutOff,
     /// These rows, as they are, would be refused again.
     Refused,
 }
@@ -33,6 +35,9 @@ impl Failure {
     /// What an error with this SQLSTATE means; one without (the connection broke) passes.
     pub fn of(state: Option<&SqlState>) -> Self {
         let Some(state) = state else { return Failure::Passing };
+        if *state == SqlState::QUERY_CANCELED {
+            return Failure::CutOff;
+        }
         let passes = match state.code().get(..2) {
             // Connections, the operator, the system.
             Some("08" | "57" | "58") => true,
@@ -58,8 +63,8 @@ mod tests {
     fn only_what_can_pass_is_tried_again() {
         let passing = [
             "08000", "08003", "08006", "08001", "08004", "40001", "40P01", "40003", "55P03", "55006",
-            "25006", "25P03", "53000", "53100", "53200", "53300", "57000", "57014", "57P01", "57P02",
-            "57P03", "57P05", "58000", "58030", "58P01",
+            "25006", "25P03", "53000", "53100", "53200", "53300", "57000", "57P01", "57P02", "57P03",
+            "57P05", "58000", "58030", "58P01",
         ];
         let refused = [
             "53400", "22021", "22003", "22P02", "23505", "23514", "23502", "40002", "42501", "42P01",
@@ -72,6 +77,7 @@ mod tests {
         for state in refused {
             assert_eq!(Failure::of(Some(&SqlState::from_code(state))), Failure::Refused, "{state}");
         }
+        assert_eq!(Failure::of(Some(&SqlState::QUERY_CANCELED)), Failure::CutOff);
         assert_eq!(Failure::of(None), Failure::Passing, "the connection broke");
     }
 

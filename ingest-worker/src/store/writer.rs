@@ -156,13 +156,24 @@ impl Writer {
                 metrics::histogram!("kronos_ingest_write_seconds").record(started.elapsed().as_secs_f64());
                 Ok(true)
             }
-            Err(error) => match Failure::of(error.code()) {
-                Failure::Passing => {
-                    self.step_back(&database_message(&error));
-                    Ok(false)
+            Err(error) => {
+                let total: usize = batches.iter().map(|batch| batch.records.len()).sum();
+                match Failure::of(error.code()) {
+                    Failure::Refused => self.write_apart(batches, error).await,
+                    Failure::CutOff if total > 1 => {
+                        tracing::warn!(
+                            reason = database_message(&error),
+                            rows = total,
+                            "writing half as many rows at once"
+                        );
+                        self.write_parts(halves(batches, total)).await
+                    }
+                    Failure::CutOff | Failure::Passing => {
+                        self.step_back(&database_message(&error));
+                        Ok(false)
+                    }
                 }
-                Failure::Refused => self.write_apart(batches, error).await,
-            },
+            }
         }
     }
 
@@ -200,6 +211,11 @@ impl Writer {
             }
             _ => halves(batches, total),
         };
+        self.write_parts(parts).await
+    }
+
+    /// Whether all of `parts` are stored; those before the first that is not are.
+    async fn write_parts(&mut self, parts: Vec<Vec<Batch>>) -> Result<bool> {
         for part in parts {
             if !Box::pin(self.try_write(&part)).await? {
                 return Ok(false);

@@ -207,6 +207,22 @@ fn a_limit_that_a_part_of_the_rows_does_not_meet_costs_no_row() {
 }
 
 #[test]
+fn what_takes_longer_than_the_server_allows_is_written_in_parts() {
+    let tables = Tables::new("writer_slow");
+    // A hundred rows take three times as long as a statement may.
+    tables.rows(
+        "create function wait() returns trigger language plpgsql as $$
+         begin perform pg_sleep(0.03); return new; end $$;
+         create trigger wait before insert on market.trades for each row execute function wait()",
+    );
+    let name = tables.rows("select current_database()").remove(0);
+    tables.rows(&format!("alter database {name} set statement_timeout = '1s'"));
+    let written = write(tables.database(), None, vec![trades("coinbase", (1..=100).map(trade))]).unwrap();
+    assert_eq!((written.stored, written.rejected), (100, 0));
+    assert_eq!(tables.rows("select count(*) from market.trades"), ["100"]);
+}
+
+#[test]
 fn a_writer_ends_only_when_all_that_came_is_stored() {
     let tables = Tables::new("writer_away");
     let admit = |admitted: bool| {
