@@ -13,7 +13,7 @@ use kronos_ingest::{
     error::{Error, Result},
     migrate,
     postgres::Database,
-    report, simulate,
+    report, retry, simulate,
     store::{Limits, Sink, Spill, Writer, Written},
     symbols::Names,
     table::parse_width,
@@ -54,12 +54,21 @@ enum Command {
     Load(files::Load),
     /// Replays recorded frames, or CSV files of trades and quotes; a killed replay resumes.
     Replay(files::Replay),
+    /// Tries again what lies in market.rejected_rows, once its cause is mended; what is taken leaves it.
+    Retry(Retry),
     /// Fills an empty database with synthetic bars.
     Simulate(Simulate),
     /// Checks configuration, credentials (one question to each feed), database and clock.
     Check,
     /// Shows freshness, gaps and findings.
     Status,
+}
+
+#[derive(Debug, Args)]
+struct Retry {
+    /// Rows of this feed or source; of all without it.
+    #[arg(long)]
+    feed: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +119,14 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Backfill(arguments) => history::backfill(&config, database()?, arguments).await,
         Command::Load(load) => files::load(&config, database()?, load).await,
         Command::Replay(replay) => files::replay(&config, database()?, replay).await,
+        Command::Retry(arguments) => {
+            let retried = retry::retry(&database()?, arguments.feed.as_deref()).await?;
+            println!(
+                "{} taken, {} refused as before, {} left (rows of files: load the file again; what was cut)",
+                retried.taken, retried.refused, retried.left
+            );
+            Ok(())
+        }
         Command::Simulate(arguments) => {
             let span = chrono::TimeDelta::seconds(arguments.width * i64::from(arguments.bars));
             let simulation = simulate::Simulation {

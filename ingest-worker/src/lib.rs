@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod queue;
 pub mod recording;
 pub mod report;
+pub mod retry;
 pub mod simulate;
 pub mod store;
 pub mod symbols;

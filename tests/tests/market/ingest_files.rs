@@ -186,3 +186,35 @@ fn a_pair_that_a_venue_refuses_keeps_no_other_one_back_and_files_meet_its_histor
     assert_eq!(db.value("select count(*) from market.bars where symbol = 'ETH-USD'"), "2");
     server.stop();
 }
+
+#[test]
+fn what_was_refused_is_stored_once_its_cause_is_mended() {
+    let db = migrated("ingest_retry");
+    let folder = tempfile::tempdir().unwrap();
+    db.run("alter table market.bars add constraint narrow check (close < 100)");
+    let rows = [99, 100, 101].map(|close| format!("A,2024-01-{},1,200,1,{close}\n", close - 89)).concat();
+    let (passed, said) =
+        load(&db, &file(folder.path(), &format!("symbol,date,open,high,low,close\n{rows}")), &[]);
+    assert!(passed && said.contains("1 rows stored, 0 known before, 2 rejected"), "{said}");
+    // A frame that an older worker could not read, one that nobody can, and a row of a file.
+    let frame = r#"{"type":"match","trade_id":5,"side":"buy","size":"1","price":"2","product_id":"BTC-USD","sequence":9,"time":"2023-11-14T22:13:20Z"}"#;
+    for (feed, payload) in
+        [("coinbase_exchange", frame), ("coinbase_exchange", r#"{"type":"#), ("file", "A,soon,1")]
+    {
+        db.run(&format!(
+            "insert into market.rejected_rows (feed, received_at, reason, payload, digest)
+             values ('{feed}', '2023-11-14 22:13:21+00', 'unreadable', '{payload}', sha256(convert_to('{payload}', 'UTF8')))"
+        ));
+    }
+    let retry = || succeed(worker::of(&db).arg("retry"));
+    let said = retry();
+    assert!(said.starts_with("1 taken, 3 refused as before, 1 left"), "{said}");
+    let trades = "select symbol || ' ' || trade_id || ' ' || extract(epoch from known_at - event_time)::int from market.trades";
+    assert_eq!(db.value(trades), "BTCUSD 5 1", "known when it came");
+    db.run("alter table market.bars drop constraint narrow");
+    let said = retry();
+    assert!(said.starts_with("2 taken, 1 refused as before, 1 left"), "{said}");
+    let bars = "select string_agg(close::text, ' ' order by time) from market.bars";
+    assert_eq!(db.value(bars), "99 100 101");
+    assert_eq!(db.value("select count(*) from market.rejected_rows"), "2");
+}
