@@ -18,7 +18,7 @@ as 'MODULE_PATHNAME', 'create_calibration_wrapper';
 comment on function kronos.create_calibration is
   'Makes a calibration of the intervals at level, learnt from forecasts of actuals in the ledger. model: a name (every version), an '
   'alias (the name behind it now) or one version; NULL: every model, each for itself. method: pid, quantile, aci, dtaci, trailing, '
-  'online. Options: actual_col, asymmetric, bucket_width, burn_in, calendar, csat, groups, ki, kind, known_at_col, lambda, lr, '
+  'online. Options: actual_col, asymmetric, bucket_width, burn_in, calendar, csat, earn, groups, ki, kind, known_at_col, lambda, lr, '
   'max_bias_bps, max_move, max_radius, max_scale, min_history, min_scale, online, outlier, patience, prior_sector, prior_series, '
   'relation, rescore, score, spread_lambda, unit, window.';
 
@@ -28,7 +28,8 @@ language c volatile parallel unsafe rows 100
 as 'MODULE_PATHNAME', 'calibrate_wrapper';
 comment on function kronos.calibrate is
   'Learns every forecast in the ledger that has matured and was not learnt yet, once, in the order in which outcomes became known up to '
-  'through (now). Returns the states that changed; none when there was nothing new.';
+  'through (now). Returns the states that changed; none when there was nothing new. With through in the past, step by step, past dates are '
+  'replayed: what was known then serves what is asked as of then.';
 
 create procedure kronos.run_calibration(job_id int default null, config jsonb default null)
 language plpgsql

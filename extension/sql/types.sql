@@ -24,7 +24,7 @@ comment on column kronos.bar_forecast.prob_up is 'Share of paths whose close is 
 comment on column kronos.bar_forecast.cutoff is 'End of the last bar used.';
 comment on column kronos.bar_forecast.model_version is 'name@digest of the model.';
 comment on column kronos.bar_forecast.status is
-  'NULL or burn_in (a calibration has learnt too little): a good row. Else why there is no forecast: short_history, nan, gap, duplicate_ts, irregular, no_rows, null_series, past_until, horizon_limit, no_session, non_finite.';
+  'NULL, burn_in (a calibration has learnt too little) or no_version (it has none of what was known as of then): a good row. Else why there is no forecast: short_history, nan, gap, duplicate_ts, irregular, no_rows, null_series, past_until, horizon_limit, no_session, non_finite.';
 comment on column kronos.bar_forecast.raw_forecast is 'Close of the model itself; NULL without a calibration, as are the columns after it.';
 comment on column kronos.bar_forecast.raw_lower is 'Lower end of the model''s own interval.';
 comment on column kronos.bar_forecast.raw_upper is 'Upper end of the model''s own interval.';

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use kronos_models::calibration::{
-    Group, Groups, Interval, Method, Score, Served, Settings, Source, Tail, Unit,
+    Group, Groups, Interval, Method, Outcome, Score, Served, Settings, Source, Tail, Unit,
 };
 use kronos_models::metrics::interval_score;
 use kronos_models::random::Stream;
@@ -14,6 +14,11 @@ use std::path::Path;
 
 fn settings(method: Method) -> Settings {
     Settings::new(0.9, method, Unit::Log).unwrap()
+}
+
+/// What came of a forecast of the next time.
+fn next(actual: f64, time: usize) -> Outcome {
+    Outcome { actual, cutoff: time as i64 - 1, known: time as i64 }
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -133,7 +138,7 @@ fn calibrated(settings: &Settings, paths: &[Vec<f64>], share: f64) -> Fared {
         if t == 0 {
             group = settings.group();
         }
-        settings.learn(&mut group, None, None, 1, &forecast, paths[p][t]).interval
+        settings.learn(&mut group, None, None, 1, &forecast, next(paths[p][t], t)).unwrap().interval
     })
 }
 
@@ -202,7 +207,7 @@ fn each_tail_is_followed_for_itself() {
     let (mut low, mut high, mut judged) = (0, 0, 0);
     for (t, r) in market(7).concat().into_iter().take(20_000).enumerate() {
         let actual = r - 0.02;
-        let served = settings.learn(&mut group, None, None, 1, &band(0.2), actual).interval;
+        let served = settings.learn(&mut group, None, None, 1, &band(0.2), next(actual, t)).unwrap().interval;
         if t >= 500 {
             judged += 1;
             low += usize::from(actual < served.lower);
@@ -224,7 +229,7 @@ fn drift_is_flagged_at_a_break_and_rarely_without_one() {
         let mut group = settings.group();
         let mut seen = false;
         for (t, &r) in path.iter().enumerate() {
-            settings.learn(&mut group, None, None, 1, &band(0.8), r);
+            settings.learn(&mut group, None, None, 1, &band(0.8), next(r, t));
             let drift = group.record.undercovers(0.9, 1) || group.record.model_drifts(1);
             if (200..750).contains(&t) {
                 calm_days += 1;
@@ -275,12 +280,15 @@ proptest! {
             if interrupted {
                 stored = stored.map(|group| Group::from_bytes(&group.to_bytes()).unwrap());
             }
+            let outcome = Outcome { actual, cutoff: t as i64 - i64::from(step), known: t as i64 };
             let learn = |groups: &mut [Group; 4]| {
                 let [a, b, sector, global] = groups;
                 let series = if which == 0 { a } else { b };
-                settings.learn(series, Some(sector), Some(global), step, &forecast, actual)
+                settings.learn(series, Some(sector), Some(global), step, &forecast, outcome)
             };
-            let (one, other) = (learn(&mut whole), learn(&mut stored));
+            let (Some(one), Some(other)) = (learn(&mut whole), learn(&mut stored)) else {
+                return Err(TestCaseError::fail("nothing is forgotten while forecasts are under way"));
+            };
             prop_assert_eq!(bits(&one), bits(&other));
             let Interval { point, lower, upper } = one.interval;
             prop_assert!(lower.is_finite() && upper.is_finite() && lower <= point && point <= upper, "{:?}", one);
@@ -298,8 +306,8 @@ fn a_series_borrows_until_it_has_a_history() {
     let mut returns = returns.into_iter();
     let (mut sector, mut global) = (settings.group(), settings.group());
     let mut old = settings.group();
-    for r in returns.by_ref().take(400) {
-        settings.learn(&mut old, Some(&mut sector), Some(&mut global), 1, &band(0.25), r);
+    for (t, r) in returns.by_ref().take(400).enumerate() {
+        settings.learn(&mut old, Some(&mut sector), Some(&mut global), 1, &band(0.25), next(r, t));
     }
     let serve = |series: Option<&Group>, sector: Option<&Group>| {
         settings.serve(Groups { series, sector, global: Some(&global) }, &band(0.25))
@@ -314,9 +322,9 @@ fn a_series_borrows_until_it_has_a_history() {
     let ratio =
         (twice.interval.upper - twice.interval.lower) / (borrowed.interval.upper - borrowed.interval.lower);
     assert!((ratio - 2.0).abs() < 1e-9, "{ratio}");
-    for r in returns.take(60) {
+    for (t, r) in returns.take(60).enumerate() {
         assert_eq!(serve(Some(&young), Some(&sector)).source, Source::Sector);
-        settings.learn(&mut young, None, None, 1, &band(0.25), r);
+        settings.learn(&mut young, None, None, 1, &band(0.25), next(r, 400 + t));
     }
     assert_eq!(serve(Some(&young), Some(&sector)).source, Source::Series);
     let nobody = settings.serve(Groups::default(), &band(0.25));
@@ -331,7 +339,7 @@ fn the_first_layer_moves_the_point_within_its_clamps() {
         let mut group = settings.group();
         for t in 0..400u32 {
             let wiggle = 0.02 * (f64::from(t) * 1.7).sin();
-            settings.learn(&mut group, None, None, 1, &band(0.8), bias + width * wiggle);
+            settings.learn(&mut group, None, None, 1, &band(0.8), next(bias + width * wiggle, t as usize));
         }
         settings.serve(Groups { series: Some(&group), ..Groups::default() }, &band(0.8)).interval
     };
@@ -372,6 +380,25 @@ fn wrong_settings_are_refused() {
     assert_eq!(Group::from_bytes(&[9, 0, 0]), None);
 }
 
+/// Bytes as the release before wrote them: the fields of a state up to its record.
+#[test]
+fn a_state_of_the_format_before_is_read() {
+    let settings = settings(Method::Pid);
+    let mut group = settings.group();
+    for (t, &r) in market(2)[0].iter().take(100).enumerate() {
+        settings.learn(&mut group, None, None, 1, &band(0.8), next(r, t));
+    }
+    let Group { seen, members, online, spread, tails, record, .. } = group.clone();
+    let mut older = vec![1];
+    older.extend(postcard::to_allocvec(&(seen, members, online, spread, tails, record)).unwrap());
+    let read = Group::from_bytes(&older).unwrap();
+    let served = |group: &Group| {
+        bits(&settings.serve(Groups { series: Some(group), ..Groups::default() }, &band(0.8)))
+    };
+    assert_eq!((read.seen, served(&read)), (100, served(&group)));
+    assert_eq!(Group::from_bytes(&read.to_bytes()), Some(read));
+}
+
 #[test]
 fn prices_become_logarithms_and_come_back() {
     let interval = Unit::Log.interval(100.0, -5.0, 110.0).unwrap();
@@ -379,4 +406,58 @@ fn prices_become_logarithms_and_come_back() {
     assert_eq!(Unit::Log.interval(-1.0, -2.0, 3.0), None);
     assert_eq!(Unit::Linear.interval(-1.0, -2.0, f64::NAN), None);
     assert_eq!(Unit::Linear.interval(-1.0, -2.0, 3.0).unwrap().upper, 3.0);
+}
+
+/// A panel of three series at four steps ahead: each judged interval is, bit for bit, what the states of its cutoff serve.
+#[test]
+fn a_forecast_is_judged_by_what_was_served_at_its_cutoff() {
+    const STEP: usize = 4;
+    for (method, score) in
+        [(Method::Pid, Score::Scaled), (Method::Aci, Score::Residual), (Method::Dtaci, Score::Cqr)]
+    {
+        let settings = Settings { score, burn_in: 5, min_history: 12, window: 40, ..settings(method) };
+        let paths = &market(3)[..3];
+        let mut states: Vec<Vec<Group>> = vec![vec![settings.group(); 4]];
+        let mut judged = 0;
+        for t in 0..400usize {
+            let mut now = states.last().unwrap().clone();
+            // The states that knew everything up to STEP times before the outcome.
+            let then = &states[(t + 1).saturating_sub(STEP)];
+            for (series, path) in paths.iter().enumerate() {
+                let [one @ .., global] = now.as_mut_slice() else { unreachable!("there are four") };
+                let groups = Groups { series: Some(&then[series]), sector: None, global: Some(&then[3]) };
+                let forecast = band(0.4 + 0.2 * series as f64);
+                let expected = settings.serve(groups, &forecast);
+                let outcome = Outcome { actual: path[t], cutoff: t as i64 - STEP as i64, known: t as i64 };
+                let got =
+                    settings.learn(&mut one[series], None, Some(global), STEP as u32, &forecast, outcome);
+                assert_eq!(got.map(|got| bits(&got)), Some(bits(&expected)), "{method:?} {t} {series}");
+                judged += u64::from(expected.source != Source::BurnIn);
+            }
+            assert_eq!(now[3].record.judged, judged, "{method:?} {t}");
+            states.push(now);
+        }
+        assert!(judged > 1000);
+    }
+}
+
+/// A year of days later 41 outcomes of its first months arrive, five times as large.
+#[test]
+fn a_block_of_outcomes_from_long_ago_is_left_out() {
+    let settings = settings(Method::Pid);
+    let path = &market(9)[0];
+    let mut group = settings.group();
+    for (t, &r) in path.iter().take(300).enumerate() {
+        settings.learn(&mut group, None, None, 1, &band(0.8), next(r, t));
+    }
+    let before = group.clone();
+    for t in 60..101 {
+        assert!(group.is_late(t));
+        settings.learn(&mut group, None, None, 1, &band(0.8), next(5.0 * path[t as usize], t as usize));
+    }
+    assert_eq!(group, before);
+    // What is a few days late is learnt.
+    assert!(!group.is_late(295));
+    settings.learn(&mut group, None, None, 1, &band(0.8), next(path[295], 295));
+    assert_eq!(group.seen, before.seen + 1);
 }

@@ -1,6 +1,6 @@
 -- Calibrations as they are reached. Whoever may read the outcomes and the input may use what was learnt from them; only its
 -- owner lets a calibration learn. Owners are compared here, and no role has a privilege on the tables.
-call market.require_not_newer('ledger/calibration_views.sql', 3);
+call market.require_not_newer('ledger/calibration_views.sql', 4);
 
 create or replace view ledger.readable_calibrations with (security_barrier) as
   select c.calibration, c.actuals, c.relation, c.target, c.series_col, c.time_col, c.model, c.level, c.method, c.per, c.options,
@@ -60,7 +60,7 @@ comment on view ledger.own_calibration_groups is 'Where a role adds groups to ca
 
 create or replace view ledger.own_calibration_state with (security_barrier) as
   select s.group_id, s.version, s.calibration, s.n, s.updated_through, s.coverage, s.recent_coverage, s.raw_coverage, s.bias, s.scale,
-         s.q_lower, s.q_upper, s.mean_width, s.drift, s.status, s.state
+         s.q_lower, s.q_upper, s.mean_width, s.drift, s.status, s.state, s.layers, s.reason, s.score_first, s.score_all
   from ledger.calibration_state s
   where (s.group_id, s.calibration) in (select g.group_id, g.calibration from ledger.own_calibration_groups g)
   with check option;
@@ -105,7 +105,7 @@ begin
   create or replace view kronos.stat_calibration with (security_barrier) as
     select g.calibration as name, g.model, g.member as series, g.step, s.n, s.coverage, c.level as target_coverage,
            s.recent_coverage, s.raw_coverage, s.bias, s.scale, s.q_lower, s.q_upper, s.mean_width, s.drift, s.status,
-           s.version, s.updated_through, g.sector
+           s.version, s.updated_through, g.sector, s.layers, s.reason, s.score_first, s.score_all
     from ledger.calibrations c
     join ledger.calibration_groups g on g.calibration = c.calibration and g.scope = 'series'
     cross join lateral (
@@ -120,7 +120,7 @@ begin
   comment on column kronos.stat_calibration.step is 'Step; 0 where steps share a state.';
   comment on column kronos.stat_calibration.n is 'Outcomes learnt.';
   comment on column kronos.stat_calibration.coverage is
-    'Share of outcomes within the calibrated interval of just before; NULL during burn-in.';
+    'Share of outcomes within the interval that would have been served at the cutoff; NULL during burn-in.';
   comment on column kronos.stat_calibration.recent_coverage is 'The same over the last 60.';
   comment on column kronos.stat_calibration.raw_coverage is 'Share of outcomes within the model''s own interval.';
   comment on column kronos.stat_calibration.drift is 'Whether somebody should look; status says why.';
@@ -136,4 +136,4 @@ exception when dependent_objects_still_exist then
 end
 $$;
 
-call market.record_file('ledger/calibration_views.sql', 3);
+call market.record_file('ledger/calibration_views.sql', 4);

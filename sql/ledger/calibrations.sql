@@ -1,6 +1,6 @@
 -- Calibrations: what they are, what they have learnt in which version, and which forecasts wait for their outcome.
 -- Nothing here uses the extension. Versions are never changed, so a past forecast can be served again as it was.
-call market.require_not_newer('ledger/calibrations.sql', 2);
+call market.require_not_newer('ledger/calibrations.sql', 3);
 
 create table if not exists ledger.calibrations (
   calibration  text primary key,
@@ -58,12 +58,15 @@ create table if not exists ledger.calibration_versions (
   n_new            bigint      not null,
   primary key (calibration, version)
 );
-comment on table ledger.calibration_versions is 'Append-only: one row per time that a calibration learnt something or was reset.';
+comment on table ledger.calibration_versions is
+  'Append-only: one row per time that a calibration learnt something, was reset, or had nothing to learn in a replay of past dates.';
 comment on column ledger.calibration_versions.calibration is 'Calibration.';
 comment on column ledger.calibration_versions.version is 'Counts from 1; forecasts name the version that served them.';
-comment on column ledger.calibration_versions.made_at is 'When it was made.';
-comment on column ledger.calibration_versions.through is 'Only what was known then was used.';
-comment on column ledger.calibration_versions.updated_through is 'When the newest outcome in it became known: a forecast as of then or later may use it.';
+comment on column ledger.calibration_versions.made_at is 'When it was made, by the clock of the server: it serves what is asked as of then or later.';
+comment on column ledger.calibration_versions.through is
+  'Only what was known then was used. What is asked as of then or before is settled: no later version serves it.';
+comment on column ledger.calibration_versions.updated_through is
+  'When the newest outcome in it became known: a replay of past dates uses it from then on.';
 comment on column ledger.calibration_versions.n_new is 'Outcomes learnt since the version before.';
 
 create table if not exists ledger.calibration_groups (
@@ -104,13 +107,17 @@ create table if not exists ledger.calibration_state (
   state            bytea            not null,
   primary key (group_id, version)
 );
+alter table ledger.calibration_state
+  add column if not exists layers text, add column if not exists reason text,
+  add column if not exists score_first double precision, add column if not exists score_all double precision;
 comment on table ledger.calibration_state is 'Append-only: what a group has learnt, in each version that changed it.';
 comment on column ledger.calibration_state.group_id is 'Group.';
 comment on column ledger.calibration_state.version is 'Version of the calibration that the state belongs to.';
 comment on column ledger.calibration_state.calibration is 'Calibration.';
 comment on column ledger.calibration_state.n is 'Outcomes learnt.';
 comment on column ledger.calibration_state.updated_through is 'When the newest of them became known.';
-comment on column ledger.calibration_state.coverage is 'Share of outcomes within the calibrated interval of just before; NULL before the first.';
+comment on column ledger.calibration_state.coverage is
+  'Share of outcomes within the interval that would have been served at the cutoff; NULL before the first.';
 comment on column ledger.calibration_state.recent_coverage is 'The same over the last 60.';
 comment on column ledger.calibration_state.raw_coverage is 'Share of outcomes within the model''s own interval.';
 comment on column ledger.calibration_state.bias is 'Mean error of the model: a return (logarithm), or in units of the target under the option unit linear.';
@@ -122,6 +129,13 @@ comment on column ledger.calibration_state.drift is 'Whether somebody should loo
 comment on column ledger.calibration_state.status is
   'NULL, burn_in (the model''s own interval is served), max_radius (a radius is at its limit), undercoverage (recent intervals miss '
   'more often than luck explains), model_drift (the model''s own intervals miss more often than they used to).';
+comment on column ledger.calibration_state.layers is
+  'How much of the calibration is served: all layers, the first one, or none (model: the forecast is the model''s own).';
+comment on column ledger.calibration_state.reason is
+  'Why: trial (too little to compare), score (the least running interval score), coverage (fewer layers score less, and cover too little).';
+comment on column ledger.calibration_state.score_first is
+  'Running interval score with the first layer, relative to that of the model''s own intervals: above 1 it is worse. Of all series together.';
+comment on column ledger.calibration_state.score_all is 'The same with all layers.';
 comment on column ledger.calibration_state.state is 'The whole state, in the library''s format, exact to the bit.';
 
 create table if not exists ledger.calibration_runs (
@@ -201,4 +215,4 @@ begin
 end
 $$;
 
-call market.record_file('ledger/calibrations.sql', 2);
+call market.record_file('ledger/calibrations.sql', 3);

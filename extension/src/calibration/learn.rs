@@ -2,15 +2,16 @@
 
 use super::matured::{Candidate, read};
 use super::starts::instant;
-use super::store::{Described, Key, Scope, Slot, Slots, newest_version, write_version};
+use super::store::{Described, Key, Newest, Scope, Slot, Slots, write_version};
 use super::{Definition, lock, model_key};
 use crate::calendar::Instant;
 use crate::call::now;
 use crate::error::Result;
 use crate::statement::{self, Sight};
-use kronos_models::calibration::{Groups, Settings, Source};
+use kronos_models::calibration::{Groups, Layers, Outcome, Settings, Source};
 use kronos_models::status::Status;
 use pgrx::datum::TimestampWithTimeZone;
+use pgrx::{PgLogLevel, PgSqlErrorCode, ereport};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
@@ -45,26 +46,30 @@ pub fn calibrate(
     let through = through.unwrap_or(i64::MAX).min(now());
     let anew = definition.options.rescore;
     let runs = fresh_runs(&definition, anew)?;
+    let before = Newest::read(name)?;
     let bar = match definition.known_bar() {
         Some(bar) => bar,
         None => {
             let Some(series) = any_series(&definition, &runs)? else {
+                settle(&definition, before, through)?;
                 return take_up(&definition, &runs, &[]);
             };
-            let Some(bar) = definition.find_bar(&series, through)? else { return Ok(()) };
+            let Some(bar) = definition.find_bar(&series, through)? else {
+                return settle(&definition, before, through);
+            };
             bar
         }
     };
-    let before = newest_version(Sight::Now, name, i64::MAX)?;
     let fold = RefCell::new(Fold {
         definition: &definition,
         sectors: definition.sectors()?,
         slots: Slots::default(),
         batch: Vec::new(),
-        version: before.map_or(0, |(version, _)| version),
+        version: before.map_or(0, |newest| newest.version),
         anew,
         learnt: 0,
-        known: before.map_or(i64::MIN, |(_, known)| known),
+        late: 0,
+        known: before.map_or(i64::MIN, |newest| newest.known),
         last: None,
         done: Vec::new(),
         later: Vec::new(),
@@ -87,6 +92,9 @@ pub fn calibrate(
         forget_done(&definition, &fold.done)?;
         take_up(&definition, &runs, &fold.later)?;
     }
+    if fold.late > 0 {
+        tell_late(name, fold.late);
+    }
     let settings = &definition.options.settings;
     let mut changed: Vec<(&Slot, Described)> = fold
         .slots
@@ -96,7 +104,7 @@ pub fn calibrate(
         .map(|slot| (slot, describe(settings, &fold.slots, slot)))
         .collect();
     if changed.is_empty() {
-        return Ok(());
+        return settle(&definition, before, through);
     }
     changed.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
     write_version(&definition, fold.version + 1, (through, fold.known), fold.learnt, &changed)?;
@@ -115,6 +123,25 @@ pub fn calibrate(
     Ok(())
 }
 
+/// Settles what was known at a past instant of which nothing was learnt: a replay that finds no news there has none for ever.
+fn settle(definition: &Definition, before: Option<Newest>, through: Instant) -> Result<()> {
+    if through >= now() || before.is_some_and(|newest| !newest.replays(through)) {
+        return Ok(());
+    }
+    let (version, known) = before.map_or((0, through), |newest| (newest.version, newest.known));
+    write_version(definition, version + 1, (through, known), 0, &[])
+}
+
+/// Outcomes that were taken off the queue without being learnt.
+fn tell_late(name: &str, count: i64) {
+    ereport!(
+        PgLogLevel::NOTICE,
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        format!("calibration \"{name}\" has not learnt {count} outcomes that came later than it remembers"),
+        "A new calibration learns them in their place, and so does the option \"rescore\"."
+    );
+}
+
 struct Fold<'a> {
     definition: &'a Definition,
     sectors: HashMap<String, String>,
@@ -123,6 +150,8 @@ struct Fold<'a> {
     version: i64,
     anew: bool,
     learnt: i64,
+    /// Outcomes that came too late.
+    late: i64,
     known: Instant,
     /// The last candidate: rows that repeat it are the same forecast.
     last: Option<Candidate>,
@@ -219,6 +248,10 @@ impl Fold<'_> {
         let [sector, global] =
             self.pooled_keys(candidate).map(|key| key.and_then(|key| self.slots.place(&key)));
         let Some(own) = self.slots.place(&self.own_key(candidate)) else { return };
+        if self.slots.all[own].group.is_late(known) {
+            self.late += 1;
+            return;
+        }
         let Some((own, mut sector, mut global)) = slots_of(&mut self.slots.all, own, sector, global) else {
             return;
         };
@@ -228,7 +261,7 @@ impl Fold<'_> {
             global.as_deref_mut().map(|slot| &mut slot.group),
             u32::try_from(candidate.step).unwrap_or(1),
             &forecast,
-            settings.unit.enter(actual),
+            Outcome { actual: settings.unit.enter(actual), cutoff: candidate.cutoff, known },
         );
         for slot in [Some(own), sector, global].into_iter().flatten() {
             slot.learnt += 1;
@@ -286,6 +319,7 @@ fn describe(settings: &Settings, slots: &Slots, slot: &Slot) -> Described {
         _ => None,
     };
     let radii = served.filter(|served| served.source != Source::BurnIn).map(|served| served.interval);
+    let merit = settings.merit(groups).unwrap_or(&group.merit);
     Described {
         coverage: group.record.coverage(),
         recent_coverage: group.record.recent_coverage(),
@@ -298,6 +332,8 @@ fn describe(settings: &Settings, slots: &Slots, slot: &Slot) -> Described {
         ),
         mean_width: (group.seen > 0).then_some(group.record.width),
         status,
+        layers: (merit.layers(), merit.reason(settings)),
+        relative: (merit.relative(Layers::First), merit.relative(Layers::All)),
     }
 }
 

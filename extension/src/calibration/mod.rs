@@ -25,7 +25,9 @@ use crate::statement::{self, Sight};
 fn require_tables() -> Result<()> {
     let there = statement::value::<bool>(
         Sight::Query,
-        "select pg_catalog.to_regclass('ledger.own_calibrations') is not null",
+        "select exists (select from pg_catalog.pg_attribute a
+           where a.attrelid operator(pg_catalog.=) pg_catalog.to_regclass('ledger.own_calibration_state')
+             and a.attname operator(pg_catalog.=) 'score_all')",
         &[],
     )?;
     if there == Some(true) {

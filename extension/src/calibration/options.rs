@@ -15,6 +15,7 @@ const KEYS: &[&str] = &[
     "burn_in",
     "calendar",
     "csat",
+    "earn",
     "groups",
     "ki",
     "kind",
@@ -141,6 +142,7 @@ impl CalibrationOptions {
             scale: (number("min_scale", defaults.scale.0)?, number("max_scale", defaults.scale.1)?),
             prior_series: number("prior_series", defaults.prior_series)?,
             prior_sector: number("prior_sector", defaults.prior_sector)?,
+            earn: given.boolean("earn")?.unwrap_or(defaults.earn),
             ..defaults
         };
         settings.validate()?;
@@ -165,7 +167,7 @@ impl CalibrationOptions {
     pub fn stored(&self) -> Value {
         let s = &self.settings;
         let Value::Object(mut all) = json!({
-            "asymmetric": s.asymmetric, "burn_in": s.burn_in, "calendar": self.calendar, "csat": s.csat, "ki": s.ki,
+            "asymmetric": s.asymmetric, "burn_in": s.burn_in, "calendar": self.calendar, "csat": s.csat, "earn": s.earn, "ki": s.ki,
             "kind": self.kind, "lambda": s.lambda, "lr": s.lr, "max_radius": s.max_radius, "max_scale": s.scale.1,
             "min_history": s.min_history, "min_scale": s.scale.0, "online": s.online, "outlier": s.outlier,
             "patience": self.patience, "prior_sector": s.prior_sector, "prior_series": s.prior_series,

@@ -1,18 +1,18 @@
 //! What a calibration makes of the forecasts of one call.
 
-use super::store::{Key, Scope, Slots, newest_version};
+use super::store::{Key, Scope, Slots, Version, version_as_of};
 use super::{Definition, model_key};
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
 use crate::statement::Sight;
-use kronos_models::calibration::{Groups, Interval, Source, Unit};
+use kronos_models::calibration::{Groups, Interval, Layers, Source, Unit};
 use kronos_models::status::Status;
 
 /// A calibration that serves one call.
 pub struct Serving {
     definition: Definition,
-    /// Version as of which states are read; `None`: it had learnt nothing.
-    version: Option<i64>,
+    /// Version as of which states are read.
+    version: Version,
     model: String,
     /// Sectors and all series, which every series may borrow from.
     pooled: Slots,
@@ -32,8 +32,10 @@ pub struct Calibrated {
     pub raw: [f64; 3],
     /// Point, lower and upper that are served.
     pub served: [f64; 3],
-    /// Burn-in while the model's own interval is served.
+    /// Why nothing could be made of it.
     pub status: Option<Status>,
+    /// Whether it is the model's own: for that reason, or because no layer earns its width.
+    own: bool,
     unit: Unit,
     from: Interval,
     to: Interval,
@@ -43,7 +45,7 @@ impl Calibrated {
     /// Where the calibration moves a value of the model's distribution: the point to the point and the ends to the ends,
     /// evenly between and beyond, so that what was ordered stays ordered.
     pub fn moved(&self, value: f64) -> f64 {
-        if self.status.is_some() {
+        if self.own {
             return value;
         }
         let at = self.unit.enter(value);
@@ -63,7 +65,7 @@ impl Calibrated {
 
     /// A price of the bar whose close is the point: what is added to the point, or the factor it is multiplied by.
     pub fn shifted(&self, value: f64) -> f64 {
-        if self.status.is_some() {
+        if self.own {
             return value;
         }
         match self.unit {
@@ -75,7 +77,7 @@ impl Calibrated {
     /// The factor of amounts of money.
     pub fn factor(&self) -> f64 {
         match self.unit {
-            Unit::Log if self.status.is_none() => (self.to.point - self.from.point).exp(),
+            Unit::Log if !self.own => (self.to.point - self.from.point).exp(),
             _ => 1.0,
         }
     }
@@ -100,8 +102,7 @@ impl Serving {
         {
             return mismatch("model", format!("'{model}'"), format!("'{model_version}'"));
         }
-        let version =
-            newest_version(Sight::Query, name, as_of.unwrap_or(i64::MAX))?.map(|(version, _)| version);
+        let version = version_as_of(Sight::Query, name, as_of.unwrap_or(i64::MAX))?;
         let model = model_key(definition.model.as_deref(), model_version).to_owned();
         Ok(Self { definition, version, model, pooled: Slots::default() })
     }
@@ -113,7 +114,10 @@ impl Serving {
 
     /// The version of its states that serves.
     pub fn version(&self) -> Option<i64> {
-        self.version
+        match self.version {
+            Version::Of(version) => Some(version),
+            Version::None | Version::NoneOfThen => None,
+        }
     }
 
     /// Whether it is for this column.
@@ -142,7 +146,7 @@ impl Serving {
         let series = series.unwrap_or_default();
         let member = self.definition.member(series).to_owned();
         let mut states = States { own: Slots::default(), sector: None, member: member.clone() };
-        let Some(version) = self.version else { return Ok(states) };
+        let Some(version) = self.version() else { return Ok(states) };
         let mut steps: Vec<i32> =
             (1..=i32::try_from(horizon).unwrap_or(i32::MAX)).map(|step| self.definition.step(step)).collect();
         steps.dedup();
@@ -191,13 +195,19 @@ impl Serving {
             global: pooled(Scope::Global, ""),
         };
         let served = settings.serve(groups, &from);
-        let burning_in = served.source == Source::BurnIn;
+        let status = match (self.version, served.source) {
+            (Version::NoneOfThen, _) => Some(Status::NoVersion),
+            (_, Source::BurnIn) => Some(Status::BurnIn),
+            _ => None,
+        };
+        let own = status.is_some() || served.layers == Layers::Model;
         let leave = |value| settings.unit.leave(value);
         let Interval { point, lower, upper } = served.interval;
         Some(Calibrated {
             raw,
-            served: if burning_in { raw } else { [leave(point), leave(lower), leave(upper)] },
-            status: burning_in.then_some(Status::BurnIn),
+            served: if own { raw } else { [leave(point), leave(lower), leave(upper)] },
+            status,
+            own,
             unit: settings.unit,
             from,
             to: served.interval,

@@ -5,7 +5,7 @@ use super::starts::instant;
 use crate::calendar::Instant;
 use crate::error::{Error, Result};
 use crate::statement::{self, Sight};
-use kronos_models::calibration::{Group, Interval};
+use kronos_models::calibration::{Group, Interval, Layers, Reason};
 use kronos_models::status::Status;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::Spi;
@@ -165,21 +165,91 @@ fn damaged(name: &str, key: &Key) -> Error {
     }
 }
 
-/// The newest version and when its newest outcome became known; with `as_of` the newest that was known then.
-pub fn newest_version(sight: Sight, name: &str, as_of: Instant) -> Result<Option<(i64, Instant)>> {
+/// How far the versions of a calibration have come.
+#[derive(Debug, Clone, Copy)]
+pub struct Newest {
+    /// The newest version.
+    pub version: i64,
+    /// When the newest outcome in it became known.
+    pub known: Instant,
+    /// Up to when what was known is settled: the latest that a call has learnt through.
+    settled: Instant,
+    /// When the first version was made.
+    first_made: Instant,
+}
+
+impl Newest {
+    /// Reads it; `None` before the first version.
+    pub fn read(name: &str) -> Result<Option<Self>> {
+        Spi::connect(|client| {
+            let mut rows = statement::select(
+                client,
+                Sight::Now,
+                "select v.version, v.updated_through, pg_catalog.max(v.through) over (), pg_catalog.min(v.made_at) over ()
+                 from ledger.readable_calibration_versions v
+                 where v.calibration operator(pg_catalog.=) $1 order by v.version desc limit 1",
+                Some(1),
+                &[name.into()],
+            )?;
+            let Some(row) = rows.next() else { return Ok(None) };
+            let at = |column: usize| -> Result<Instant> {
+                Ok(row.get::<TimestampWithTimeZone>(column)?.map_or(i64::MIN, i64::from))
+            };
+            let version = row.get::<i64>(1)?.unwrap_or_default();
+            Ok(Some(Self { version, known: at(2)?, settled: at(3)?, first_made: at(4)? }))
+        })
+    }
+
+    /// Whether a call through that instant says of dates before the first version what nothing has said yet.
+    pub fn replays(&self, through: Instant) -> bool {
+        through > self.settled && through < self.first_made
+    }
+}
+
+/// The version that answers what is asked as of an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// That one.
+    Of(i64),
+    /// Nothing has been learnt yet.
+    None,
+    /// There are versions, but none of what was known then.
+    NoneOfThen,
+}
+
+/// The version that answers what is asked as of `as_of` now and for ever, whatever is learnt later.
+///
+/// That is the newest one made by then. Where none was, a past date is replayed: of the versions whose outcomes were all known then,
+/// the newest that was made before what was known then was settled. A call settles it up to its `through`, so that outcomes which
+/// turn up later, though they carry an earlier date, change no answer.
+///
+/// # Errors
+/// What the server raises.
+pub fn version_as_of(sight: Sight, name: &str, as_of: Instant) -> Result<Version> {
     Spi::connect(|client| {
-        let mut rows = statement::select(
-            client,
-            sight,
-            "select v.version, v.updated_through from ledger.readable_calibration_versions v
-             where v.calibration operator(pg_catalog.=) $1 and v.updated_through operator(pg_catalog.<=) $2
-             order by v.version desc limit 1",
-            Some(1),
-            &[name.into(), instant(as_of)?.into()],
-        )?;
-        Ok(match rows.next() {
-            Some(row) => row.get::<i64>(1)?.zip(row.get::<TimestampWithTimeZone>(2)?.map(i64::from)),
-            None => None,
+        let arguments = [name.into(), instant(as_of)?.into()];
+        let made = "select v.version from ledger.readable_calibration_versions v
+                    where v.calibration operator(pg_catalog.=) $1 and v.made_at operator(pg_catalog.<=) $2
+                    order by v.version desc limit 1";
+        let mut rows = statement::select(client, sight, made, Some(1), &arguments)?;
+        if let Some(row) = rows.next() {
+            return Ok(row.get::<i64>(1)?.map_or(Version::None, Version::Of));
+        }
+        let replayed = "select pg_catalog.max(s.version) filter (where s.updated_through operator(pg_catalog.<=) $2
+                            and s.settled operator(pg_catalog.>=) $2
+                            and (s.before is null or s.before operator(pg_catalog.<) $2)),
+                          pg_catalog.count(*)
+                        from (select v.version, v.updated_through, pg_catalog.max(v.through) over () as settled,
+                                pg_catalog.max(v.through) over (order by v.version
+                                  rows between unbounded preceding and 1 preceding) as before
+                              from ledger.readable_calibration_versions v
+                              where v.calibration operator(pg_catalog.=) $1) s";
+        let mut rows = statement::select(client, sight, replayed, Some(1), &arguments)?;
+        let Some(row) = rows.next() else { return Ok(Version::None) };
+        Ok(match (row.get::<i64>(1)?, row.get::<i64>(2)?) {
+            (Some(version), _) => Version::Of(version),
+            (None, Some(0) | None) => Version::None,
+            (None, Some(_)) => Version::NoneOfThen,
         })
     })
 }
@@ -202,6 +272,10 @@ pub struct Described {
     pub mean_width: Option<f64>,
     /// Why somebody should look, or burn-in.
     pub status: Option<Status>,
+    /// How much of the calibration is served, and why.
+    pub layers: (Layers, Reason),
+    /// Interval scores of the first layer's intervals and of both layers', relative to that of the model's own.
+    pub relative: (Option<f64>, Option<f64>),
 }
 
 impl Described {
@@ -242,11 +316,15 @@ pub fn write_version(
         .iter()
         .map(|(_, described)| described.status.map(|status| status.word().to_owned()))
         .collect();
+    let words = |of: fn((Layers, Reason)) -> &'static str| -> Vec<&'static str> {
+        changed.iter().map(|(_, described)| of(described.layers)).collect()
+    };
     let states: Vec<Vec<u8>> = changed.iter().map(|(slot, _)| slot.group.to_bytes()).collect();
     statement::write(
         "insert into ledger.own_calibration_state (calibration, version, group_id, n, updated_through, coverage, recent_coverage,
-           raw_coverage, bias, scale, q_lower, q_upper, mean_width, drift, status, state)
-         select $1, $2, s.* from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) s",
+           raw_coverage, bias, scale, q_lower, q_upper, mean_width, drift, status, state, layers, reason, score_first, score_all)
+         select $1, $2, s.*
+         from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) s",
         &[
             name.into(),
             version.into(),
@@ -264,6 +342,10 @@ pub fn write_version(
             drift.into(),
             status.into(),
             states.into(),
+            words(|(layers, _)| layers.name()).into(),
+            words(|(_, reason)| reason.name()).into(),
+            numbers(|d| d.relative.0).into(),
+            numbers(|d| d.relative.1).into(),
         ],
     )?;
     Ok(())

@@ -1,10 +1,13 @@
 //! The whole state of one series, sector or of all series, and its bytes.
 
-use super::{Method, Online, RECENT, Settings, Tail};
+use super::{Merit, Method, Online, Past, RECENT, Settings, Tail};
 use serde::{Deserialize, Serialize};
 
 /// Says how the bytes after it are laid out.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+
+/// The layout before: without the last two fields of [`Group`].
+const FORMAT_1: u8 = 1;
 
 /// What a calibration knows of one series, of one sector, or of all series, at one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +24,10 @@ pub struct Group {
     pub tails: Vec<Tail>,
     /// How the intervals have fared.
     pub record: Record,
+    /// What it said before, and how far back it remembers.
+    pub past: Past,
+    /// Whether the layers earn their width.
+    pub merit: Merit,
 }
 
 impl Group {
@@ -33,7 +40,14 @@ impl Group {
             spread: 0.0,
             tails: (0..tails).filter_map(|_| Tail::new(settings)).collect(),
             record: Record::default(),
+            past: Past::default(),
+            merit: Merit::default(),
         }
+    }
+
+    /// Whether an outcome that became known then comes too late to be learnt.
+    pub fn is_late(&self, known: i64) -> bool {
+        self.past.is_late(known)
     }
 
     /// The state as bytes that [`Self::from_bytes`] reads back bit for bit.
@@ -47,10 +61,15 @@ impl Group {
     /// The state that was written; `None` for bytes of another format, or damaged ones.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (&format, body) = bytes.split_first()?;
-        if format != FORMAT {
-            return None;
+        match format {
+            FORMAT => postcard::from_bytes(body).ok(),
+            FORMAT_1 => {
+                let (seen, members, online, spread, tails, record) = postcard::from_bytes(body).ok()?;
+                let (past, merit) = Default::default();
+                Some(Self { seen, members, online, spread, tails, record, past, merit })
+            }
+            _ => None,
         }
-        postcard::from_bytes(body).ok()
     }
 }
 

@@ -5,19 +5,27 @@
 //! the point and resizes the band by a little. The second ([`Tail`]) is conformal: it follows the quantile of a score so that
 //! the long-run share of misses is what was asked for, whatever the model and the market do, and no outlier is kept from it.
 //!
+//! Neither layer is served for its own sake: [`Merit`] follows the interval scores of the model's own interval, of the first
+//! layer's and of both, and what does not lower the score is left out.
+//!
 //! A state is a fold: [`Settings::learn`] takes one matured forecast at a time, and the state after a sequence depends on
-//! nothing but the sequence. [`Settings::serve`] says what a state makes of a new forecast. Nothing here reads a clock, and a
+//! nothing but the sequence; what comes from before its memory ([`Past`]) is not learnt, and
+//! a forecast is judged by the interval that the state of its cutoff would have given it. [`Settings::serve`] says what a state makes of a new forecast. Nothing here reads a clock, and a
 //! state comes back from its bytes bit for bit ([`Group::from_bytes`]).
 
 mod group;
+mod merit;
 mod online;
+mod past;
 mod rule;
 mod tail;
 mod window;
 
 pub use group::{Group, Record};
+pub use merit::{Layers, Merit, Reason};
 pub use online::Online;
-pub use rule::{Groups, Served, Source};
+pub use past::Past;
+pub use rule::{Groups, Outcome, Served, Source};
 pub use tail::Tail;
 pub use window::{Extremes, Window};
 
@@ -194,6 +202,8 @@ pub struct Settings {
     pub prior_sector: f64,
     /// What errors of different series have in common decides whether they share a bias.
     pub unit: Unit,
+    /// Whether a layer is served only where it lowers the interval score.
+    pub earn: bool,
 }
 
 impl Settings {
@@ -225,6 +235,7 @@ impl Settings {
             prior_series: 40.0,
             prior_sector: 200.0,
             unit,
+            earn: true,
         };
         settings.validate().map(|()| settings)
     }

@@ -1,7 +1,8 @@
 //! How both layers serve a forecast, and what they learn when it matures.
 
 use super::online::blend;
-use super::{Group, Interval, Method, Score, Settings};
+use super::past::Said;
+use super::{Group, Interval, Layers, Merit, Method, Online, Score, Settings, Tail};
 
 /// What is known of a series, of its sector and of all series; each may be missing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,6 +13,27 @@ pub struct Groups<'a> {
     pub sector: Option<&'a Group>,
     /// All series.
     pub global: Option<&'a Group>,
+}
+
+impl<'a> Groups<'a> {
+    fn all(self) -> [Option<&'a Group>; 3] {
+        [self.series, self.sector, self.global]
+    }
+
+    fn now(self) -> States<'a> {
+        self.all().map(|group| group.map(State::Now))
+    }
+
+    /// What they said of forecasts made at `cutoff`; `None` where one of them has forgotten it.
+    fn at(self, cutoff: i64) -> Option<States<'a>> {
+        let mut states = self.now();
+        for (state, group) in states.iter_mut().zip(self.all()) {
+            if let Some(group) = group {
+                *state = Some(State::at(group, cutoff)?);
+            }
+        }
+        Some(states)
+    }
 }
 
 /// Whose experience an interval rests on.
@@ -34,8 +56,109 @@ pub struct Served {
     pub interval: Interval,
     /// Where the ends come from.
     pub source: Source,
+    /// How much of the calibration is in it; all during burn-in, when nothing is.
+    pub layers: Layers,
     /// Whether a tracker asked for more than the greatest radius.
     pub unbounded: bool,
+}
+
+/// What came of a forecast.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outcome {
+    /// The value that came, in the units of calibration.
+    pub actual: f64,
+    /// Up to when the forecast knew anything, on any scale of time.
+    pub cutoff: i64,
+    /// When the outcome became known, on the same scale.
+    pub known: i64,
+}
+
+/// A state of today or of an earlier time.
+#[derive(Debug, Clone, Copy)]
+enum State<'a> {
+    Now(&'a Group),
+    Then(&'a Said),
+}
+
+impl<'a> State<'a> {
+    /// What a group said of forecasts made at `cutoff`; `None` where that is forgotten.
+    fn at(group: &'a Group, cutoff: i64) -> Option<Self> {
+        if group.past.newest() <= cutoff {
+            return Some(Self::Now(group));
+        }
+        group.past.at(cutoff).map(Self::Then)
+    }
+
+    fn seen(self) -> u64 {
+        match self {
+            Self::Now(group) => group.seen,
+            Self::Then(said) => said.seen,
+        }
+    }
+
+    fn online(self) -> &'a Online {
+        match self {
+            Self::Now(group) => &group.online,
+            Self::Then(said) => &said.online,
+        }
+    }
+
+    fn spread(self) -> f64 {
+        match self {
+            Self::Now(group) => group.spread,
+            Self::Then(said) => said.spread,
+        }
+    }
+
+    fn layers(self) -> Layers {
+        match self {
+            Self::Now(group) => group.merit.layers(),
+            Self::Then(said) => said.layers,
+        }
+    }
+
+    fn asked(self, settings: &Settings, scorecast: f64) -> Option<[f64; 2]> {
+        match self {
+            Self::Now(group) => group.asked(settings, scorecast),
+            Self::Then(said) => said.asked,
+        }
+    }
+}
+
+impl Group {
+    /// What the trackers of the lower and the upper tail ask for, in the unit of their scores.
+    fn asked(&self, settings: &Settings, scorecast: f64) -> Option<[f64; 2]> {
+        let asked = |tail: &Tail| tail.radius(settings, scorecast);
+        match self.tails.as_slice() {
+            [] => None,
+            [both] => Some([asked(both); 2]),
+            [lower, .., upper] => Some([asked(lower), asked(upper)]),
+        }
+    }
+}
+
+/// States of the series, of its sector and of all series.
+type States<'a> = [Option<State<'a>>; 3];
+
+/// What may be served of a forecast beside itself.
+struct Candidates {
+    source: Source,
+    layers: Layers,
+    corrected: Corrected,
+    /// With all layers, and whether a tracker asked for more than the greatest radius; `None` during burn-in.
+    all: Option<(Interval, bool)>,
+}
+
+impl Candidates {
+    fn served(&self, forecast: &Interval) -> Served {
+        let &Self { source, layers, ref corrected, all } = self;
+        let served = |interval, unbounded| Served { interval, source, layers, unbounded };
+        match (all, layers) {
+            (None, _) | (_, Layers::Model) => served(*forecast, false),
+            (Some(_), Layers::First) => served(corrected.interval, false),
+            (Some((interval, unbounded)), Layers::All) => served(interval, unbounded),
+        }
+    }
 }
 
 /// The first layer applied to a forecast.
@@ -56,23 +179,35 @@ struct Measure {
 impl Settings {
     /// What the states make of a forecast.
     pub fn serve(&self, groups: Groups<'_>, forecast: &Interval) -> Served {
-        let (source, group) = self.choose(groups);
-        let corrected = self.correct(groups, forecast);
-        match group {
-            None => Served { interval: *forecast, source, unbounded: false },
-            Some(group) => {
-                let (lower, upper, unbounded) = self.radii(group, source, &corrected);
-                let point = corrected.interval.point;
-                let interval =
-                    Interval { point, lower: point - lower.max(0.0), upper: point + upper.max(0.0) };
-                Served { interval, source, unbounded }
-            }
-        }
+        self.candidates(groups.now(), forecast).served(forecast)
     }
 
-    /// Learns a forecast that has matured; gives what was in force just before.
+    /// What the intervals of all who are followed together have earned; the widest circle there is decides for its members.
+    pub fn merit<'a>(&self, groups: Groups<'a>) -> Option<&'a Merit> {
+        groups.global.or(groups.sector).or(groups.series).map(|group| &group.merit)
+    }
+
+    /// Everything that may be served.
+    fn candidates(&self, states: States<'_>, forecast: &Interval) -> Candidates {
+        let (source, state) = self.choose(states);
+        let corrected = self.correct(states, forecast);
+        let all = state.map(|state| {
+            let (lower, upper, unbounded) = self.radii(state, source, &corrected);
+            let point = corrected.interval.point;
+            (Interval { point, lower: point - lower.max(0.0), upper: point + upper.max(0.0) }, unbounded)
+        });
+        let layers = states.into_iter().flatten().next_back().map_or(Layers::All, State::layers);
+        Candidates { source, layers, corrected, all }
+    }
+
+    /// Learns a forecast that has matured; gives what the states of its cutoff would have served, `None` where they have
+    /// forgotten that.
     ///
-    /// A sector and all series hold what every series brings them; `None` for those that are not kept.
+    /// What is learnt is the error of that interval, in the deviation of then: in today's, which has seen most of what happened
+    /// meanwhile, the errors of forecasts that reach far would be too small.
+    ///
+    /// A sector and all series hold what every series brings them; `None` for those that are not kept. A group from before whose
+    /// memory the outcome comes ([`Group::is_late`]) does not learn it.
     pub fn learn(
         &self,
         series: &mut Group,
@@ -80,23 +215,46 @@ impl Settings {
         global: Option<&mut Group>,
         step: u32,
         forecast: &Interval,
-        actual: f64,
-    ) -> Served {
+        outcome: Outcome,
+    ) -> Option<Served> {
+        let Outcome { actual, cutoff, known } = outcome;
         let groups = Groups { series: Some(series), sector: sector.as_deref(), global: global.as_deref() };
-        let served = self.serve(groups, forecast);
-        let corrected = self.correct(groups, forecast);
+        let then = groups.at(cutoff);
+        let states = then.unwrap_or_else(|| groups.now());
+        let candidates = self.candidates(states, forecast);
+        let served = then.map(|_| candidates.served(forecast));
+        let corrected = candidates.corrected;
+        let three =
+            candidates.all.filter(|_| then.is_some()).map(|(all, _)| [*forecast, corrected.interval, all]);
+        // Before its first outcome a series is as volatile as the model says.
+        let prior = self.prior(forecast);
+        let spreads = states.map(|state| state.filter(|state| state.seen() > 0).map_or(prior, State::spread));
         let outside = |interval: &Interval| actual < interval.lower || actual > interval.upper;
-        let miss = (served.source != Source::BurnIn).then(|| outside(&served.interval));
+        let miss =
+            served.filter(|served| served.source != Source::BurnIn).map(|served| outside(&served.interval));
+        let shown = served.map_or(*forecast, |served| served.interval);
         let newcomer = series.seen == 0;
-        for (group, own) in [(Some(&mut *series), true), (sector, false), (global, false)] {
-            let Some(group) = group else { continue };
+        let deviation = if newcomer { prior } else { series.spread }.sqrt();
+        for (place, group) in [Some(&mut *series), sector, global].into_iter().enumerate() {
+            let (Some(group), own) = (group, place == 0) else { continue };
             if newcomer {
                 group.members += 1;
             }
-            if own && newcomer {
-                group.spread = self.prior(forecast);
+            if group.is_late(known) {
+                continue;
             }
-            if let Some(measure) = self.measure(group, own, &corrected) {
+            if group.past.is_new(known) {
+                let said = self.said(group, own);
+                group.past.note(known, self.memory(step), said, step);
+                group.merit.close(self);
+            }
+            if own && newcomer {
+                group.spread = prior;
+            }
+            if let Some(three) = &three {
+                group.merit.judge(self, three, actual, deviation);
+            }
+            if let Some(measure) = self.measure(spreads[place], own, &corrected) {
                 self.follow(group, &measure, &corrected.interval, actual);
             }
             if own {
@@ -105,31 +263,44 @@ impl Settings {
             let members = group.members;
             group.online.update(self, forecast, actual, step, members);
             group.seen += 1;
-            let width = served.interval.upper - served.interval.lower;
-            group.record.note(group.seen, outside(forecast), miss, width);
-            group.record.unbounded = served.unbounded;
+            group.record.note(group.seen, outside(forecast), miss, shown.upper - shown.lower);
+            group.record.unbounded = served.is_some_and(|served| served.unbounded);
         }
         served
     }
 
+    /// What a group says of forecasts that are made now.
+    fn said(&self, group: &Group, own: bool) -> Said {
+        // Nothing that a tracker is asked with depends on the forecast.
+        let none = Interval { point: 0.0, lower: 0.0, upper: 0.0 };
+        let measure = self.measure(group.spread, own, &Corrected { interval: none, relative: 1.0 });
+        Said {
+            from: group.past.newest(),
+            seen: group.seen,
+            online: group.online.clone(),
+            spread: group.spread,
+            asked: measure.and_then(|measure| group.asked(self, measure.scorecast)),
+            layers: group.merit.layers(),
+        }
+    }
+
     /// Whose trackers serve: the series' once it has a history, else the sector's, else those of all series.
-    fn choose<'a>(&self, groups: Groups<'a>) -> (Source, Option<&'a Group>) {
-        let ripe = |group: Option<&'a Group>, least: u64| group.filter(|group| group.seen >= least);
+    fn choose<'a>(&self, [series, sector, global]: States<'a>) -> (Source, Option<State<'a>>) {
+        let ripe = |state: Option<State<'a>>, least: u64| state.filter(|state| state.seen() >= least);
         // Where nothing is pooled there is nobody to borrow from.
-        let alone = groups.global.is_none() && groups.sector.is_none();
+        let alone = global.is_none() && sector.is_none();
         let least = if alone { self.burn_in } else { self.min_history.max(self.burn_in) };
         let candidates = [
-            (Source::Series, ripe(groups.series, least.max(1))),
-            (Source::Sector, ripe(groups.sector, self.burn_in.max(1))),
-            (Source::Global, ripe(groups.global, self.burn_in.max(1))),
+            (Source::Series, ripe(series, least.max(1))),
+            (Source::Sector, ripe(sector, self.burn_in.max(1))),
+            (Source::Global, ripe(global, self.burn_in.max(1))),
         ];
-        let found = candidates.into_iter().find(|(_, group)| group.is_some());
+        let found = candidates.into_iter().find(|(_, state)| state.is_some());
         found.unwrap_or((Source::BurnIn, None))
     }
 
-    fn correct(&self, groups: Groups<'_>, forecast: &Interval) -> Corrected {
-        let [series, sector, global] =
-            [groups.series, groups.sector, groups.global].map(|group| group.map(|group| &group.online));
+    fn correct(&self, states: States<'_>, forecast: &Interval) -> Corrected {
+        let [series, sector, global] = states.map(|state| state.map(State::online));
         let (bias, scale) = blend(self, series, sector, global);
         let Interval { point, lower, upper } = *forecast;
         let half = (upper - lower) / 2.0;
@@ -149,31 +320,24 @@ impl Settings {
     }
 
     /// Distances of the ends from the corrected point, and whether a tracker asked for more than it may have.
-    fn radii(&self, group: &Group, source: Source, corrected: &Corrected) -> (f64, f64, bool) {
+    fn radii(&self, state: State<'_>, source: Source, corrected: &Corrected) -> (f64, f64, bool) {
         let Interval { point, lower, upper } = corrected.interval;
-        let own = source == Source::Series;
-        let Some(measure) = self.measure(group, own, corrected) else {
-            return (point - lower, upper - point, false);
+        let measure = self.measure(state.spread(), source == Source::Series, corrected);
+        let found = measure.and_then(|measure| Some((state.asked(self, measure.scorecast)?, measure)));
+        let Some((asked, measure)) = found else {
+            return ((lower - point).abs(), (upper - point).abs(), false);
         };
         let offset = |end: f64| if self.score == Score::Cqr { (end - point).abs() } else { 0.0 };
-        let mut unbounded = false;
-        let mut radius = |tail: Option<&super::Tail>, end: f64| match tail {
-            None => (end - point).abs(),
-            Some(tail) => {
-                let asked = tail.radius(self, measure.scorecast);
-                unbounded |= asked > measure.cap;
-                offset(end) + asked.clamp(-measure.cap, measure.cap) * measure.unit
-            }
-        };
-        let last = group.tails.last();
-        let (below, above) = (radius(group.tails.first(), lower), radius(last, upper));
-        (below, above, unbounded)
+        let radius =
+            |asked: f64, end: f64| offset(end) + asked.clamp(-measure.cap, measure.cap) * measure.unit;
+        let unbounded = asked.iter().any(|&asked| asked > measure.cap);
+        (radius(asked[0], lower), radius(asked[1], upper), unbounded)
     }
 
-    /// The unit that a group's scores are measured in, for a forecast; `None` while nothing says how large an error is: a series
-    /// that was forecast without width and never missed, or such a forecast among those of others.
-    fn measure(&self, group: &Group, own: bool, corrected: &Corrected) -> Option<Measure> {
-        let deviation = if own { group.spread.sqrt() } else { corrected.relative };
+    /// The unit that scores are measured in by a state with such a variance, for a forecast; `None` while nothing says how large an
+    /// error is: a series that was forecast without width and never missed, or such a forecast among those of others.
+    fn measure(&self, spread: f64, own: bool, corrected: &Corrected) -> Option<Measure> {
+        let deviation = if own { spread.sqrt() } else { corrected.relative };
         let deviate = if self.score == Score::Cqr { 0.0 } else { self.deviate() };
         (deviation > 0.0).then(|| match self.score {
             Score::Residual | Score::Cqr if own => {
@@ -225,7 +389,7 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Extremes, Tail, Unit};
+    use super::super::{Extremes, Unit};
     use super::*;
 
     fn settings(method: Method) -> Settings {
@@ -234,6 +398,11 @@ mod tests {
 
     /// A band whose standard deviation is 0.01 at a level of 90 %.
     const BAND: Interval = Interval { point: 0.0, lower: -0.016448536269514722, upper: 0.016448536269514722 };
+
+    /// The first outcome of a time.
+    fn outcome(actual: f64) -> Outcome {
+        Outcome { actual, cutoff: i64::MAX, known: i64::MAX }
+    }
 
     /// A group with `seen` outcomes, whose errors have a standard deviation of 0.01.
     fn group(settings: &Settings, seen: u64) -> Group {
@@ -302,7 +471,7 @@ mod tests {
         let q = 2.0 - settings.deviate();
         let tail = Tail::Tracker { q, excess: 0.0, seen: 100, extremes: Extremes::default() };
         series.tails = vec![tail; 2];
-        let served = settings.learn(&mut series, None, None, 1, &BAND, -0.021).interval;
+        let served = settings.learn(&mut series, None, None, 1, &BAND, outcome(-0.021)).unwrap().interval;
         close(served.lower, -0.022);
         close(served.upper, 0.018);
         assert_eq!((series.record.judged, series.record.missed), (1, 0));
@@ -319,7 +488,7 @@ mod tests {
         let settings = settings(Method::Pid);
         let learnt = |seen: u64, actual: f64, step: u32| {
             let mut series = group(&settings, seen);
-            settings.learn(&mut series, None, None, step, &BAND, actual);
+            settings.learn(&mut series, None, None, step, &BAND, outcome(actual));
             series.spread
         };
         close(learnt(1000, 0.03, 1), 1e-4 + 0.06 * (9e-4 - 1e-4));
@@ -338,7 +507,7 @@ mod tests {
         let mut series = [settings.group(), settings.group(), settings.group()];
         for (of, times) in series.iter_mut().zip([3, 1, 2]) {
             for _ in 0..times {
-                settings.learn(of, Some(&mut sector), Some(&mut global), 1, &BAND, 0.01);
+                settings.learn(of, Some(&mut sector), Some(&mut global), 1, &BAND, outcome(0.01));
             }
         }
         assert_eq!((sector.members, global.members, sector.seen, global.seen), (3, 3, 6, 6));

@@ -1,5 +1,6 @@
 //! Calibration: learning from the ledger, serving forecasts, and the aggregates beside it.
 
+mod as_of;
 mod known;
 mod learnt;
 
@@ -390,8 +391,8 @@ fn tails_groups_and_methods_are_options() {
 fn late_outcomes_are_taken_once_and_revised_ones_only_on_request() {
     let db = market("cal_late", &["AAA"], 200);
     forecast_hours(&db, "naive", "live", 0, 100, "true");
-    db.run("create table missing as select * from prices where time = '2024-01-03 00:00+00';
-            delete from prices where time = '2024-01-03 00:00+00';
+    db.run("create table missing as select * from prices where time = '2024-01-04 23:00+00';
+            delete from prices where time = '2024-01-04 23:00+00';
             select create_calibration('c', 'prices'); select create_calibration('r', 'prices', options => '{\"rescore\":true}');
             select calibrate('c'); select calibrate('r');");
     assert!(db.rows("select calibrate('c')").is_empty() && db.rows("select calibrate('r')").is_empty());
