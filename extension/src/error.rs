@@ -538,6 +538,9 @@ fn allocation_report(error: AllocationError) -> Report {
         AllocationError::NotFinite { .. }
         | AllocationError::OutOfRange { .. }
         | AllocationError::BoundsCrossed { .. } => invalid(message),
+        AllocationError::OutOfProportion { .. } => invalid(message)
+            .detail("The weights of the other names would be lost in its rounding.")
+            .hint("Returns, costs and volatilities are fractions: 0.01 is one percent. Mend the value or leave the name out."),
         AllocationError::UnknownGroup { key } => Report::new(Code::ERRCODE_UNDEFINED_COLUMN, message)
             .hint(format!("Add a column {key} to the query signals; names of groups begin with group_.")),
         AllocationError::UnknownFactor { key } => Report::new(Code::ERRCODE_UNDEFINED_COLUMN, message)

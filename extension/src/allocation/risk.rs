@@ -6,6 +6,9 @@ use crate::query::{Kind, Query, Wanted};
 use kronos_allocation::{FactorModel, HistoryStatus, Method, Name, ReturnHistory, Scenarios};
 use std::collections::VecDeque;
 
+/// Size of returns above which a sum of their fourth powers may be infinite.
+const LARGEST_RETURN: f64 = 1e60;
+
 /// What was made of the query.
 #[derive(Default)]
 pub struct Sources {
@@ -98,10 +101,13 @@ fn panel(query: &Query, names: &[Name], key: &str, kind: Kind, keep: usize) -> R
         else {
             return Ok(());
         };
-        if !ret.is_finite() {
+        if !ret.is_finite() || ret.abs() > LARGEST_RETURN {
             return Err(Error::InvalidArgument {
                 name: format!("ret of \"{symbol}\""),
-                expected: "a finite number".into(),
+                expected: match ret.is_finite() {
+                    true => format!("at most {LARGEST_RETURN:e} in size"),
+                    false => "a finite number".into(),
+                },
                 got: ret.to_string(),
                 hint: Some("Leave the row out or return NULL where there is no return.".into()),
             });

@@ -110,7 +110,20 @@ impl Reader<'_> {
                 name.factors.extend(row.number(place).map(|exposure| (column.name.clone(), exposure)));
             }
         }
-        Ok((name, row.number(12)))
+        Ok((name, volatility(symbol, row.number(12))?))
+    }
+}
+
+/// Squared, a negative one would pass for its opposite.
+fn volatility(symbol: &str, given: Option<f64>) -> Result<Option<f64>> {
+    match given {
+        Some(value) if !(value.is_finite() && value >= 0.0) => Err(Error::InvalidArgument {
+            name: format!("volatility of \"{symbol}\""),
+            expected: "a finite number, at least 0".into(),
+            got: value.to_string(),
+            hint: Some("Return NULL where it is not known.".into()),
+        }),
+        given => Ok(given),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::orders;
 use crate::problem::{OnInfeasible, Problem};
 use crate::program::{Goal, assemble};
 use crate::rule::Clause;
+use crate::units::Units;
 
 /// Solves `problem`; `cancel` is asked once per iteration of the solver.
 ///
@@ -20,6 +21,22 @@ use crate::rule::Clause;
 /// # Errors
 /// Invalid data, a conflict under [`OnInfeasible::Error`], cancellation, or a failure of the solver.
 pub fn allocate(problem: &Problem, cancel: &CancelCheck) -> Result<Allocation, AllocationError> {
+    problem.validate()?;
+    let units = Units::of(problem)?;
+    if units.are_usual() {
+        return solve(problem, cancel);
+    }
+    match solve(&units.state(problem), cancel) {
+        Ok(book) => Ok(units.restore(book)),
+        Err(AllocationError::Infeasible { conflict }) => {
+            Err(AllocationError::Infeasible { conflict: units.clauses(conflict) })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Solves a problem whose numbers are of usual size.
+fn solve(problem: &Problem, cancel: &CancelCheck) -> Result<Allocation, AllocationError> {
     let book = Book::prepare(problem, cancel)?;
     let (first, status, conflict) = match optimise(&book, &book.boxes)? {
         Some(solved) => (Some(solved), Status::Optimal, Vec::new()),
@@ -44,11 +61,12 @@ pub fn allocate(problem: &Problem, cancel: &CancelCheck) -> Result<Allocation, A
     Ok(explain(&book, Some(&settled.solved), settled.notes, status, conflict))
 }
 
-/// The cone program that [`allocate`] solves first, for comparison with other solvers.
+/// The cone program that [`allocate`] solves first for a problem of usual size, for comparison with other solvers.
 ///
 /// # Errors
 /// As [`Problem::validate`], and those of the risk parity target.
 pub fn conic_program(problem: &Problem) -> Result<ConicProgram, AllocationError> {
+    problem.validate()?;
     let book = Book::prepare(problem, &(Arc::new(|| false) as CancelCheck))?;
     Ok(assemble(book.parts(&book.boxes), Goal::Optimise(&book.objective)).conic)
 }

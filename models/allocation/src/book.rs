@@ -52,9 +52,8 @@ pub(crate) struct Solved {
 }
 
 impl<'a> Book<'a> {
-    /// Checks the problem, puts its names in order and lays out its rules.
+    /// Puts the names of a validated problem in order and lays out its rules.
     pub fn prepare(problem: &'a Problem, cancel: &CancelCheck) -> Result<Self, AllocationError> {
-        problem.validate()?;
         let mut order: Vec<usize> = (0..problem.names.len()).collect();
         order.sort_by(|&a, &b| problem.names[a].symbol.cmp(&problem.names[b].symbol));
         let names: Vec<&Name> = order.iter().map(|&i| &problem.names[i]).collect();

@@ -13,7 +13,8 @@ pub type CancelCheck = Arc<dyn Fn() -> bool + Send + Sync>;
 /// Objectives are stated in basis points: better scaled for the solver, and its duals read as shadow prices.
 pub(crate) const OBJECTIVE_SCALE: f64 = 1e4;
 
-/// Largest residual, in units of return and weight, at which a reduced-accuracy answer is accepted.
+/// Largest residual, in units of return and weight, at which a reduced-accuracy answer is accepted; relative to the largest term of a
+/// condition where that is more than one.
 const ACCEPT_RESIDUAL: f64 = 1e-6;
 
 /// Interior-point iterations; the largest problem measured (3,400 names) needs 54.
@@ -34,7 +35,8 @@ pub struct ConicProgram {
     pub cones: Vec<SupportedConeT<f64>>,
 }
 
-/// Largest residuals of the optimality conditions, from the program's data and the solver's point alone.
+/// Largest residuals of the optimality conditions, from the program's data and the solver's point alone, each relative to its
+/// largest term where that is more than one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct KktResiduals {
     /// Greatest violation of a constraint, in weight.
@@ -131,41 +133,76 @@ impl ConicProgram {
 
     /// Residuals of the optimality conditions at `x`, `z`, recomputed from the data.
     pub fn residuals(&self, x: &[f64], z: &[f64]) -> KktResiduals {
-        let (mut slack, mut px, mut atz) = (self.b.clone(), vec![0.0; x.len()], vec![0.0; x.len()]);
+        let mut slack: Vec<Sum> = self.b.iter().map(|&b| Sum::of(b)).collect();
+        let mut gradient: Vec<Sum> = self.q.iter().map(|&q| Sum::of(q)).collect();
+        let mut gap = Sum::default();
         for (row, col, value) in entries(&self.a) {
-            slack[row] -= value * x[col];
-            atz[col] += value * z[row];
+            slack[row].add(-value * x[col]);
+            gradient[col].add(value * z[row]);
         }
         for (row, col, value) in entries(&self.p) {
-            px[row] += value * x[col];
+            gradient[row].add(value * x[col]);
+            gap.add(value * x[row] * x[col]);
             if row != col {
-                px[col] += value * x[row];
+                gradient[col].add(value * x[row]);
+                gap.add(value * x[row] * x[col]);
             }
         }
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let gap = dot(&px, x) + dot(&self.q, x) + dot(&self.b, z);
+        let pairs = self.q.iter().zip(x).chain(self.b.iter().zip(z));
+        pairs.for_each(|(a, b)| gap.add(a * b));
 
-        let (mut primal, mut dual_cone, mut row) = (0.0_f64, 0.0_f64, 0);
+        let (mut primal, mut dual, mut row) = (0.0_f64, 0.0_f64, 0);
         for cone in &self.cones {
-            let (size, outside): (usize, fn(&[f64]) -> f64) = match cone {
+            match cone {
                 SupportedConeT::ZeroConeT(size) => {
-                    let rows = &slack[row..row + size];
-                    primal = primal.max(rows.iter().fold(0.0, |m, s| s.abs().max(m)));
+                    primal = slack[row..row + size].iter().fold(primal, |m, s| s.share(1.0).abs().max(m));
                     row += size;
-                    continue;
                 }
                 SupportedConeT::SecondOrderConeT(size) => {
-                    (*size, |v| v[1..].iter().map(|x| x * x).sum::<f64>().sqrt() - v[0])
+                    let outside = |v: &mut dyn Iterator<Item = f64>| {
+                        let first = v.next().unwrap_or(0.0);
+                        v.map(|x| x * x).sum::<f64>().sqrt() - first
+                    };
+                    let rows = &slack[row..row + size];
+                    let largest = rows.iter().fold(1.0, |m: f64, s| m.max(s.largest));
+                    primal = primal.max(outside(&mut rows.iter().map(|s| s.total)) / largest);
+                    dual = dual.max(outside(&mut z[row..row + size].iter().copied()));
+                    row += size;
                 }
-                cone => (cone_size(cone), |v| v.iter().fold(0.0, |m, s| (-s).max(m))),
-            };
-            primal = primal.max(outside(&slack[row..row + size]));
-            dual_cone = dual_cone.max(outside(&z[row..row + size]));
-            row += size;
+                cone => {
+                    let size = cone_size(cone);
+                    primal = slack[row..row + size].iter().fold(primal, |m, s| (-s.share(1.0)).max(m));
+                    dual = z[row..row + size].iter().fold(dual, |m, z| (-z).max(m));
+                    row += size;
+                }
+            }
         }
-        let dual =
-            px.iter().zip(&self.q).zip(&atz).fold(dual_cone, |m, ((px, q), atz)| (px + q + atz).abs().max(m));
-        KktResiduals { primal, dual: dual / OBJECTIVE_SCALE, gap: gap.abs() / OBJECTIVE_SCALE }
+        let of_return = |sum: &Sum| sum.share(OBJECTIVE_SCALE).abs();
+        let dual = gradient.iter().map(of_return).fold(dual, f64::max);
+        KktResiduals { primal, dual: dual / OBJECTIVE_SCALE, gap: of_return(&gap) / OBJECTIVE_SCALE }
+    }
+}
+
+/// A sum that should vanish, and its largest term.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    total: f64,
+    largest: f64,
+}
+
+impl Sum {
+    fn of(term: f64) -> Self {
+        Self { total: term, largest: term.abs() }
+    }
+
+    fn add(&mut self, term: f64) {
+        self.total += term;
+        self.largest = self.largest.max(term.abs());
+    }
+
+    /// The sum over its largest term in units of `one`, where that is more than one.
+    fn share(&self, one: f64) -> f64 {
+        self.total / (self.largest / one).max(1.0)
     }
 }
 

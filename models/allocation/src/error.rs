@@ -30,6 +30,16 @@ pub enum AllocationError {
         /// The domain in words.
         allowed: &'static str,
     },
+    /// A number is so far above those of the other names that they would be lost in its rounding.
+    #[error("{what} is {value:e}, more than {times} times what is usual among the names")]
+    OutOfProportion {
+        /// What the number describes.
+        what: String,
+        /// The number.
+        value: f64,
+        /// How many times as large it may be.
+        times: f64,
+    },
     /// A lower bound exceeds its upper bound.
     #[error("{what} has lower bound {lower} above upper bound {upper}")]
     BoundsCrossed {

@@ -50,6 +50,7 @@ mod risk;
 mod risk_parity;
 mod rule;
 mod soft;
+mod units;
 mod validate;
 
 pub use allocate::{allocate, conic_program};

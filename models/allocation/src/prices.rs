@@ -47,6 +47,14 @@ impl RelaxationPrices {
             .try_for_each(|(rule, price)| non_negative(&format!("relaxation price of {rule}"), *price))
     }
 
+    /// The same order in another unit.
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        let Self { turnover, group, net, target_vol, cash, gross } = self;
+        let [turnover, group, net, target_vol, cash, gross] =
+            [turnover, group, net, target_vol, cash, gross].map(|price| price * factor);
+        Self { turnover, group, net, target_vol, cash, gross }
+    }
+
     /// Price of `rule`; hard rules have none.
     pub(crate) fn of(&self, rule: &Rule) -> f64 {
         match rule {

@@ -193,6 +193,23 @@ impl Scenarios {
         mean
     }
 
+    /// Root mean square of each name's returns.
+    pub(crate) fn deviations(&self) -> Vec<f64> {
+        let mut squares = vec![0.0; self.names];
+        for row in self.rows() {
+            squares.iter_mut().zip(row).for_each(|(sum, r)| *sum += r * r);
+        }
+        let count = self.rows().len() as f64;
+        squares.into_iter().map(|sum: f64| (sum / count).sqrt()).collect()
+    }
+
+    /// The same scenarios with every return times `factor`.
+    #[must_use]
+    pub(crate) fn scaled(mut self, factor: f64) -> Self {
+        self.returns.iter_mut().for_each(|r| *r *= factor);
+        self
+    }
+
     pub(crate) fn permuted(&self, order: &[usize]) -> Self {
         Self { names: self.names, returns: self.rows().flat_map(|r| order.iter().map(|&i| r[i])).collect() }
     }

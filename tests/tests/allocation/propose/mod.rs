@@ -234,6 +234,15 @@ fn wrong_queries() {
         .is("22023", "halt of \"N0001\" must be");
     with_signals("select symbol, expected_return, -1 as cost_bps from names")
         .is("22023", "cost of \"N0001\" must be at least 0");
+    with_signals("select symbol, expected_return, -0.1 as volatility from names")
+        .is("22023", "volatility of \"N0001\" must be a finite number, at least 0, got -0.1");
+    with_signals(
+        "select symbol, case symbol when 'N0002' then 1e8 else expected_return end as expected_return from names",
+    )
+    .is("22023", "expected_return of \"N0002\" is 1e8, more than 100000 times what is usual among the names")
+    .hint("fractions");
+    with_risk("select symbol, ts, case symbol when 'N0002' then 1e100 else ret end as ret from rets")
+        .is("22023", "ret of \"N0002\" must be at most 1e60 in size, got 1");
     with_risk("select symbol, ret from rets").is("42703", "has no column \"ts\"");
     with_risk("select symbol, ts, ret, 1 as x from rets")
         .is("42703", "unrecognized column \"x\" of query \"risk\"");
