@@ -84,8 +84,8 @@ impl Market {
             "correlation" => self.correlation = within("correlation", 0.0, 1.0)?,
             "degrees_of_freedom" => self.degrees_of_freedom = within("degrees_of_freedom", 4.5, 1000.0)?,
             "jumps_per_year" => self.jumps_per_year = within("jumps_per_year", 0.0, 10_000.0)?,
-            "price" => self.price = Some(within("price", 1e-6, 1e9)?),
-            "volume" => self.volume = within("volume", 0.0, 1e15)?,
+            "price" => self.price = Some(within("price", 1e-12, 1e12)?),
+            "volume" => self.volume = within("volume", 0.0, 1e30)?,
             other => {
                 return Err(ModelError::InvalidParameter {
                     name: "parameter",
@@ -349,7 +349,7 @@ mod tests {
     fn every_bar_is_coherent_and_continues_the_last() {
         let mut extreme = Market::default();
         extreme.set("volatility", 5.0).unwrap();
-        extreme.set("price", 0.001).unwrap();
+        extreme.set("price", 1e-12).unwrap();
         for (market, slots) in [
             (Market::default(), open_always(5000)),
             (Market::default(), in_sessions(5000)),

@@ -1,5 +1,5 @@
 -- How much of a forecast comes true: the slope of what happened on what was said, from outcomes known by then only.
-call market.require_not_newer('trading/skill.sql', 6);
+call market.require_not_newer('trading/skill.sql', 7);
 
 create or replace function trading.normal_quantile(p double precision) returns double precision
 language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
@@ -191,7 +191,8 @@ as $$
     group by m.series, m.cutoff
   ), daily as (
     select o.cutoff, max(o.ts) as ts, count(*) as n,
-           case when stddev_pop(s.score) > 1e-9 then corr(s.score, o.realised_return / coalesce(nullif(o.volatility, 0), 1)) end as ic
+           -- A score has a unit of its own; returns, above, have none.
+           case when stddev_pop(s.score) > 1e-9 * max(abs(s.score)) then corr(s.score, o.realised_return / coalesce(nullif(o.volatility, 0), 1)) end as ic
     from outcome o
     cross join lateral (select s.score from trading.scores s
                         where s.symbol = o.series and s.known_at <= o.cutoff order by s.known_at desc limit 1) s
@@ -213,4 +214,4 @@ comment on function trading.score_skill(regclass, integer, timestamptz, text[], 
   'Information coefficient of trading.scores as of an instant: mean over dates of the correlation across names between score and realised return per unit of volatility, '
   'and its standard error over dates, those that overlap as correlated. kappa is the mean shrunk by that error and kept between 0 and 1, and 0 with fewer than skill_least dates.';
 
-call market.record_file('trading/skill.sql', 6);
+call market.record_file('trading/skill.sql', 7);

@@ -7,6 +7,9 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
+/// Share of a step within which a value is on a tick.
+const ON_TICK: f64 = 1e-6;
+
 /// The price axis: a range that its values fill, with round ticks inside.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
@@ -45,7 +48,9 @@ impl Scale {
         }
         // Of round steps the one whose ticks are nearest in number to what was asked for; of two, the wider.
         let power = 10f64.powf(((high - low) / intervals.max(1) as f64).log10().floor());
-        let ticks = |step: f64| ((low / step).ceil() as i64, (high / step).floor() as i64);
+        // A value on a tick but for a rounding is on it, or the unit of prices would decide how many ticks there are.
+        let ticks =
+            |step: f64| ((low / step - ON_TICK).ceil() as i64, (high / step + ON_TICK).floor() as i64);
         let off = |&step: &f64| (ticks(step).1 - ticks(step).0 - intervals as i64).unsigned_abs();
         let steps = [10.0, 5.0, 2.0, 1.0, 0.5].map(|factor| factor * power);
         let step = steps.into_iter().min_by_key(off).unwrap_or(power);
@@ -303,6 +308,34 @@ mod tests {
             ["0.0e-8", "0.2e-8", "0.4e-8", "0.6e-8", "0.8e-8", "1.0e-8", "1.2e-8"]
         );
         assert_eq!(labels(scale(9e11, 1.1e12)), ["0.90e12", "0.95e12", "1.00e12", "1.05e12", "1.10e12"]);
+    }
+
+    /// The ticks are those of the unit, each label is read as its own tick, and no two are the same.
+    #[test]
+    fn an_axis_in_any_unit_has_the_ticks_of_the_unit() {
+        let ranges =
+            [(10.0, 20.0), (1.08412, 1.08455), (61_012.5, 63_960.0), (-0.3, 0.7), (99.999_99, 100.000_01)];
+        for (low, high) in ranges {
+            let expected: Vec<f64> = scale(low, high).ticks().collect();
+            for power in -12..=12 {
+                let unit = 10f64.powi(power);
+                let scale = scale(low * unit, high * unit);
+                let ticks: Vec<f64> = scale.ticks().collect();
+                assert_eq!(ticks.len(), expected.len(), "{low} to {high}, 1e{power}");
+                let mut labels = labels(scale);
+                for ((label, tick), expected) in labels.iter().zip(ticks).zip(&expected) {
+                    let read: f64 = label.replace(',', "").parse().unwrap();
+                    let room = 0.01 * scale.step;
+                    assert!((read - tick).abs() < room, "1e{power}: {label} for {tick:e}");
+                    assert!(
+                        (tick - expected * unit).abs() < room,
+                        "1e{power}: {tick:e}, expected {expected} of it"
+                    );
+                }
+                labels.dedup();
+                assert_eq!(labels.len(), expected.len(), "1e{power}: {labels:?}");
+            }
+        }
     }
 
     #[test]
