@@ -339,7 +339,7 @@ impl Settings {
     fn measure(&self, spread: f64, own: bool, corrected: &Corrected) -> Option<Measure> {
         let deviation = if own { spread.sqrt() } else { corrected.relative };
         let deviate = if self.score == Score::Cqr { 0.0 } else { self.deviate() };
-        (deviation > 0.0).then(|| match self.score {
+        (deviation > 0.0).then_some(match self.score {
             Score::Residual | Score::Cqr if own => {
                 Measure { unit: 1.0, scorecast: deviate * deviation, cap: self.max_radius * deviation }
             }

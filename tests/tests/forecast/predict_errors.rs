@@ -153,7 +153,7 @@ fn a_bad_series_has_a_status_and_the_others_a_forecast() {
          update bars set high = 'infinity' where symbol = 'inf' and ts = '2024-01-02 10:00+00';
          update bars set close = 'nan' where symbol = 'nan' and ts = '2024-01-02 11:00+00';
          update bars set open = null where symbol = 'none' and ts = '2024-01-02 12:00+00';
-         update bars set volume = 1e39 where symbol = 'long' and ts = '2024-01-02 13:00+00';
+         update bars set volume = 1e200 where symbol = 'long' and ts = '2024-01-02 13:00+00';
          delete from bars where symbol = 'short' and ts < '2024-01-04 16:00+00';",
     );
     let rows = flat(db.rows(
