@@ -2,7 +2,7 @@
 
 use crate::{BINARY, UNITS, times, walk};
 use kronos_models::baselines::Baseline;
-use kronos_models::calibration::{Groups, Interval, Method, Score, Settings, Unit};
+use kronos_models::calibration::{Groups, Interval, Method, Outcome, Score, Settings, Unit};
 use kronos_models::metrics::{
     Errors, crps_paths, crps_quantiles, diebold_mariano, interval_score, lag_one_autocorrelation,
     mean_pinball, seasonal_scale, skill, spearman,
@@ -104,7 +104,9 @@ fn served(settings: &Settings, factor: f64) -> Vec<f64> {
         let of = Groups { series: Some(&groups[series]), sector: None, global: Some(&global) };
         let Interval { point, lower, upper } = settings.serve(of, &interval).interval;
         served.extend([point, lower, upper].map(|value| unit.leave(value) / factor));
-        settings.learn(&mut groups[series], None, Some(&mut global), 1, &interval, unit.enter(actual));
+        let outcome =
+            Outcome { actual: unit.enter(actual), cutoff: i64::from(i) - 1, known: i64::from(i) };
+        settings.learn(&mut groups[series], None, Some(&mut global), 1, &interval, outcome);
     }
     served
 }
