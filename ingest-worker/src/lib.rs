@@ -5,7 +5,8 @@
 //! before the batcher can be driven without a network, a clock or a database.
 //!
 //! Rooms, and what each may know: [`wire`] the network and no feed; [`kinds`] one kind of row each and its table; [`feeds`] one
-//! vendor each, kinds and the form of requests; [`store`] kinds and the table of feeds; [`drive`] all of them.
+//! vendor each, kinds and the form of requests; [`store`] kinds and the table of feeds; [`drive`] all of them. [`table`] knows files
+//! and kinds, [`symbols`] the names of instruments and nothing else.
 
 pub mod config;
 pub mod drive;
