@@ -62,12 +62,37 @@ fn the_bar_that_starts_before_as_of_but_ends_after_it_is_unknown() {
     assert_ne!(half_past, at("2024-01-09 00:00+00"));
     db.run("update bars set close = close * 1.5 where ts = '2024-01-08 23:00+00'");
     assert_eq!(at("2024-01-08 23:30+00"), half_past);
-    // The label alone would let it in: include_partial does.
-    let partial = db.rows(
-        "set timezone = 'UTC'; select ts, close, cutoff from kronos_predict('bars', 1, as_of => '2024-01-08 23:30+00',
-           options => '{\"include_partial\":true}')",
+    // What a stored row says now is not what it said then.
+    let partial = |more: &str| {
+        format!(
+            "select ts, close, cutoff from kronos_predict('bars', 1, as_of => '2024-01-08 23:30+00',
+               options => '{{\"include_partial\": true{more}}}')"
+        )
+    };
+    db.error(&partial(""))
+        .is("22023", "option \"include_partial\" must be false where as_of is in the past")
+        .hint("known_at_col");
+    // Versions of the bar tell what was known of it by then: at a quarter past, and at half past.
+    db.run(
+        "alter table bars drop constraint bars_pkey, add known_at timestamptz;
+         update bars set known_at = ts + interval '1 hour';
+         insert into bars (symbol, ts, open, high, low, close, volume, amount, known_at)
+         select symbol, ts, open, greatest(open, open * f), least(open, open * f), open * f, volume / 4, amount / 4, ts + late
+         from bars cross join (values (1.01, interval '15 minutes'), (1.02, interval '30 minutes'), (1.03, interval '45 minutes')) v(f, late)
+         where ts = '2024-01-08 23:00+00'",
     );
-    assert_eq!(partial[0][2].as_deref(), Some("2024-01-09 00:00:00+00"));
+    let by_known = partial(", \"known_at_col\": \"known_at\"");
+    let known = db.rows(&format!("set timezone = 'UTC'; {by_known}"));
+    assert_eq!(known[0][2].as_deref(), Some("2024-01-09 00:00:00+00"));
+    // The same as of a table that holds what was known by half past, and no other, now.
+    db.run(
+        "create table then as select distinct on (ts) * from bars where known_at <= '2024-01-08 23:30+00' order by ts, known_at desc",
+    );
+    let table = by_known.replace("'bars'", "'then'");
+    assert_eq!(db.rows(&format!("set timezone = 'UTC'; {table}")), known);
+    assert_eq!(db.value("select round(close / open, 4) from then order by ts desc limit 1"), "1.0200");
+    db.run("update bars set close = close * 1.5 where ts >= '2024-01-08 23:00+00' and known_at > '2024-01-08 23:30+00'");
+    assert_eq!(db.rows(&format!("set timezone = 'UTC'; {by_known}")), known);
 }
 
 #[test]
