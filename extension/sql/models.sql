@@ -13,6 +13,7 @@ create table _kronos.model (
   registered_at timestamptz not null default pg_catalog.now(),
   registered_by text not null default session_user,
   built_in boolean not null default false,
+  trained_on text[],
   check (pg_catalog.starts_with(version, name || '@')),
   check (sha256 ~ '^[0-9a-f]{64}$')
 );
@@ -24,6 +25,7 @@ comment on column _kronos.model.sha256 is 'SHA-256 of the weights, hexadecimal, 
 comment on column _kronos.model.settings is 'What the family needs beside the files, defaults filled in.';
 comment on column _kronos.model.files is 'SHA-256 in hexadecimal per file, paths relative to kronos.model_dir.';
 comment on column _kronos.model.built_in is 'Came with the extension: its files are in the share directory of the server, and a dump leaves it out.';
+comment on column _kronos.model.trained_on is 'Keys of the series that the model has seen; NULL: not said, and any series counts as seen.';
 comment on column _kronos.model.train_cutoff is 'Day after which the model has seen no data; backtests before it are contaminated.';
 
 create table _kronos.model_alias (
@@ -41,7 +43,7 @@ create view kronos.models with (security_barrier) as
   select m.version, m.name, m.family,
          array(select a.alias from _kronos.model_alias a where a.version = m.version order by a.alias) as aliases,
          m.uri, m.sha256, m.settings, m.files, m.train_cutoff, m.license, m.registered_at, m.registered_by,
-         m.built_in
+         m.built_in, m.trained_on
   from _kronos.model m;
 comment on view kronos.models is 'Registered model versions and the aliases that point to them.';
 comment on column kronos.models.name is 'Name; a version is name@digest.';
@@ -56,6 +58,7 @@ comment on column kronos.models.sha256 is 'SHA-256 of the weights, hexadecimal.'
 comment on column kronos.models.settings is 'What the family needs beside the files, such as max_context.';
 comment on column kronos.models.files is 'SHA-256 in hexadecimal per file; checked whenever the model is loaded.';
 comment on column kronos.models.train_cutoff is 'Day after which the model has seen no data.';
+comment on column kronos.models.trained_on is 'Keys of the series that it has seen; NULL: not said, and any series counts as seen.';
 comment on column kronos.models.built_in is 'Whether it came with the extension.';
 
 -- These run with the privileges of the extension's owner, so that nobody else can write the catalogue.
@@ -66,7 +69,7 @@ returns text
 language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'register_model_wrapper';
 comment on function kronos.register_model is
-  'Checks and catalogues the model in a directory under kronos.model_dir; returns its version. Options: max_context, tokenizer, tokenizer_sha256, temperature, adapter.';
+  'Checks and catalogues the model in a directory under kronos.model_dir; returns its version. Options: max_context, tokenizer, tokenizer_sha256, temperature, adapter, trained_on.';
 
 create function kronos.set_alias(alias text, model_version text) returns text
 language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp

@@ -15,6 +15,7 @@ use crate::call::{
     Arguments as CallArguments, CLOSE_CHANNEL, Call, Fault, Forecast, Input, Model, Outcome, Variates,
     bounded, model_fault, now, paths, positive,
 };
+use crate::catalog;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::json::JsonB;
@@ -73,6 +74,8 @@ pub struct Backtest {
     subject: Option<(Box<Call>, Layout)>,
     version: Rc<str>,
     train_cutoff: Option<Date>,
+    /// Keys of the series that the model has seen, where they are known.
+    trained_on: Option<HashSet<String>>,
     /// Answers for the baselines.
     beside: Call,
     baselines: Vec<(Baseline, Rc<str>)>,
@@ -148,10 +151,12 @@ impl Backtest {
             Some((call, _)) => call.model_version(),
             None => baselines.first().map_or("", |baseline| baseline.name()),
         };
+        let trained_on = if subject.is_some() { catalog::trained_on(version)? } else { None };
         Ok(Self {
             version: version.into(),
             subject,
             train_cutoff,
+            trained_on,
             beside,
             baselines: baselines.into_iter().map(|baseline| (baseline, baseline.name().into())).collect(),
             targets,
@@ -253,8 +258,13 @@ impl Backtest {
         Point { series: series.map(Into::into), model_version: version.clone(), cutoff, ..Point::default() }
     }
 
-    /// Whether the rows scored begin before the model's training ended.
-    fn is_contaminated(&self, future: &[Instant]) -> Option<bool> {
+    /// Whether the model has seen the series, and the rows scored begin before its training ended.
+    fn is_contaminated(&self, series: Option<&str>, future: &[Instant]) -> Option<bool> {
+        if let (Some(seen), Some(series)) = (&self.trained_on, series)
+            && !seen.contains(series)
+        {
+            return Some(false);
+        }
         let trained_until = (Instant::from(self.train_cutoff?.to_pg_epoch_days()) + 1) * DAY;
         future.get(self.windows.embargo).map(|&first| first < trained_until)
     }
@@ -269,7 +279,7 @@ impl Backtest {
         emit: &mut impl FnMut(Point) -> Result<()>,
     ) -> Result<()> {
         let mut base = self.base(forecast.key.as_deref(), &self.version, Some(forecast.cutoff));
-        base.contaminated = self.is_contaminated(&forecast.future);
+        base.contaminated = self.is_contaminated(forecast.key.as_deref(), &forecast.future);
         summary.count(base.contaminated);
         match &forecast.answer {
             Answer::Paths(_) => {

@@ -23,7 +23,7 @@ pub struct Layout {
 pub fn option_keys() -> Vec<&'static str> {
     let parts = FAMILIES.iter().flat_map(|family| family.facts().parts);
     let parts = parts.flat_map(|part| [Some(part.option), part.digest]).flatten();
-    ["max_context"].into_iter().chain(parts).chain(["temperature"]).collect()
+    ["max_context"].into_iter().chain(parts).chain(["temperature", "trained_on"]).collect()
 }
 
 /// The family of that name.

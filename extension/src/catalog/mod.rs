@@ -21,6 +21,7 @@ use kronos_models::family::{Capabilities, Settings};
 use pgrx::Spi;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// A registered model version.
@@ -160,6 +161,16 @@ pub fn entries(sight: Sight) -> Result<Vec<ModelEntry>> {
         })
         .collect()
     })
+}
+
+/// Keys of the series that a version has seen in training; `None` where nobody has said.
+pub fn trained_on(version: &str) -> Result<Option<HashSet<String>>> {
+    let keys = statement::value::<Vec<String>>(
+        Sight::Query,
+        "select m.trained_on from kronos.models m where m.version operator(pg_catalog.=) $1",
+        &[version.into()],
+    )?;
+    Ok(keys.map(|keys| keys.into_iter().collect()))
 }
 
 /// Picks the one entry a name means.

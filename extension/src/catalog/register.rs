@@ -66,6 +66,8 @@ pub(super) struct Described {
     pub entry: ModelEntry,
     /// SHA-256 of the weights.
     weights: Option<String>,
+    /// Keys of the series that the model has seen; `None`: nobody says.
+    trained_on: Option<Vec<String>>,
 }
 
 /// Reads the layout of a model's directory and the digest of every file.
@@ -110,7 +112,16 @@ pub(super) fn describe(
         settings: layout.settings,
         files,
     };
-    Ok(Described { entry, weights })
+    let trained_on = given_series(options)?;
+    Ok(Described { entry, weights, trained_on })
+}
+
+/// The option `trained_on`, each key once.
+fn given_series(options: &Given) -> Result<Option<Vec<String>>> {
+    let mut keys = options.names("trained_on")?;
+    keys.sort();
+    keys.dedup();
+    Ok((!keys.is_empty()).then_some(keys))
 }
 
 /// The digest of a file, compared with the one expected.
@@ -135,13 +146,14 @@ impl Described {
     /// those few digits of them that a version shows can be met on purpose. Then only where it lies is renewed, and what was
     /// not said of it yet is added.
     pub(super) fn store(&self, uri: &Path, license: Option<String>) -> Result<()> {
-        let Self { entry, weights } = self;
+        let Self { entry, weights, trained_on } = self;
         Spi::connect_mut(|client| {
             let license = license.as_deref();
             let new = statement::write_returning(
                 client,
-                "insert into _kronos.model (version, name, family, uri, sha256, settings, files, train_cutoff, license, built_in)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (version) do nothing returning true",
+                "insert into _kronos.model (version, name, family, uri, sha256, settings, files, train_cutoff, license, built_in,
+                   trained_on)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict (version) do nothing returning true",
                 &[
                     entry.version.as_str().into(),
                     entry.name.as_str().into(),
@@ -153,6 +165,7 @@ impl Described {
                     entry.train_cutoff.into(),
                     license.into(),
                     entry.built_in.into(),
+                    trained_on.clone().into(),
                 ],
             )?;
             if !new.is_empty() {
@@ -160,9 +173,15 @@ impl Described {
             }
             let mut known = statement::write_returning(
                 client,
-                "select m.family, m.settings, m.files, m.built_in, m.train_cutoff operator(pg_catalog.<>) $2, m.license operator(pg_catalog.<>) $3
+                "select m.family, m.settings, m.files, m.built_in, m.train_cutoff operator(pg_catalog.<>) $2, m.license operator(pg_catalog.<>) $3,
+                   m.trained_on operator(pg_catalog.<>) $4
                  from _kronos.model m where m.version operator(pg_catalog.=) $1 for update",
-                &[entry.version.as_str().into(), entry.train_cutoff.into(), license.into()],
+                &[
+                    entry.version.as_str().into(),
+                    entry.train_cutoff.into(),
+                    license.into(),
+                    trained_on.clone().into(),
+                ],
             )?;
             let Some(row) = known.next() else {
                 return Err(Error::Internal { what: "a version vanished while it was registered".into() });
@@ -186,6 +205,9 @@ impl Described {
                     by: "another train_cutoff",
                 });
             }
+            if row.get(7)? == Some(true) && !entry.built_in {
+                return Err(Error::VersionTaken { version: entry.version.clone(), by: "another trained_on" });
+            }
             if row.get(6)? == Some(true) && !entry.built_in {
                 return Err(Error::VersionTaken { version: entry.version.clone(), by: "another license" });
             }
@@ -196,7 +218,8 @@ impl Described {
                 client,
                 "update _kronos.model m set uri = $2, settings = $3, files = $4,
                    train_cutoff = case when $7 then coalesce($5, m.train_cutoff) else coalesce(m.train_cutoff, $5) end,
-                   license = case when $7 then coalesce($6, m.license) else coalesce(m.license, $6) end
+                   license = case when $7 then coalesce($6, m.license) else coalesce(m.license, $6) end,
+                   trained_on = case when $7 then coalesce($8, m.trained_on) else coalesce(m.trained_on, $8) end
                  where m.version operator(pg_catalog.=) $1",
                 &[
                     entry.version.as_str().into(),
@@ -206,6 +229,7 @@ impl Described {
                     entry.train_cutoff.into(),
                     license.into(),
                     entry.built_in.into(),
+                    trained_on.clone().into(),
                 ],
             )?;
             Ok(())

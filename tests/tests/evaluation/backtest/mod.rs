@@ -243,6 +243,35 @@ fn windows_that_reach_into_the_training_data_are_marked_and_warned_of() {
     );
 }
 
+/// A date contaminates the series that a model was trained on, where it says which, and no other.
+#[test]
+fn series_that_a_model_has_not_seen_are_not_contaminated() {
+    let db = Database::new("backtest_unseen");
+    let _models = FixtureModels::register_as(&db, &[("tiny-b", "schooled")], Some("2024-01-03"));
+    db.run(&bars("bars", &["AAA", "BBB", "aaa"], 90));
+    let marked = || {
+        db.value(
+            "select string_agg(distinct series || ' ' || window_id || contaminated::text, ', ') from kronos.backtest('schooled', 'bars', 2,
+                num_windows => 2, window_step => 12, baselines => '{}', initial_cutoff => '2024-01-03 18:00+00')",
+        )
+    };
+    assert_eq!(marked(), "AAA 1true, AAA 2false, BBB 1true, BBB 2false, aaa 1true, aaa 2false");
+    let again = |keys: &str| {
+        format!(
+            "select kronos.register_model(name, family, uri, train_cutoff => train_cutoff, options => '{{\"trained_on\": {keys}}}')
+             from kronos.models where name = 'schooled'"
+        )
+    };
+    db.run(&again("[\"BBB\", \"AAA\", \"AAA\"]"));
+    assert_eq!(db.value("select trained_on from kronos.models where name = 'schooled'"), "{AAA,BBB}");
+    assert_eq!(marked(), "AAA 1true, AAA 2false, BBB 1true, BBB 2false, aaa 1false, aaa 2false");
+    // What a backtest calls contaminated does not change behind people's backs.
+    db.run(&again("[\"AAA\", \"BBB\"]"));
+    let version = db.value("select version from kronos.models where name = 'schooled'");
+    db.error(&again("[\"AAA\"]"))
+        .is("42710", &format!("model version \"{version}\" is registered already, with another trained_on"));
+}
+
 #[test]
 fn what_cannot_be_forecast_says_why_and_what_cannot_be_asked_is_refused() {
     let db = Database::new("backtest_errors");
