@@ -13,7 +13,8 @@ comment on column kronos.backtest_point.lower is 'Quantile at (1 - level) / 2.';
 comment on column kronos.backtest_point.upper is 'Quantile at (1 + level) / 2.';
 comment on column kronos.backtest_point.quantiles is 'Quantiles in the order of quantile_levels; NULL when not asked for.';
 comment on column kronos.backtest_point.contaminated is
-  'Whether what the window scores begins by the train_cutoff of the model; NULL where that is not registered.';
+  'Whether what the window scores begins by the train_cutoff of the model, of a series that it was trained on where trained_on says so; NULL where '
+  'that is not registered.';
 comment on column kronos.backtest_point.status is 'NULL, or why there is no forecast: as in the forecast functions.';
 comment on column kronos.backtest_point.as_of is 'The moment whose knowledge was used: a forecast function called with it gives the same numbers.';
 comment on column kronos.backtest_point.level is 'Probability between lower and upper, a fraction.';
@@ -65,8 +66,9 @@ comment on column kronos.score.dir_acc is 'Share of moves from the last value wh
 comment on column kronos.score.rank_ic is 'Mean rank correlation of foretold and realised moves across three series or more of one cutoff and step.';
 comment on column kronos.score.skill_vs_naive is 'Share of the absolute error of the last value that the forecast saves; negative is worse.';
 comment on column kronos.score.extra is
-  'Tests and what else there is: dm, dm_wql (Diebold-Mariano against the naive forecast, positive is worse), direction, pit, pit_bins, rank_ic, '
-  'skill_wql, skill_crps, skill_winkler, coverage_interval, worst_coverage_60, long_short; and the other columns of by.';
+  'Tests and what else there is: benchmark, dm, dm_wql (Diebold-Mariano against it, positive is worse), skill, skill_wql, skill_crps, skill_winkler '
+  '(share of its loss that is saved), direction, pit, pit_bins, rank_ic, coverage_interval, worst_coverage_60, long_short, dropped (rows of cells that '
+  'not all models have); and the other columns of by.';
 
 create function kronos.evaluate(
   relation regclass default null,
@@ -78,8 +80,9 @@ language c stable parallel restricted cost 100000 rows 100
 as 'MODULE_PATHNAME', 'evaluate_wrapper';
 comment on function kronos.evaluate is
   'Scores forecasts by columns of theirs: rows of kronos.backtest(), or rows of the ledger (NULL: the view kronos.forecasts) beside actuals, the '
-  'relation with what came. Options: calendar, contaminated, cost_bps, input, known_at_col, level, quantile_levels, series_col, since, target, time_col, '
-  'unit (value or return), until.';
+  'relation with what came. Models are scored by the cells that all of them have, and against a benchmark. Options: benchmark (hist_vol, naive or a model), '
+  'benchmark_window, calendar, contaminated, cost_bps, input, known_at_col, level, quantile_levels, series_col, since, target, time_col, unit (value or '
+  'return), until, windows (common or own).';
 
 create function kronos.record_backtest(rows regclass, relation regclass, args jsonb default '{}')
 returns table (run_id bigint, model_version text, n_series int, n_failed int, n_new bigint, state text)

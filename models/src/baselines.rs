@@ -106,22 +106,28 @@ impl Baseline {
                 Ok(Walk::Level { last, slope, sigma, drift_from: steps })
             }
             Self::SeasonalNaive => seasonal(target, season),
-            Self::HistVol => {
-                let values = present(target, 2)?;
-                if let Some(value) = values.iter().find(|value| **value <= 0.0) {
-                    let expected = "positive under hist_vol".into();
-                    return Err(ModelError::InvalidParameter {
-                        name: "target",
-                        expected,
-                        got: value.to_string(),
-                    });
-                }
-                let recent = &values[values.len().saturating_sub(RETURNS + 1)..];
-                let sigma = spread(recent.windows(2).map(|pair| (pair[1] / pair[0]).ln()), 0.0);
-                Ok(Walk::Price { last: values[values.len() - 1], sigma })
-            }
+            Self::HistVol => volatile(target, RETURNS),
         }
     }
+}
+
+/// What [`Baseline::HistVol`] believes of the step `step` ahead, with the volatility of the last `returns` steps.
+///
+/// # Errors
+/// As for [`Baseline::forecast`].
+pub fn hist_vol(target: &[f64], returns: usize, step: usize) -> Result<Outlook> {
+    volatile(target, returns).map(|walk| walk.outlook(step))
+}
+
+fn volatile(target: &[f64], returns: usize) -> Result<Walk> {
+    let values = present(target, 2)?;
+    if let Some(value) = values.iter().find(|value| **value <= 0.0) {
+        let expected = "positive under hist_vol".into();
+        return Err(ModelError::InvalidParameter { name: "target", expected, got: value.to_string() });
+    }
+    let recent = &values[values.len().saturating_sub(returns + 1)..];
+    let sigma = spread(recent.windows(2).map(|pair| (pair[1] / pair[0]).ln()), 0.0);
+    Ok(Walk::Price { last: values[values.len() - 1], sigma })
 }
 
 /// What is known of a target's steps.
@@ -170,6 +176,14 @@ pub enum Outlook {
 }
 
 impl Outlook {
+    /// The quantiles at levels in (0, 1).
+    ///
+    /// # Errors
+    /// [`ModelError::InvalidParameter`] for levels that do not ascend or lie outside.
+    pub fn quantiles(self, levels: &[f64]) -> Result<Vec<f64>> {
+        Ok(normal_deviates(levels)?.into_iter().map(|deviate| self.quantile(deviate)).collect())
+    }
+
     /// The quantile at the level whose standard normal quantile is `deviate`.
     fn quantile(self, deviate: f64) -> f64 {
         match self {

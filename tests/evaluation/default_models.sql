@@ -2,8 +2,8 @@
 --
 --   tools/cluster psql NAME -v data=../shared/data -f tests/evaluation/default_models.sql
 --
--- An empty database with the extension is needed. Every bar that is scored is later than the train_cutoff of the
--- models and in the test part of their recipes, which nothing was chosen by. Takes about half an hour on two cores.
+-- An empty database with the extension is needed. Every bar that is scored is in the test part of the models' recipes, which nothing
+-- was chosen by; the daily and four-hourly ones are later than the train_cutoff of the models too. Takes about half an hour on two cores.
 \set ON_ERROR_STOP on
 \pset null –
 set client_min_messages = warning;
@@ -58,22 +58,15 @@ select format($$select count(*) from record_backtest(%L, %L)$$, 'answers_' || re
 from sets
 \gexec
 
--- evaluate() compares with the forecast called naive; here that is to be hist_vol.
-select format($$create table %I as select * from %I where model_version <> 'naive'$$, 'against_' || relation, 'answers_' || relation),
-       format($$update %I set model_version = 'naive' where model_version = 'hist_vol'$$, 'against_' || relation)
-from sets
-\gexec
-
 select format($$select %L as data, split_part(s.model_version, '@', 1) as model,
               round(s.wql::numeric, 4) as wql, round(s.crps::numeric, 5) as crps, round(s.coverage::numeric, 3) as raw,
               round(c.calibrated::numeric, 3) as calibrated, round(s.dir_acc::numeric, 3) as dir_acc,
-              round((d.extra -> 'dm_wql' ->> 'statistic')::numeric, 2) as dm, round((d.extra -> 'dm_wql' ->> 'p_value')::numeric, 3) as p
+              round((s.extra -> 'dm_wql' ->> 'statistic')::numeric, 2) as dm, round((s.extra -> 'dm_wql' ->> 'p_value')::numeric, 3) as p
        from evaluate(%L, options => '{"unit": "return"}') s
-       left join evaluate(%L, options => '{"unit": "return"}') d using (model_version)
        left join (select model, sum(n * coverage) / sum(n) filter (where coverage is not null) as calibrated
                   from stat_calibration where name = %L group by model) c on c.model = split_part(s.model_version, '@', 1)
        order by s.wql$$,
-              what, 'answers_' || relation, 'against_' || relation, relation || '_90')
+              what, 'answers_' || relation, relation || '_90')
 from sets order by relation desc
 \gexec
 

@@ -1,8 +1,9 @@
 //! What came, for rows that do not say: read from the relation of the actuals, one series at a time.
 
 use super::options::EvaluateOptions;
-use super::rows::{Columns, Forecast, targets};
+use super::rows::{Columns, Forecast, distinct};
 use crate::calendar;
+use crate::calendar::Instant;
 use crate::call::now;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -10,6 +11,7 @@ use crate::relation::{
     Columns as RelationColumns, History, Named, Relation, Rows, Scan, ScanLimits, Wanted, resolve,
 };
 use chrono_tz::Tz;
+use kronos_models::baselines::{Outlook, hist_vol};
 use kronos_time::Keep;
 use pgrx::pg_sys::Oid;
 
@@ -21,6 +23,8 @@ pub struct Actuals {
     zone: Tz,
     /// Targets of the rows, in the order of the columns; all rows are of the one where the rows do not say.
     targets: Vec<String>,
+    /// Returns that the benchmark takes its volatility from, where it is computed.
+    pub benchmark: Option<usize>,
     current: Option<(String, Option<History>)>,
 }
 
@@ -37,7 +41,7 @@ impl Actuals {
     ) -> Result<Self> {
         let relation = Relation::open(Some(oid))?;
         let mut targets = match columns.has("target") {
-            true => targets(forecasts, columns, options)?,
+            true => distinct(forecasts, columns, options, "target")?,
             false => options.target.iter().cloned().collect(),
         };
         if targets.is_empty() {
@@ -52,7 +56,7 @@ impl Actuals {
         let columns = resolve(&relation, &wanted, &named)?;
         let calendar = options.calendar.clone().unwrap_or_else(guc::default_calendar);
         let zone = calendar::load(&calendar)?.zone();
-        Ok(Self { relation, columns, zone, targets, current: None })
+        Ok(Self { relation, columns, zone, targets, benchmark: None, current: None })
     }
 
     /// Adds to a forecast what came, and the last value before its cutoff.
@@ -78,6 +82,9 @@ impl Actuals {
         let came = came.filter(|(start, value)| *start == forecast.ts && value.is_finite());
         forecast.actual = came.map(|(_, value)| value);
         forecast.last_value = history.newest(forecast.cutoff, column).map(|(_, value)| value);
+        forecast.benchmark = self
+            .benchmark
+            .and_then(|returns| believed(history, forecast.cutoff, forecast.step, column, returns));
         Ok(())
     }
 
@@ -96,4 +103,11 @@ impl Actuals {
         })?;
         Ok(found)
     }
+}
+
+/// What the volatility of the last returns says, from what was known at the cutoff; `None` where it is too little.
+fn believed(history: &History, cutoff: Instant, step: i32, column: usize, returns: usize) -> Option<Outlook> {
+    let known = history.known_at(cutoff, returns + 1, &[column]);
+    let values: Vec<f64> = (0..known.len()).map(|row| known.value(row, column)).collect();
+    hist_vol(&values, returns, usize::try_from(step).ok()?).ok()
 }

@@ -30,23 +30,23 @@ impl Mean {
     }
 }
 
-/// A loss beside that of the naive forecast of the same points.
+/// A loss beside that of another forecast of the same points.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Paired {
     /// The loss.
     pub loss: Mean,
-    /// That of the naive forecast.
-    pub naive: Mean,
+    /// That of the other.
+    pub other: Mean,
 }
 
 impl Paired {
-    fn add(&mut self, loss: f64, naive: f64) {
+    fn add(&mut self, loss: f64, other: f64) {
         self.loss.add(loss);
-        self.naive.add(naive);
+        self.other.add(other);
     }
 }
 
-/// Differences of a loss and the naive one, by cutoff.
+/// Differences of a loss and the benchmark's, by cutoff.
 pub type Differences = BTreeMap<Instant, Mean>;
 
 /// A move foretold and the move that came.
@@ -67,8 +67,10 @@ pub struct Move {
 pub struct Group {
     /// Point errors.
     pub errors: Errors,
-    /// Absolute error.
+    /// Absolute error, beside that of the last value.
     pub absolute: Paired,
+    /// The same, beside that of the benchmark.
+    pub against: Paired,
     /// Mean pinball loss, where both have quantiles of as many levels.
     pub pinball: Paired,
     /// CRPS.
@@ -115,11 +117,13 @@ pub struct Group {
     pub unscored: u64,
     /// Series by name.
     pub series: HashMap<String, usize>,
+    /// Rows with an outcome in cells that not all models have.
+    pub dropped: u64,
 }
 
 impl Group {
-    /// Adds a forecast, with what it lost and what the naive forecast of the same point lost.
-    pub fn add(&mut self, forecast: &Forecast, losses: Option<&Losses>, naive: Option<&Losses>) {
+    /// Adds a forecast, with what it lost and what the benchmark lost in the same cell.
+    pub fn add(&mut self, forecast: &Forecast, losses: Option<&Losses>, benchmark: Option<&Losses>) {
         self.contaminated += u64::from(forecast.contaminated == Some(true));
         let Some(losses) = losses else {
             self.unscored += 1;
@@ -142,19 +146,26 @@ impl Group {
             self.all_crps.add(crps);
         }
         self.places.extend(forecast.pit);
-        if let Some(naive) = naive {
-            if let (Some((own, levels)), Some((other, others))) = (losses.pinball, naive.pinball)
-                && levels == others
-            {
-                self.pinball.add(own, other);
-                self.pinball_by_cutoff.entry(forecast.cutoff).or_default().add(own - other);
-            }
-            if let (Some(own), Some(other)) = (losses.crps, naive.crps) {
-                self.crps.add(own, other);
-            }
-            if let (Some((.., own)), Some((.., other))) = (losses.interval, naive.interval) {
-                self.interval.add(own, other);
-            }
+        if let Some(benchmark) = benchmark {
+            self.measure(forecast.cutoff, losses, benchmark);
+        }
+    }
+
+    fn measure(&mut self, cutoff: Instant, losses: &Losses, benchmark: &Losses) {
+        let [own, other] = [losses, benchmark].map(|losses| (losses.actual - losses.forecast).abs());
+        self.against.add(own, other);
+        self.by_cutoff.entry(cutoff).or_default().add(own - other);
+        if let (Some((own, levels)), Some((other, others))) = (losses.pinball, benchmark.pinball)
+            && levels == others
+        {
+            self.pinball.add(own, other);
+            self.pinball_by_cutoff.entry(cutoff).or_default().add(own - other);
+        }
+        if let (Some(own), Some(other)) = (losses.crps, benchmark.crps) {
+            self.crps.add(own, other);
+        }
+        if let (Some((.., own)), Some((.., other))) = (losses.interval, benchmark.interval) {
+            self.interval.add(own, other);
         }
     }
 
@@ -162,7 +173,6 @@ impl Group {
     fn compare(&mut self, forecast: &Forecast, losses: &Losses, last: f64, series: usize) {
         let (own, naive) = ((losses.actual - losses.forecast).abs(), (losses.actual - last).abs());
         self.absolute.add(own, naive);
-        self.by_cutoff.entry(forecast.cutoff).or_default().add(own - naive);
         let (foretold, came) = (losses.forecast - last, losses.actual - last);
         if foretold != 0.0 && came != 0.0 {
             self.signs.push((foretold > 0.0, came > 0.0));

@@ -1,11 +1,13 @@
 //! How good forecasts were: rows of a backtest, or rows of the ledger beside what came.
 //!
-//! Rows are read once, in an order that brings what all models said of one point together, so that each is compared with
-//! the naive forecast of the very same point. Sums take constant memory per group; what needs all values (tests over time,
+//! Rows are read once, in an order that brings what all models said of one cell together, so that each is compared with
+//! the benchmark's forecast of the very same cell, and models are scored side by side by the cells that all of them have. Sums take constant memory per group; what needs all values (tests over time,
 //! rank correlations, the transform) takes some tens of bytes per row.
 
 mod actuals;
 mod anomalies;
+mod benchmark;
+mod cells;
 mod group;
 mod options;
 mod report;
@@ -18,15 +20,12 @@ use crate::error::{Error, Result};
 use crate::json::JsonB;
 use crate::relation::Relation;
 use actuals::Actuals;
-use group::Group;
+use benchmark::Benchmark;
+use cells::Cells;
 use options::EvaluateOptions;
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys::Oid;
 use rows::{Columns, Forecast, read};
-use std::collections::BTreeMap;
-
-/// The model whose rows others are compared with.
-const NAIVE: &str = "naive";
 
 /// The arguments of `kronos.evaluate()`.
 pub struct Arguments {
@@ -52,8 +51,12 @@ pub fn evaluate(arguments: Arguments) -> Result<Vec<Score>> {
         Some(oid) => Some(Actuals::open(oid, &relation, &columns, &options)?),
         None => None,
     };
-    let mut groups: BTreeMap<Vec<Option<String>>, Group> = BTreeMap::new();
-    let mut point: Vec<Forecast> = Vec::new();
+    let benchmark = Benchmark::choose(&relation, &columns, &options, actuals.as_ref())?;
+    if let Some(actuals) = &mut actuals {
+        actuals.benchmark = benchmark.returns();
+    }
+    let mut cells = Cells::new(&columns.by, &options, &benchmark);
+    let mut cell: Vec<Forecast> = Vec::new();
     let mut count = 0u64;
     read(&relation, &columns, &options, |mut forecast| {
         count += 1;
@@ -63,29 +66,14 @@ pub fn evaluate(arguments: Arguments) -> Result<Vec<Score>> {
         if let Some(actuals) = &mut actuals {
             actuals.complete(&mut forecast)?;
         }
-        if point.first().is_some_and(|first| !first.is_of_one_point(&forecast)) {
-            score(&mut point, &options, &mut groups);
+        if cell.first().is_some_and(|first| !first.is_of_one_cell(&forecast)) {
+            cells.add(&mut cell);
         }
-        point.push(forecast);
+        cell.push(forecast);
         Ok(())
     })?;
-    score(&mut point, &options, &mut groups);
-    Ok(groups.into_iter().map(|(key, group)| group.report(&columns.by, key, &options)).collect())
-}
-
-/// Adds what all models said of one point to their groups.
-fn score(
-    point: &mut Vec<Forecast>,
-    options: &EvaluateOptions,
-    groups: &mut BTreeMap<Vec<Option<String>>, Group>,
-) {
-    let naive = point.iter().find(|forecast| forecast.model_version == NAIVE);
-    let naive = naive.and_then(|forecast| forecast.losses(options));
-    for forecast in point.drain(..) {
-        let losses = forecast.losses(options);
-        let group = groups.entry(forecast.key.clone()).or_default();
-        group.add(&forecast, losses.as_ref(), naive.as_ref());
-    }
+    cells.add(&mut cell);
+    Ok(cells.report())
 }
 
 /// A column that a relation of forecasts must have.

@@ -7,6 +7,8 @@ use crate::json::JsonB;
 use crate::options::{Given, timestamp};
 
 const KEYS: &[&str] = &[
+    "benchmark",
+    "benchmark_window",
     "calendar",
     "contaminated",
     "cost_bps",
@@ -20,7 +22,11 @@ const KEYS: &[&str] = &[
     "time_col",
     "unit",
     "until",
+    "windows",
 ];
+
+/// Longest window of the benchmark, in steps.
+const LONGEST_WINDOW: usize = 10_000;
 
 /// What errors are measured in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +36,16 @@ pub enum Unit {
     Value,
     /// The logarithm of its ratio to the last value before the cutoff, which series of any price share.
     Return,
+}
+
+/// Which rows of several models are scored side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Windows {
+    /// Those of cells (series, target, cutoff and time) that all of them have.
+    #[default]
+    Common,
+    /// All that each has.
+    Own,
 }
 
 /// The options of one call.
@@ -51,6 +67,12 @@ pub struct EvaluateOptions {
     pub quantile_levels: Vec<f64>,
     /// What errors are measured in.
     pub unit: Unit,
+    /// Which rows of several models are scored.
+    pub windows: Windows,
+    /// What models are compared with; `None`: `hist_vol` where it is there or can be computed, else `naive`.
+    pub benchmark: Option<String>,
+    /// Returns that `hist_vol` takes its volatility from; `None`: as recorded, or the default.
+    pub benchmark_window: Option<usize>,
     /// Input of the rows of a ledger; `None`: the relation of the actuals.
     pub input: Option<String>,
     /// Calendar whose zone local times of the actuals are in; `None` for `kronos.default_calendar`.
@@ -84,7 +106,22 @@ impl EvaluateOptions {
                 });
             }
         };
+        let windows = match given.text("windows")? {
+            None | Some("common") => Windows::Common,
+            Some("own") => Windows::Own,
+            Some(other) => {
+                return Err(Error::InvalidArgument {
+                    name: "option \"windows\"".into(),
+                    expected: "\"common\" or \"own\"".into(),
+                    got: format!("\"{other}\""),
+                    hint: None,
+                });
+            }
+        };
         Ok(Self {
+            windows,
+            benchmark: text("benchmark")?,
+            benchmark_window: given.integer("benchmark_window", 2, LONGEST_WINDOW)?,
             since: given.text("since")?.map(|text| timestamp("since", text)).transpose()?,
             until: given.text("until")?.map(|text| timestamp("until", text)).transpose()?,
             target: text("target")?,

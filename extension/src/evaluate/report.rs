@@ -1,5 +1,6 @@
 //! From a group's sums to the row that tells of it.
 
+use super::benchmark::Benchmark;
 use super::group::{Differences, Group, Mean, Move, Paired};
 use super::options::{EvaluateOptions, Unit};
 use kronos_models::metrics::{
@@ -55,7 +56,13 @@ pub struct Score {
 
 impl Group {
     /// The row of the group whose columns `by` have the values `key`.
-    pub fn report(self, by: &[String], key: Vec<Option<String>>, options: &EvaluateOptions) -> Score {
+    pub fn report(
+        self,
+        by: &[String],
+        key: Vec<Option<String>>,
+        options: &EvaluateOptions,
+        benchmark: &Benchmark,
+    ) -> Score {
         let mut score = Score { n: self.errors.count(), ..Score::default() };
         for (name, value) in by.iter().zip(key) {
             match name.as_str() {
@@ -79,18 +86,24 @@ impl Group {
         if options.unit == Unit::Return {
             extra.insert("unit".into(), "return".into());
         }
-        for (name, count) in [("contaminated", self.contaminated), ("unscored", self.unscored)] {
+        benchmark.describe(extra);
+        let counts =
+            [("contaminated", self.contaminated), ("unscored", self.unscored), ("dropped", self.dropped)];
+        for (name, count) in counts {
             if count > 0 {
                 extra.insert(name.into(), count.into());
             }
         }
-        for (name, paired) in
-            [("skill_wql", &self.pinball), ("skill_crps", &self.crps), ("skill_winkler", &self.interval)]
-        {
+        for (name, paired) in [
+            ("skill", &self.against),
+            ("skill_wql", &self.pinball),
+            ("skill_crps", &self.crps),
+            ("skill_winkler", &self.interval),
+        ] {
             put(extra, name, saved(paired).map(Value::from));
         }
-        put(extra, "dm", against_naive(&self.by_cutoff, overlap));
-        put(extra, "dm_wql", against_naive(&self.pinball_by_cutoff, overlap));
+        put(extra, "dm", against(&self.by_cutoff, overlap));
+        put(extra, "dm_wql", against(&self.pinball_by_cutoff, overlap));
         score.wql = self.report_quantiles(extra);
         score.coverage = self.report_intervals(extra);
         score.dir_acc = self.report_signs(extra);
@@ -200,7 +213,7 @@ fn with(test: Test, mut about: Value) -> Value {
 }
 
 fn saved(paired: &Paired) -> Option<f64> {
-    skill(paired.loss.get()?, paired.naive.get()?)
+    skill(paired.loss.get()?, paired.other.get()?)
 }
 
 /// The test of Diebold and Mariano over cutoffs, each of which counts for as many forecasts as it has: as in the skill beside it,
@@ -209,7 +222,7 @@ fn saved(paired: &Paired) -> Option<f64> {
 /// The mean over all forecasts is a ratio of sums over cutoffs; what is tested is its linear form, whose values per cutoff are
 /// the mean plus n (d - mean) / n̄ (Cochran, "Sampling Techniques", 1977, § 6.3), divided by 1 - n / N so that a cutoff which makes
 /// the mean by itself is no evidence of it (the jackknife; Bell and McCaffrey, 2002). With as many series at every cutoff that is d.
-fn against_naive(differences: &Differences, overlap: usize) -> Option<Value> {
+fn against(differences: &Differences, overlap: usize) -> Option<Value> {
     let dated: Vec<(f64, f64)> =
         differences.values().filter_map(|mean| Some((mean.get()?, mean.count() as f64))).collect();
     let forecasts: f64 = dated.iter().map(|(_, n)| n).sum();

@@ -5,6 +5,7 @@ use super::options::{EvaluateOptions, Unit};
 use super::{Error, Result, missing};
 use crate::calendar::Instant;
 use crate::relation::{Fetched, Relation, names, open_cursor, quote, sql, text_of};
+use kronos_models::baselines::Outlook;
 use kronos_models::metrics::{crps_quantiles, interval_score, mean_pinball};
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{FromDatum, IntoDatum, check_for_interrupts, spi::Spi};
@@ -109,15 +110,21 @@ impl Columns {
     }
 }
 
-/// The targets of the rows to score.
+/// The different values of a column among the rows to score.
 ///
 /// # Errors
 /// What the server raises.
-pub fn targets(relation: &Relation, columns: &Columns, options: &EvaluateOptions) -> Result<Vec<String>> {
+pub fn distinct(
+    relation: &Relation,
+    columns: &Columns,
+    options: &EvaluateOptions,
+    column: &'static str,
+) -> Result<Vec<String>> {
     let (condition, arguments) = columns.condition(options);
     let from = relation.quoted();
-    let text =
-        sql(format!("select distinct t.target::pg_catalog.text from {from} t where {condition} order by 1"))?;
+    let text = sql(format!(
+        "select distinct t.{column}::pg_catalog.text from {from} t where {condition} order by 1"
+    ))?;
     Spi::connect(|_| {
         let cursor = open_cursor(&text, &arguments);
         let mut targets = Vec::new();
@@ -182,6 +189,8 @@ pub struct Forecast {
     pub crps: Option<f64>,
     /// Place in the whole distribution.
     pub pit: Option<f64>,
+    /// What the benchmark that is computed believes.
+    pub benchmark: Option<Outlook>,
 }
 
 /// What one forecast lost, in the unit of the call.
@@ -204,11 +213,43 @@ pub struct Losses {
 }
 
 impl Forecast {
-    /// Whether another forecast is of the same series, target, cutoff and time, under the same calibration.
-    pub fn is_of_one_point(&self, other: &Self) -> bool {
+    /// Whether another forecast is of the same cell: series, target, cutoff and time.
+    pub fn is_of_one_cell(&self, other: &Self) -> bool {
         (&self.series, &self.target, self.cutoff, self.ts)
             == (&other.series, &other.target, other.cutoff, other.ts)
-            && self.variant == other.variant
+    }
+
+    /// Whether another forecast is of the same kind, and made by the same calibration.
+    pub fn is_of_one_variant(&self, other: &Self) -> bool {
+        self.variant == other.variant
+    }
+
+    /// The point forecast that the last value stays, of the same cell.
+    pub fn of_last_value(&self) -> Option<Self> {
+        let last = self.last_value?;
+        Some(Self { forecast: last, actual: self.actual, last_value: self.last_value, ..Self::default() })
+    }
+
+    /// What the benchmark that is computed says of the same cell, at the same levels.
+    pub fn of_benchmark(&self) -> Option<Self> {
+        let outlook = self.benchmark?;
+        let median = outlook.quantiles(&[0.5]).ok()?;
+        let interval = self.interval.and_then(|(_, _, level)| {
+            let bounds = outlook.quantiles(&[(1.0 - level) / 2.0, (1.0 + level) / 2.0]).ok()?;
+            Some((bounds[0], bounds[1], level))
+        });
+        let quantiles = self.quantiles.as_ref();
+        let quantiles =
+            quantiles.and_then(|(_, levels)| Some((outlook.quantiles(levels).ok()?, levels.clone())));
+        Some(Self {
+            forecast: median[0],
+            interval,
+            quantiles,
+            crps: self.actual.and_then(|actual| outlook.crps(actual)),
+            actual: self.actual,
+            last_value: self.last_value,
+            ..Self::default()
+        })
     }
 
     /// What it lost; `None` while nothing has come, and in returns where a value is not positive.
@@ -249,7 +290,7 @@ impl Forecast {
     }
 }
 
-/// Reads the rows in the order of series, target, cutoff and time.
+/// Reads the rows in the order of series, target, cutoff and time, so that those of one cell come together.
 ///
 /// # Errors
 /// What `each` returns; what the server raises.
@@ -273,10 +314,10 @@ pub fn read(
     list.extend(columns.by.iter().map(|name| format!("t.{}::pg_catalog.text", quote(name))));
     let (condition, arguments) = columns.condition(options);
     let width = list.len();
-    // Series, target, calibration, kind, cutoff, time, model.
+    // Series, target, cutoff, time, calibration, kind, model.
     let text = sql(format!(
         "select {} from {} t where {condition} \
-         order by 1, 2, 19, 20, 4, 5, 3",
+         order by 1, 2, 4, 5, 19, 20, 3",
         list.join(", "),
         relation.quoted()
     ))?;
@@ -376,6 +417,7 @@ unsafe fn decode(cells: &Cells<'_>, options: &EvaluateOptions) -> Result<Option<
             scale: cells.number(15),
             crps: cells.number(16),
             pit: cells.number(17),
+            benchmark: None,
         }))
     }
 }

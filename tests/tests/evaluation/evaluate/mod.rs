@@ -1,6 +1,7 @@
 //! `kronos.evaluate` and `kronos.record_backtest`: scores against their definitions in SQL, on backtests and on the ledger.
 
 mod by_hand;
+mod side_by_side;
 
 use kronos_tests::{Database, FixtureModels, Row, bars, rows};
 
