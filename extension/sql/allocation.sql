@@ -48,7 +48,8 @@ comment on column kronos.weight_explanation.value is 'Value of the figure or of 
 comment on column kronos.weight_explanation.bound is 'Bound of the rule.';
 comment on column kronos.weight_explanation.slack is 'Distance to the bound, negative where the rule is broken.';
 comment on column kronos.weight_explanation.shadow_price_bps is
-  'What one more unit of the bound would be worth: basis points of return, net of risk and cost, per unit of weight.';
+  'What a looser bound would be worth: basis points of return, net of risk and cost, per unit of weight; a lower bound is looser when it is less. Of an '
+  'equality: what one more unit would be worth, negative where less would be better.';
 comment on column kronos.weight_explanation.violation is 'By how much the rule is broken, with on_infeasible relax or report.';
 
 create function kronos.explain_weights(

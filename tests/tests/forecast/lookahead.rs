@@ -86,11 +86,11 @@ fn the_bar_that_starts_before_as_of_but_ends_after_it_is_unknown() {
     assert_eq!(known[0][2].as_deref(), Some("2024-01-09 00:00:00+00"));
     // The same as of a table that holds what was known by half past, and no other, now.
     db.run(
-        "create table then as select distinct on (ts) * from bars where known_at <= '2024-01-08 23:30+00' order by ts, known_at desc",
+        "create table by_then as select distinct on (ts) * from bars where known_at <= '2024-01-08 23:30+00' order by ts, known_at desc",
     );
-    let table = by_known.replace("'bars'", "'then'");
+    let table = by_known.replace("'bars'", "'by_then'");
     assert_eq!(db.rows(&format!("set timezone = 'UTC'; {table}")), known);
-    assert_eq!(db.value("select round(close / open, 4) from then order by ts desc limit 1"), "1.0200");
+    assert_eq!(db.value("select round(close / open, 4) from by_then order by ts desc limit 1"), "1.0200");
     db.run("update bars set close = close * 1.5 where ts >= '2024-01-08 23:00+00' and known_at > '2024-01-08 23:30+00'");
     assert_eq!(db.rows(&format!("set timezone = 'UTC'; {by_known}")), known);
 }
