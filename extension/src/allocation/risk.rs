@@ -3,7 +3,10 @@
 use super::AllocationOptions;
 use crate::error::{Error, Result};
 use crate::query::{Kind, Query, Wanted};
-use kronos_allocation::{FactorModel, HistoryStatus, Method, Name, ReturnHistory, Scenarios};
+use kronos_allocation::{
+    AllocationError, FactorModel, GREATEST_PROPORTION, HistoryStatus, Method, Name, ReturnHistory, Scenarios,
+    out_of_proportion,
+};
 use std::collections::VecDeque;
 
 /// Size of returns above which a sum of their fourth powers may be infinite.
@@ -48,6 +51,7 @@ pub fn read(
     // All scenarios count; of a history, the newest dates.
     let keep = if by_scenario { usize::MAX } else { options.risk_dates };
     let rows = panel(query, names, known[2], kind, keep)?;
+    check_proportion(&rows, names)?;
     let cvar = method == Method::Cvar;
     if by_scenario {
         let returns = complete(&rows, names)?;
@@ -129,6 +133,26 @@ fn panel(query: &Query, names: &[Name], key: &str, kind: Kind, keep: usize) -> R
         Ok(())
     })?;
     Ok(rows.into())
+}
+
+/// Names a return so far above those of the other names that a covariance shrunk towards their average would be of it alone.
+fn check_proportion(rows: &[PanelRow], names: &[Name]) -> Result<()> {
+    let mut largest = vec![0.0f64; names.len()];
+    for row in rows {
+        for (largest, ret) in largest.iter_mut().zip(&row.returns) {
+            *largest = ret.filter(|ret| ret.abs() > largest.abs()).unwrap_or(*largest);
+        }
+    }
+    let sizes: Vec<f64> = largest.iter().map(|ret| ret.abs()).collect();
+    match out_of_proportion(&sizes) {
+        None => Ok(()),
+        Some(name) => Err(AllocationError::OutOfProportion {
+            what: format!("ret of \"{}\"", names[name].symbol),
+            value: largest[name],
+            times: GREATEST_PROPORTION,
+        }
+        .into()),
+    }
 }
 
 /// The scenarios as a matrix; each must be complete, since its returns belong together.

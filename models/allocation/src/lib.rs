@@ -65,3 +65,4 @@ pub use problem::{
 pub use risk::{FactorModel, Scenarios};
 pub use risk_parity::risk_parity_target;
 pub use rule::{Clause, Rule, Side};
+pub use units::{GREATEST_PROPORTION, out_of_proportion};

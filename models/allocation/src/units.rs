@@ -24,7 +24,17 @@ const USUAL_EXPOSURE: Range<f64> = 0.0009765625..1024.0;
 
 /// How many times what is typical among the names one number of one name may be: beyond, the solver's rounding of it is no longer
 /// small beside the others.
-const GREATEST: f64 = 1e5;
+pub const GREATEST_PROPORTION: f64 = 1e5;
+
+/// The first of some sizes, one of each name, that is more than [`GREATEST_PROPORTION`] times what is typical of them.
+pub fn out_of_proportion(sizes: &[f64]) -> Option<usize> {
+    let typical = typical(sizes);
+    sizes.iter().position(|size| is_far_above(*size, typical))
+}
+
+fn is_far_above(value: f64, typical: f64) -> bool {
+    value.abs() > GREATEST_PROPORTION * typical
+}
 
 /// What the numbers of a problem are divided by: powers of two.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,8 +71,8 @@ impl Units {
                 forecast + name.cost + name.borrow_fee + price(deviation)
             })
             .collect();
-        let (risk, objective) = (typical(deviations.iter().copied()), typical(objective.into_iter()));
-        for (name, &deviation) in problem.names.iter().zip(&deviations) {
+        let (risk, objective) = (typical(&deviations), typical(&objective));
+        for (name, deviation) in problem.names.iter().zip(deviations) {
             let forecast = if forecasts { name.expected_return } else { 0.0 };
             let numbers = [
                 ("risk", deviation, risk),
@@ -70,11 +80,10 @@ impl Units {
                 ("cost", name.cost, objective),
                 ("borrow_fee", name.borrow_fee, objective),
             ];
-            if let Some((field, value, _)) =
-                numbers.into_iter().find(|(_, value, typical)| value.abs() > GREATEST * typical)
-            {
+            let far = numbers.into_iter().find(|(_, value, typical)| is_far_above(*value, *typical));
+            if let Some((field, value, _)) = far {
                 let what = format!("{field} of \"{}\"", name.symbol);
-                return Err(AllocationError::OutOfProportion { what, value, times: GREATEST });
+                return Err(AllocationError::OutOfProportion { what, value, times: GREATEST_PROPORTION });
             }
         }
         Ok(Self {
@@ -174,11 +183,11 @@ impl Units {
     }
 }
 
-/// The lower median of what is not zero; 0 of nothing.
-fn typical(sizes: impl Iterator<Item = f64>) -> f64 {
-    let mut sizes: Vec<f64> = sizes.filter(|size| *size > 0.0).collect();
+/// The upper median of what is not zero; 0 of nothing. Of two it is the larger: beside a stock, a peg is the one without risk.
+fn typical(sizes: &[f64]) -> f64 {
+    let mut sizes: Vec<f64> = sizes.iter().copied().filter(|size| *size > 0.0).collect();
     sizes.sort_by(f64::total_cmp);
-    sizes.len().checked_sub(1).map_or(0.0, |last| sizes[last / 2])
+    sizes.get(sizes.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// The power of two that brings a size to 2^`to`, at most 2^±`most`; 1 where it is usual or nothing.

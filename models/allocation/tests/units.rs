@@ -261,6 +261,14 @@ fn one_volatility_far_above_the_others_is_taken_or_named() {
             assert!((got - expected).abs() < 1e-4, "{deviation}: {got} {expected}");
         }
     }
+    // A peg whose returns are rounding is the name without risk, not the measure of the other.
+    let names = vec![name("PEG", 0.0), name("STOCK", 0.0)];
+    let risk = FactorModel::new(0, vec![], vec![1e-36, 1e-4]).unwrap();
+    let limits =
+        Limits { weight_bounds: Interval::new(0.0, 1.0), net: Interval::new(1.0, 1.0), ..Limits::default() };
+    let pair = Problem { names, risk: Some(risk), limits, method: Method::MinVariance, ..Problem::default() };
+    let got = weights(&solve(&pair).unwrap());
+    assert!((got[0] - 1.0).abs() < 1e-4 && got[1].abs() < 1e-4, "{got:?}");
     let error = book(1e4).unwrap_err().to_string();
     assert!(error.starts_with("risk of \"A\" is 1e4, more than 100000 times"), "{error}");
 }

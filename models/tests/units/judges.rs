@@ -104,8 +104,7 @@ fn served(settings: &Settings, factor: f64) -> Vec<f64> {
         let of = Groups { series: Some(&groups[series]), sector: None, global: Some(&global) };
         let Interval { point, lower, upper } = settings.serve(of, &interval).interval;
         served.extend([point, lower, upper].map(|value| unit.leave(value) / factor));
-        let outcome =
-            Outcome { actual: unit.enter(actual), cutoff: i64::from(i) - 1, known: i64::from(i) };
+        let outcome = Outcome { actual: unit.enter(actual), cutoff: i64::from(i) - 1, known: i64::from(i) };
         settings.learn(&mut groups[series], None, Some(&mut global), 1, &interval, outcome);
     }
     served

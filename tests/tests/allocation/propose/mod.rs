@@ -241,6 +241,9 @@ fn wrong_queries() {
     )
     .is("22023", "expected_return of \"N0002\" is 1e8, more than 100000 times what is usual among the names")
     .hint("fractions");
+    let outlier = "select symbol, ts, case when symbol = 'N0002' and ts = (select max(ts) from rets) then 1e8 else ret end as ret from rets";
+    with_risk(outlier)
+        .is("22023", "ret of \"N0002\" is 1e8, more than 100000 times what is usual among the names");
     with_risk("select symbol, ts, case symbol when 'N0002' then 1e100 else ret end as ret from rets")
         .is("22023", "ret of \"N0002\" must be at most 1e60 in size, got 1");
     with_risk("select symbol, ret from rets").is("42703", "has no column \"ts\"");
