@@ -7,6 +7,7 @@
 mod options;
 mod point;
 mod reader;
+mod seen;
 
 pub use point::Point;
 
@@ -30,6 +31,7 @@ use options::BacktestOptions;
 use pgrx::datum::Date;
 use point::{Drawn, Layout, Window, fill_outlook};
 use reader::{Moment, Reader};
+use seen::Seen;
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
@@ -39,8 +41,6 @@ const PORTION_WINDOWS: usize = 1024;
 
 /// Rows kept beyond the contexts: rows that have not ended.
 const SPARE: usize = 8;
-
-const DAY: Instant = 86_400_000_000;
 
 /// The arguments of `kronos.backtest()`.
 pub struct Arguments<'a> {
@@ -73,9 +73,7 @@ pub struct Backtest {
     /// Who is put to the test, and how its levels are laid out; none for a model without weights, the first of the baselines.
     subject: Option<(Box<Call>, Layout)>,
     version: Rc<str>,
-    train_cutoff: Option<Date>,
-    /// Keys of the series that the model has seen, where they are known.
-    trained_on: Option<HashSet<String>>,
+    seen: Seen,
     /// Answers for the baselines.
     beside: Call,
     baselines: Vec<(Baseline, Rc<str>)>,
@@ -152,11 +150,11 @@ impl Backtest {
             None => baselines.first().map_or("", |baseline| baseline.name()),
         };
         let trained_on = if subject.is_some() { catalog::trained_on(version)? } else { None };
+        let seen = Seen { until: train_cutoff, series: trained_on };
         Ok(Self {
             version: version.into(),
             subject,
-            train_cutoff,
-            trained_on,
+            seen,
             beside,
             baselines: baselines.into_iter().map(|baseline| (baseline, baseline.name().into())).collect(),
             targets,
@@ -174,7 +172,7 @@ impl Backtest {
 
     /// The last day whose data the model was trained on, where that is known.
     pub fn train_cutoff(&self) -> Option<Date> {
-        self.train_cutoff
+        self.seen.until
     }
 
     /// Whether the model has weights, so that it was trained at all.
@@ -258,17 +256,6 @@ impl Backtest {
         Point { series: series.map(Into::into), model_version: version.clone(), cutoff, ..Point::default() }
     }
 
-    /// Whether the model has seen the series, and the rows scored begin before its training ended.
-    fn is_contaminated(&self, series: Option<&str>, future: &[Instant]) -> Option<bool> {
-        if let (Some(seen), Some(series)) = (&self.trained_on, series)
-            && !seen.contains(series)
-        {
-            return Some(false);
-        }
-        let trained_until = (Instant::from(self.train_cutoff?.to_pg_epoch_days()) + 1) * DAY;
-        future.get(self.windows.embargo).map(|&first| first < trained_until)
-    }
-
     fn emit_forecast(
         &self,
         key: &str,
@@ -279,7 +266,8 @@ impl Backtest {
         emit: &mut impl FnMut(Point) -> Result<()>,
     ) -> Result<()> {
         let mut base = self.base(forecast.key.as_deref(), &self.version, Some(forecast.cutoff));
-        base.contaminated = self.is_contaminated(forecast.key.as_deref(), &forecast.future);
+        base.contaminated =
+            self.seen.contaminates(forecast.key.as_deref(), forecast.future.get(self.windows.embargo));
         summary.count(base.contaminated);
         match &forecast.answer {
             Answer::Paths(_) => {

@@ -1,15 +1,16 @@
 //! `kronos.calibrate()`: every matured forecast once, in the order in which outcomes became known.
 
+use super::described::{Described, describe};
 use super::matured::{Candidate, read};
+use super::slots::{Key, Scope, Slot, Slots};
 use super::starts::instant;
-use super::store::{Described, Key, Newest, Scope, Slot, Slots, write_version};
+use super::store::{Newest, write_version};
 use super::{Definition, lock, model_key};
 use crate::calendar::Instant;
 use crate::call::now;
 use crate::error::Result;
 use crate::statement::{self, Sight};
-use kronos_models::calibration::{Groups, Layers, Outcome, Settings, Source};
-use kronos_models::status::Status;
+use kronos_models::calibration::Outcome;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{PgLogLevel, PgSqlErrorCode, ereport};
 use std::cell::RefCell;
@@ -290,50 +291,6 @@ fn slots_of(
             Some(if global.is_some() { (own, None, Some(other)) } else { (own, Some(other), None) })
         }
         (None, None) => Some((all.get_mut(own)?, None, None)),
-    }
-}
-
-/// What people read of a state.
-fn describe(settings: &Settings, slots: &Slots, slot: &Slot) -> Described {
-    let group = &slot.group;
-    let pooled = |scope, member: &str| {
-        let key = Key { scope, member: member.to_owned(), ..slot.key.clone() };
-        slots.get(&key).map(|slot| &slot.group)
-    };
-    let own = slot.key.scope == Scope::Series;
-    let groups = match own {
-        true => Groups {
-            series: Some(group),
-            sector: slot.sector.as_deref().and_then(|sector| pooled(Scope::Sector, sector)),
-            global: pooled(Scope::Global, ""),
-        },
-        false => Groups { global: Some(group), ..Groups::default() },
-    };
-    let served = slot.last.map(|last| settings.serve(groups, &last));
-    let step = u32::try_from(slot.key.step).unwrap_or(1);
-    let status = match &served {
-        Some(served) if served.source == Source::BurnIn => Some(Status::BurnIn),
-        Some(served) if served.unbounded => Some(Status::MaxRadius),
-        _ if group.record.undercovers(settings.level, step) => Some(Status::Undercoverage),
-        _ if group.record.model_drifts(step) => Some(Status::ModelDrift),
-        _ => None,
-    };
-    let radii = served.filter(|served| served.source != Source::BurnIn).map(|served| served.interval);
-    let merit = settings.merit(groups).unwrap_or(&group.merit);
-    Described {
-        coverage: group.record.coverage(),
-        recent_coverage: group.record.recent_coverage(),
-        raw_coverage: (group.seen > 0).then(|| 1.0 - group.record.raw_missed as f64 / group.seen as f64),
-        bias: group.online.bias,
-        scale: group.online.scale_squared.sqrt(),
-        radii: (
-            radii.map(|interval| interval.point - interval.lower),
-            radii.map(|interval| interval.upper - interval.point),
-        ),
-        mean_width: (group.seen > 0).then_some(group.record.width),
-        status,
-        layers: (merit.layers(), merit.reason(settings)),
-        relative: (merit.relative(Layers::First), merit.relative(Layers::All)),
     }
 }
 

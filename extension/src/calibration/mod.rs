@@ -4,10 +4,12 @@
 //! the views of schema `ledger` that compare owners.
 
 mod definition;
+mod described;
 mod learn;
 mod matured;
 mod options;
 mod serve;
+mod slots;
 mod starts;
 mod store;
 

@@ -1,6 +1,7 @@
 //! What a calibration makes of the forecasts of one call.
 
-use super::store::{Key, Scope, Slots, Version, version_as_of};
+use super::slots::{Key, Scope, Slots};
+use super::store::{Version, version_as_of};
 use super::{Definition, model_key};
 use crate::calendar::Instant;
 use crate::error::{Error, Result};

@@ -37,9 +37,6 @@ use std::time::Instant as Clock;
 /// Rows kept beyond the context: rows that have not ended at `as_of`.
 const SPARE: usize = 8;
 
-/// What to do about a row that had not ended at a past instant.
-const PARTIAL_THEN: &str = "Name the column that says when a row was known with options => '{\"known_at_col\": \"...\"}', or make bars of the trades up to then.";
-
 /// The arguments of a forecast function, as SQL gives them.
 pub struct Arguments<'a> {
     /// Rows to forecast.
@@ -111,14 +108,7 @@ impl Call {
             vec![decimal((1.0 - level) / 2.0), options.point_level, decimal((1.0 + level) / 2.0)];
         levels.extend(arguments.levels);
         let as_of = arguments.as_of.map_or(Instant::MAX, Instant::from).min(now());
-        if options.include_partial && options.known_at_col.is_none() && as_of < now() {
-            return Err(Error::InvalidArgument {
-                name: "option \"include_partial\"".into(),
-                expected: "false where as_of is in the past and nothing says when a row was known".into(),
-                got: "true".into(),
-                hint: Some(PARTIAL_THEN.into()),
-            });
-        }
+        options.check_partial(as_of < now())?;
         model.check(&variates, &levels, &options)?;
         variates.check(&options.categorical)?;
         let call = Self {

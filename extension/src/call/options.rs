@@ -50,6 +50,9 @@ const OF_COVARIATES: &[&str] = &["categorical", "static"];
 /// Keys that some functions have as arguments.
 const OF_DRAWS: &[&str] = &["samples", "seed"];
 
+/// What to do about a row that had not ended at a past instant.
+const PARTIAL_THEN: &str = "Name the column that says when a row was known with options => '{\"known_at_col\": \"...\"}', or make bars of the trades up to then.";
+
 /// Which function reads the options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
@@ -126,6 +129,22 @@ impl Options {
     /// 22023 for an unknown key, a value of another type, or one out of range.
     pub fn parse(options: Option<JsonB>, reader: Reader) -> Result<Self> {
         Self::of(&Given::options(options, &reader.keys())?)
+    }
+
+    /// Refuses a row that had not ended where nothing says what was known of it then.
+    ///
+    /// # Errors
+    /// 22023.
+    pub fn check_partial(&self, of_the_past: bool) -> Result<()> {
+        if !(self.include_partial && self.known_at_col.is_none() && of_the_past) {
+            return Ok(());
+        }
+        Err(Error::InvalidArgument {
+            name: "option \"include_partial\"".into(),
+            expected: "false where as_of is in the past and nothing says when a row was known".into(),
+            got: "true".into(),
+            hint: Some(PARTIAL_THEN.into()),
+        })
     }
 
     /// Reads them among others.

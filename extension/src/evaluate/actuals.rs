@@ -1,7 +1,8 @@
 //! What came, for rows that do not say: read from the relation of the actuals, one series at a time.
 
+use super::forecast::Forecast;
 use super::options::EvaluateOptions;
-use super::rows::{Columns, Forecast, distinct};
+use super::rows::{Columns, distinct};
 use crate::calendar;
 use crate::calendar::Instant;
 use crate::call::now;

@@ -3,8 +3,9 @@
 //! Live forecasts of the ledger count as they were served, if they were written before the row that they are of had ended and
 //! before the moment that is asked about; of an outcome counts what was known at that moment, once its row has ended.
 
+use super::forecast::Forecast;
 use super::options::EvaluateOptions;
-use super::rows::{Columns, Forecast, read};
+use super::rows::{Columns, read};
 use crate::calendar::{Calendars, Grid, Instant, infer_width};
 use crate::call::{Input, SPACINGS, now};
 use crate::error::{Error, Result};

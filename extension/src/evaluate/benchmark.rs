@@ -1,8 +1,9 @@
 //! What models are compared with.
 
 use super::actuals::Actuals;
+use super::forecast::{Forecast, Losses};
 use super::options::EvaluateOptions;
-use super::rows::{Columns, Forecast, Losses, distinct};
+use super::rows::{Columns, distinct};
 use crate::error::{Error, Result};
 use crate::relation::Relation;
 use kronos_models::baselines::RETURNS;

@@ -1,10 +1,10 @@
 //! Which rows of which models are scored side by side.
 
 use super::benchmark::Benchmark;
+use super::forecast::Forecast;
 use super::group::Group;
 use super::options::{EvaluateOptions, Windows};
 use super::report::Score;
-use super::rows::Forecast;
 use pgrx::{PgLogLevel, PgSqlErrorCode, ereport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -75,11 +75,11 @@ impl<'a> Cells<'a> {
             }
         }
         let (mut dropped, mut most) = (0, 0);
-        let groups = self.groups.iter().map(|(key, _)| {
+        let chosen = |key: &Key| {
             let models = &compared[&self.rest(key)];
             (key.clone(), self.places.get(models).copied(), models.len())
-        });
-        let chosen: Vec<(Key, Option<usize>, usize)> = groups.collect();
+        };
+        let chosen: Vec<(Key, Option<usize>, usize)> = self.groups.keys().map(chosen).collect();
         let mut scores = Vec::with_capacity(chosen.len());
         let Self { by, options, benchmark, mut groups, .. } = self;
         for (key, set, models) in chosen {

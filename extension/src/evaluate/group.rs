@@ -1,6 +1,6 @@
 //! What is kept of the rows of one group until all have been read.
 
-use super::rows::{Forecast, Losses};
+use super::forecast::{Forecast, Losses};
 use crate::calendar::Instant;
 use kronos_models::metrics::Errors;
 use std::collections::{BTreeMap, HashMap};

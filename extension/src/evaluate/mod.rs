@@ -8,6 +8,7 @@ mod actuals;
 mod anomalies;
 mod benchmark;
 mod cells;
+mod forecast;
 mod group;
 mod options;
 mod report;
@@ -22,10 +23,11 @@ use crate::relation::Relation;
 use actuals::Actuals;
 use benchmark::Benchmark;
 use cells::Cells;
+use forecast::Forecast;
 use options::EvaluateOptions;
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys::Oid;
-use rows::{Columns, Forecast, read};
+use rows::{Columns, read};
 
 /// The arguments of `kronos.evaluate()`.
 pub struct Arguments {

@@ -18,6 +18,7 @@ mod merit;
 mod online;
 mod past;
 mod rule;
+mod states;
 mod tail;
 mod window;
 
@@ -25,7 +26,8 @@ pub use group::{Group, Record};
 pub use merit::{Layers, Merit, Reason};
 pub use online::Online;
 pub use past::Past;
-pub use rule::{Groups, Outcome, Served, Source};
+pub use rule::{Served, Source};
+pub use states::{Groups, Outcome};
 pub use tail::Tail;
 pub use window::{Extremes, Window};
 
