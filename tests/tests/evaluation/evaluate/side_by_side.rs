@@ -108,7 +108,7 @@ fn losses_are_compared_with_the_benchmark_that_is_named() {
         "create table later as select symbol, ts, close from bars; create view seen as select * from later",
     );
     let five = told("few", ", 'later', options => '{\"benchmark_window\": 5}'");
-    assert_ne!(five, [recorded.clone()]);
+    assert_ne!(five, std::slice::from_ref(&recorded));
     let sigma = "select round((1 - avg(kronos.winkler(actual, lower, upper, level)) /
            avg(kronos.winkler(actual, last_value * exp(-1.6448536269514722 * sigma * sqrt(step)), last_value * exp(1.6448536269514722 * sigma * sqrt(step)), level)))::numeric, 9)
          from few f cross join lateral (
