@@ -20,6 +20,9 @@ set local client_min_messages = warning;
 \ir market/bars.sql
 \ir market/feeds.sql
 \ir market/documents.sql
+\ir market/document_tables.sql
+\ir market/fmp.sql
+\ir market/known.sql
 \ir market/timescale.sql
 \ir market/stored_bars.sql
 \ir market/trade_bars.sql

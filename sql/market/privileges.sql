@@ -1,7 +1,9 @@
 -- reader: SELECT. ingestor: also writes data and bookkeeping. operator: also instruments, sources, jobs, repairs.
-call market.require_not_newer('market/privileges.sql', 5);
+call market.require_not_newer('market/privileges.sql', 6);
 
 do $$
+declare
+  item record;
 begin
   if (select count(*) from pg_catalog.pg_roles
       where rolname in ('market_reader', 'market_ingestor', 'market_operator')) < 3 then
@@ -15,6 +17,9 @@ begin
   grant insert on market.trades, market.quotes, market.trade_cancels, market.bars, market.feed_sessions,
     market.feed_gaps, market.feed_cursors, market.feed_refusals, market.rejected_rows, market.documents,
     market.instruments, market.instrument_symbols, market.validation_findings to market_ingestor, market_operator;
+  for item in select t.relation from market.document_tables t loop
+    execute format('grant insert on %s to market_ingestor, market_operator', item.relation);
+  end loop;
   -- The whole of trades, for cancelled_at: TimescaleDB cannot grant single columns of a compressed hypertable.
   grant update on market.trades, market.bars, market.feed_sessions, market.feed_gaps, market.feed_cursors,
     market.feed_refusals, market.validation_findings to market_ingestor, market_operator;
@@ -34,4 +39,4 @@ begin
 end
 $$;
 
-call market.record_file('market/privileges.sql', 5);
+call market.record_file('market/privileges.sql', 6);

@@ -177,7 +177,15 @@ const COLUMNS: &[(&str, Type)] = &[
     ("digest", Type::BYTEA),
 ];
 
-/// Stores the versions of the staging table that are the `$1`th of their documents.
+/// The tables of the kinds in the staging table, and whose they are: the catalog is the only list of kinds with a table of
+/// their own (`market.define_document_table`).
+const TABLES: &str = "
+select coalesce(t.relation, 'market.documents')::text, array_agg(s.kind)
+from (select distinct kind from staging_documents) s
+left join market.document_tables t on t.kind = s.kind
+group by 1 order by 1";
+
+/// Stores the versions of the staging table that are the `$1`th of their documents, of the kinds `$2`, whose table is `{table}`.
 ///
 /// A version that the vendor stamps as older than what is stored (a restatement under the old date) was known only when it was
 /// received. What is stored already is no version: by its own time where versions are listed, by the moment it was received
@@ -185,39 +193,41 @@ const COLUMNS: &[(&str, Type)] = &[
 const MERGE: &str = "
 with turn as (
   select * from (select s.*, row_number() over (partition by source, kind, key order by received_at, ctid) as turn
-                 from staging_documents s) as s
+                 from staging_documents s where kind = any ($2)) as s
   where turn = $1
 ),
 news as (
-  select t.*, case when exists (select from market.documents d
+  select t.*, case when exists (select from {table} d
                                 where (d.source, d.kind, d.key) = (t.source, t.kind, t.key) and d.known_at >= t.known_at)
               then greatest(t.known_at, t.received_at) else t.known_at end as since
   from turn t
-  where not exists (select from market.documents d
+  where not exists (select from {table} d
                     where (d.source, d.kind, d.key) = (t.source, t.kind, t.key) and d.digest = t.digest
                       and case when t.is_state then d.received_at = t.received_at else d.known_at = t.known_at end)
 ),
 apart as (
   -- Two versions of one instant: the one that came later was known later.
-  select n.*, case when exists (select from market.documents d
+  select n.*, case when exists (select from {table} d
                                 where (d.source, d.kind, d.key) = (n.source, n.kind, n.key)
                                   and d.known_at = n.since and d.digest <> n.digest)
               then n.since + interval '1 microsecond' else n.since end as stamp
   from news n
 )
-insert into market.documents (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
+insert into {table} (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
 select source, kind, key, symbol, event_time, stamp, received_at, payload::jsonb, digest
 from apart a
-where digest is distinct from (select d.digest from market.documents d
+where digest is distinct from (select d.digest from {table} d
                                where (d.source, d.kind, d.key) = (a.source, a.kind, a.key) and d.known_at <= a.stamp
                                order by d.known_at desc limit 1)
 on conflict do nothing";
 
-/// The largest number of versions of one document among the rows.
-fn turns(rows: &[Placed<'_>]) -> i64 {
+/// The largest number of versions of one document of `kinds` among the rows.
+fn turns(rows: &[Placed<'_>], kinds: &[String]) -> i64 {
     let mut counts = BTreeMap::<(&str, &str, &str), i64>::new();
     for row in rows {
-        if let Record::Document(d) = row.record {
+        if let Record::Document(d) = row.record
+            && kinds.contains(&d.kind)
+        {
             *counts.entry((row.source.name, &d.kind, &d.key)).or_default() += 1;
         }
     }
@@ -266,10 +276,14 @@ impl Kind for Documents {
         rows: &'m [Placed<'m>],
     ) -> BoxFuture<'m, Result<u64, tokio_postgres::Error>> {
         async move {
-            let statement = transaction.prepare_typed(MERGE, &[Type::INT8]).await?;
             let mut stored = 0;
-            for turn in 1..=turns(rows) {
-                stored += transaction.execute(&statement, &[&turn]).await?;
+            for row in transaction.query(TABLES, &[]).await? {
+                let (table, kinds): (String, Vec<String>) = (row.get(0), row.get(1));
+                let merge = MERGE.replace("{table}", &table);
+                let statement = transaction.prepare_typed(&merge, &[Type::INT8, Type::TEXT_ARRAY]).await?;
+                for turn in 1..=turns(rows, &kinds) {
+                    stored += transaction.execute(&statement, &[&turn, &kinds]).await?;
+                }
             }
             Ok(stored)
         }

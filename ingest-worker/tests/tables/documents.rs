@@ -106,3 +106,97 @@ fn documents_are_apart_by_source_kind_and_key() {
     assert_eq!(tables.rows("select symbol from market.instruments"), ["AAA"]);
     assert_eq!(tables.rows("select count(*) from market.sources where source in ('hello', 'else')"), ["2"]);
 }
+
+/// A statement of a kind that has a table, seen at a second.
+fn statement(payload: &str, received: i64) -> Document {
+    let document = Document::new("fmp_income_statement", "AAA/2026-09-30/Q3", payload, at(received)).unwrap();
+    Document { symbol: Some("AAA".to_owned()), ..document }
+}
+
+#[test]
+fn a_kind_with_a_table_is_stored_there_with_its_values_as_columns() {
+    let mut tables = Tables::new("documents_table");
+    let payload = r#"{"date":"2026-09-30","period":"Q3","revenue":"12.5","epsdiluted":1.1,"weightedAverageShsOutDil":0}"#;
+    let restated = r#"{"date":"2026-09-30","period":"Q3","revenue":13,"epsDiluted":null,"eps":"N/A"}"#;
+    let plain = Document::new("things", "1", r#"{"revenue":1}"#, at(10)).unwrap();
+    for _ in 0..2 {
+        tables.store(&[batch([
+            statement(payload, 10),
+            plain.clone(),
+            statement(restated, 20),
+            statement(restated, 30),
+        ])]);
+    }
+    let columns =
+        "select extract(epoch from known_at)::bigint - 1700000000, symbol, period_end, period, revenue, eps,
+                          eps_diluted, shares_diluted from market.fmp_income_statement order by known_at";
+    assert_eq!(
+        tables.rows(columns),
+        ["10 AAA 2026-09-30 Q3 12.5 - 1.1 -", "20 AAA 2026-09-30 Q3 13 - - -"],
+        "0 shares are none, and what is no number is not known"
+    );
+    assert_eq!(tables.rows("select kind from only market.documents"), ["things"]);
+    assert_eq!(tables.rows("select count(*) from market.documents"), ["3"], "all are documents");
+    assert_eq!(
+        tables.rows(
+            "select revenue from market.documents d join market.fmp_income_statement using (key)
+                            where d.known_at = market.fmp_income_statement.known_at order by 1"
+        ),
+        ["12.5", "13"]
+    );
+}
+
+#[test]
+fn a_kind_takes_its_documents_along_into_its_table() {
+    let mut tables = Tables::new("documents_move");
+    let thing = |payload: &str, second| Document::new("things", "1", payload, at(second)).unwrap();
+    tables.store(&[batch([thing(r#"{"weight":"1e3"}"#, 10), thing(r#"{"weight":true}"#, 20)])]);
+    let define = "call market.define_document_table('things', 'Things.', array[['weight', 'number', 'weight', 'Weight.']])";
+    tables.rows(define);
+    tables.rows(define);
+    tables.store(&[batch([thing(r#"{"weight":" 7 "}"#, 30)])]);
+    assert_eq!(tables.rows("select weight from market.things order by known_at"), ["1000", "-", "7"]);
+    assert_eq!(tables.rows("select count(*) from only market.documents"), ["0"]);
+    let more = "call market.define_document_table('things', 'Things.', array[['weight', 'number', 'weight', 'Weight.'],
+                                                                          ['is_heavy', 'boolean', 'weight', 'True.']])";
+    tables.rows(more);
+    assert_eq!(tables.rows("select is_heavy from market.things order by known_at"), ["-", "t", "-"]);
+}
+
+#[test]
+fn metrics_are_known_with_the_statement_they_are_made_of_and_changed_ones_when_they_came() {
+    let mut tables = Tables::new("documents_metrics");
+    let metrics = |key: &str, payload: &str, received| {
+        let document = Document::new("fmp_key_metrics", key, payload, at(received)).unwrap();
+        Document { symbol: Some("AAA".to_owned()), ..document }
+    };
+    let filed = Document { known_at: at(5), ..statement("{}", 100) };
+    let of = |payload: &str, received| metrics("AAA/2026-09-30/Q3", payload, received);
+    tables.store(&[batch([filed, of("1", 100), of("2", 200), of("2", 300), metrics("AAA/ttm", "3", 100)])]);
+    let known = "select payload, extract(epoch from known_at)::bigint - 1700000000 from market.fmp_key_metrics order by 1";
+    assert_eq!(tables.rows(known), ["1 5", "2 200", "3 100"]);
+    // Read again from the beginning, by another worker.
+    tables.store(&[batch([of("2", 400), metrics("AAA/ttm", "3", 400)])]);
+    assert_eq!(tables.rows(known), ["1 5", "2 200", "3 100"]);
+}
+
+#[test]
+fn what_was_known_about_a_name_is_the_newest_of_each_kind() {
+    let mut tables = Tables::new("documents_known");
+    let estimate = |key: &str, payload: &str, second| {
+        let document = Document::new("fmp_analyst_estimates", key, payload, at(second)).unwrap();
+        Document { symbol: Some("AAA".to_owned()), event_time: Some(at(second + 5)), ..document }
+    };
+    let other = Document { symbol: Some("BBB".to_owned()), ..estimate("B", "9", 15) };
+    tables.store(&[batch([statement("{}", 10), estimate("A", "1", 10), estimate("A", "2", 20), other])]);
+    let known = |second: i64| {
+        let query = format!(
+            "select kind, payload, extract(epoch from age)::bigint, source from market.known('AAA', to_timestamp({}))",
+            1_700_000_000 + second
+        );
+        tables.rows(&query)
+    };
+    assert_eq!(known(9), [] as [&str; 0]);
+    assert_eq!(known(19), ["fmp_analyst_estimates 1 9 hello", "fmp_income_statement {} 9 hello"]);
+    assert_eq!(known(21), ["fmp_analyst_estimates 2 1 hello", "fmp_income_statement {} 11 hello"]);
+}

@@ -25,6 +25,7 @@ const CALLS: &[(&str, &str)] = &[
     ("kronos.chart", "select kronos.chart('bars', 'AAA', as_of => @)"),
     ("market.liquidity", "select * from market.liquidity(@, 20)"),
     ("market.documents_at", "select * from market.documents_at(@)"),
+    ("market.known", "select * from market.known('AAA', @)"),
     ("trading.terms_at", "select * from trading.terms_at(@)"),
     ("trading.scores_at", "select * from trading.scores_at(@)"),
     ("trading.knob", "select trading.knob('gross', 'any', @) as knob"),

@@ -1,0 +1,148 @@
+-- Documents of a kind with a table of its own: the values of their payloads as columns.
+call market.require_not_newer('market/document_tables.sql', 1);
+
+-- Vendors write numbers as texts, names in two spellings, and nothing as "" or "N/A": what cannot be read is NULL, and the payload
+-- still has it.
+create or replace function market.json_number(payload jsonb, variadic names text[]) returns double precision
+language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  value text;
+begin
+  for i in 1 .. cardinality(names) loop
+    value := payload ->> names[i];
+    if length(value) <= 400 and value ~ '^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?\s*$' then
+      -- What a double cannot hold would be an error.
+      if value::numeric = 0 or abs(value::numeric) between 1e-300 and 1e300 then
+        return value::double precision;
+      end if;
+    end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function market.json_number(jsonb, text[]) is
+  'The first of the named members that is a number, or a text that is one; NULL: there is none.';
+
+create or replace function market.json_date(payload jsonb, variadic names text[]) returns date
+language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  parts text[];
+  day date;
+begin
+  for i in 1 .. cardinality(names) loop
+    parts := regexp_match(payload ->> names[i], '^\s*([12]\d{3})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])(?!\d)');
+    if parts is not null then
+      -- Beyond the end of a month it is one of the next.
+      day := make_date(parts[1]::integer, parts[2]::integer, 1) + (parts[3]::integer - 1);
+      if extract(month from day) = parts[2]::integer then
+        return day;
+      end if;
+    end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function market.json_date(jsonb, text[]) is
+  'The first of the named members that begins with a date (2026-11-20), whatever follows; NULL: there is none.';
+
+create or replace function market.json_text(payload jsonb, variadic names text[]) returns text
+language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  value text;
+begin
+  for i in 1 .. cardinality(names) loop
+    value := nullif(btrim(payload ->> names[i]), '');
+    exit when value is not null;
+  end loop;
+  return value;
+end
+$$;
+comment on function market.json_text(jsonb, text[]) is 'The first of the named members that is not empty, as text; NULL: there is none.';
+
+create or replace function market.json_boolean(payload jsonb, variadic names text[]) returns boolean
+language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  value text;
+begin
+  for i in 1 .. cardinality(names) loop
+    value := lower(btrim(payload ->> names[i]));
+    if value in ('true', 'false', '1', '0') then
+      return value in ('true', '1');
+    end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function market.json_boolean(jsonb, text[]) is
+  'The first of the named members that is true or false, also as text or as 1 or 0; NULL: there is none.';
+
+-- The table inherits from market.documents, so that whoever asks for all documents, or for those of a symbol, finds these too.
+-- The worker asks the catalog which kinds have one: this call is the only place that says so.
+create or replace procedure market.define_document_table(kind text, about text, members text[])
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  target text := format('market.%I', define_document_table.kind);
+  readers constant jsonb := '{"number": "double precision", "positive": "double precision", "date": "date", "text": "text", "boolean": "boolean"}';
+  reading text;
+  item record;
+begin
+  if define_document_table.kind !~ '^[a-z][a-z0-9_]{0,55}$' then
+    raise exception 'kind "%" is no name of a table', define_document_table.kind
+      using errcode = 'invalid_parameter_value', hint = 'Names have letters, digits and underscores, 56 at most.';
+  end if;
+  execute format('create table if not exists %s (constraint %I check (kind = %L)) inherits (market.documents)',
+                 target, define_document_table.kind || '_kind_check', define_document_table.kind);
+  execute format('create unique index if not exists %I on %s (source, kind, key, known_at, digest)',
+                 define_document_table.kind || '_key', target);
+  execute format('create index if not exists %I on %s (symbol, kind, known_at) where symbol is not null',
+                 define_document_table.kind || '_symbol', target);
+  execute format('comment on table %s is %L', target, about);
+  for item in
+    select a.attname as name, d.description
+    from pg_attribute a
+    join pg_description d on d.classoid = 'pg_class'::regclass and d.objoid = a.attrelid and d.objsubid = a.attnum
+    where a.attrelid = 'market.documents'::regclass
+  loop
+    execute format('comment on column %s.%I is %L', target, item.name, item.description);
+  end loop;
+  for i in 1 .. array_length(members, 1) loop
+    if readers -> members[i][2] is null then
+      raise exception 'column "%" of "%" is read as "%"', members[i][1], define_document_table.kind, members[i][2]
+        using errcode = 'invalid_parameter_value', hint = 'Columns are number, positive, date, text or boolean.';
+    end if;
+    select string_agg(format(', %L', name), '' order by place) into reading
+    from regexp_split_to_table(members[i][3], '\s+') with ordinality as s (name, place);
+    reading := format('market.json_%s(payload%s)', replace(members[i][2], 'positive', 'number'), reading);
+    if members[i][2] = 'positive' then
+      reading := format('nullif(%s, 0)', reading);
+    end if;
+    execute format('alter table %s add column if not exists %I %s generated always as (%s) stored',
+                   target, members[i][1], readers ->> members[i][2], reading);
+    execute format('comment on column %s.%I is %L', target, members[i][1], members[i][4]);
+  end loop;
+  -- Those that came before the table.
+  execute format('
+    with moved as (delete from only market.documents where kind = %L returning *)
+    insert into %s (source, kind, key, symbol, event_time, known_at, received_at, ingested_at, payload, digest)
+    select source, kind, key, symbol, event_time, known_at, received_at, ingested_at, payload, digest from moved',
+    define_document_table.kind, target);
+end
+$$;
+revoke execute on procedure market.define_document_table(text, text, text[]) from public;
+comment on procedure market.define_document_table(text, text, text[]) is
+  'Gives a kind of documents a table of its own, called as the kind, or adds columns to it: rows of name, reading (number, positive: a number for which 0 means that nothing is known, date, text, boolean), members of the payload (the first that is there counts), comment.';
+
+create or replace view market.document_tables as
+select c.relname::text as kind, c.oid::regclass as relation
+from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
+where i.inhparent = 'market.documents'::regclass and c.relnamespace = 'market'::regnamespace;
+comment on view market.document_tables is 'Kinds of documents that have a table of their own, where the worker stores them.';
+comment on column market.document_tables.kind is 'Kind, as in market.documents.kind.';
+comment on column market.document_tables.relation is 'Its table.';
+
+call market.record_file('market/document_tables.sql', 1);
