@@ -114,9 +114,12 @@ async fn polled(
 ) -> std::result::Result<Option<Vec<Record>>, FeedError> {
     let Some(endpoint) = feed.endpoints().first() else { return Ok(None) };
     let symbol = (endpoint.scope == Scope::Symbol).then_some(symbol);
-    let question = Question { endpoint, symbol, position: None };
-    let body = transport.ask(feed.request(question)).await?.json()?;
-    Ok(Some(feed.parse(question, &body, Utc::now())?.records))
+    let question = Question { endpoint, symbol, position: None, now: Utc::now() };
+    let request = feed.request(question);
+    let mut answer = transport.ask(request.clone()).await?;
+    // What is refused may be quoted, with a status of success too.
+    answer.body = request.conceal(&String::from_utf8_lossy(&answer.body)).into_bytes();
+    Ok(Some(feed.parse(question, &answer.json()?, Utc::now())?.records))
 }
 
 async fn clock(client: &Client) -> std::result::Result<String, String> {

@@ -1,5 +1,5 @@
 -- What is traded, under which names, and where the data comes from.
-call market.require_not_newer('market/instruments.sql', 2);
+call market.require_not_newer('market/instruments.sql', 3);
 
 create table if not exists market.sources (
   source       text primary key,
@@ -23,6 +23,8 @@ insert into market.sources (source, kind, rank, stale_after, description) values
   ('alpaca',            'vendor',    30, '5 minutes', 'Alpaca stock market data'),
   ('alpaca_crypto',     'vendor',    31, '5 minutes', 'Alpaca crypto market data'),
   ('yahoo',             'vendor',    40, null,        'Yahoo chart back-fill'),
+  ('fmp',               'vendor',    45, '8 days',    'Financial Modeling Prep'),
+  ('fred',              'vendor',    46, '8 days',    'Federal Reserve Bank of St. Louis: FRED, ALFRED'),
   ('file',              'file',      50, null,        'Rows loaded from a file'),
   ('simulate',          'synthetic', 90, null,        'Rows made by kronos-ingest simulate')
 on conflict (source) do nothing;
@@ -93,4 +95,4 @@ comment on column market.sessions.session_on is 'Local date of the session.';
 comment on column market.sessions.opens_at is 'Start of the session.';
 comment on column market.sessions.closes_at is 'End of the session; early closes included.';
 
-call market.record_file('market/instruments.sql', 2);
+call market.record_file('market/instruments.sql', 3);

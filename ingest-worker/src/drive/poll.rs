@@ -80,6 +80,8 @@ pub struct Poller {
     transport: Arc<dyn Transport>,
     sink: Sink,
     clock: Clock,
+    /// Spelling of the feed → ours.
+    symbols: Arc<BTreeMap<String, String>>,
     tasks: Vec<Task>,
     /// The account was refused when the worker ran last.
     was_stopped: bool,
@@ -137,7 +139,7 @@ impl Poller {
             }
         }
         let was_stopped = refusals.iter().any(|refusal| refusal.endpoint == ALL);
-        Poller { feed, transport, sink, clock, tasks, was_stopped }
+        Poller { feed, transport, sink, clock, symbols: Arc::new(symbols.clone()), tasks, was_stopped }
     }
 
     /// Asks until `shutdown` is true.
@@ -159,6 +161,7 @@ impl Poller {
                 transport: Arc::clone(&self.transport),
                 sink: self.sink.clone(),
                 clock: Arc::clone(&self.clock),
+                symbols: Arc::clone(&self.symbols),
                 budget: Budget::new(*limit),
                 backoff: Backoff::up_to(LONGEST_BACKOFF),
                 tasks: mine,
@@ -184,6 +187,7 @@ struct Lane {
     transport: Arc<dyn Transport>,
     sink: Sink,
     clock: Clock,
+    symbols: Arc<BTreeMap<String, String>>,
     budget: Budget,
     /// Of the limit: refusals without a time.
     backoff: Backoff,
@@ -196,20 +200,23 @@ impl Lane {
         loop {
             let Some(next) = (0..self.tasks.len()).min_by_key(|i| self.tasks[*i].due) else { return Ok(()) };
             let task = &self.tasks[next];
-            let question = question(task);
-            let mut request = self.feed.request(question);
-            request.max_body = request.max_body.min(MAX_BODY);
-            let asking = async {
+            let due = async {
                 tokio::time::sleep_until(task.due).await;
                 self.budget.ready().await;
-                self.transport.ask(request.clone()).await
             };
+            tokio::select! {
+                () = stopped(&mut shutdown) => return Ok(()),
+                () = due => {}
+            }
+            let asked_at = (self.clock)();
+            let mut request = self.feed.request(question(task, asked_at));
+            request.max_body = request.max_body.min(MAX_BODY);
             let answer = tokio::select! {
                 () = stopped(&mut shutdown) => return Ok(()),
-                answer = asking => answer,
+                answer = self.transport.ask(request.clone()) => answer,
             };
             let now = (self.clock)();
-            self.settle(next, &request, answer, now).await?;
+            self.settle(next, (&request, asked_at), answer, now).await?;
         }
     }
 
@@ -217,7 +224,7 @@ impl Lane {
     async fn settle(
         &mut self,
         which: usize,
-        request: &Request,
+        (request, asked_at): (&Request, Timestamp),
         answer: Result<Answer, FeedError>,
         now: Timestamp,
     ) -> Result<(), FeedError> {
@@ -230,7 +237,8 @@ impl Lane {
         let polled =
             answer.map(|answer| concealed(answer, request)).and_then(Answer::json).and_then(|json| {
                 body = json;
-                self.feed.parse(question(task), &body, now)
+                // As of when it was put: midnight may have passed.
+                self.feed.parse(question(task, asked_at), &body, now)
             });
         match polled.and_then(|polled| goes_on(task, polled)) {
             Ok(polled) => self.take(which, polled, now).await,
@@ -281,10 +289,7 @@ impl Lane {
         let task = &mut self.tasks[which];
         for mut record in polled.records {
             if let Some(symbol) = record.symbol_mut() {
-                *symbol = match &task.native {
-                    Some(native) if native == symbol => task.symbol.clone(),
-                    _ => of_feed(symbol),
-                };
+                *symbol = self.symbols.get(symbol).cloned().unwrap_or_else(|| of_feed(symbol));
             }
             batch.records.push(record);
         }
@@ -357,9 +362,9 @@ fn concealed(answer: Answer, request: &Request) -> Answer {
     Answer { body, ..answer }
 }
 
-fn question(task: &Task) -> Question<'_> {
+fn question(task: &Task, now: Timestamp) -> Question<'_> {
     let position = task.place.as_ref().and_then(|place| place.position.as_ref());
-    Question { endpoint: task.endpoint, symbol: task.native.as_deref(), position }
+    Question { endpoint: task.endpoint, symbol: task.native.as_deref(), position, now }
 }
 
 /// Refuses an answer that promises more from where it was asked: it would be asked for ever.

@@ -120,7 +120,12 @@ mod tests {
     fn greetings_are_read_from_the_last_one() {
         let hello = Hello::new(FeedSettings::default());
         let position = Position::from(5);
-        let question = Question { endpoint: &ENDPOINTS[0], symbol: Some("AAA"), position: Some(&position) };
+        let question = Question {
+            endpoint: &ENDPOINTS[0],
+            symbol: Some("AAA"),
+            position: Some(&position),
+            now: Timestamp::UNIX_EPOCH,
+        };
         assert_eq!(hello.request(question).url, "https://hello.invalid/v1/greetings?symbol=AAA&after=5");
         let body = br#"{"greetings":[{"number":6,"id":"g1","published":"2026-11-20T15:04:05Z","text":"hi"},
                                       {"number":"x"}],"more":true}"#;

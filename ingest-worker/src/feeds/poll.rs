@@ -44,6 +44,17 @@ pub struct Question<'q> {
     pub symbol: Option<&'q str>,
     /// `None` before the first answer.
     pub position: Option<&'q Position>,
+    /// When it is put.
+    pub now: Timestamp,
+}
+
+/// How many questions an endpoint takes for one symbol, or for all where it is asked for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// At the first reading, at most.
+    pub first: u32,
+    /// At a later one, usually.
+    pub later: u32,
 }
 
 /// A decoded answer.
@@ -67,6 +78,12 @@ pub trait PollFeed: Send + Sync {
 
     /// What there is to read.
     fn endpoints(&self) -> &'static [Endpoint];
+
+    /// What a reading of one of its endpoints takes.
+    fn effort(&self, endpoint: &Endpoint) -> Effort {
+        let _ = endpoint;
+        Effort { first: 1, later: 1 }
+    }
 
     /// The request that puts a question.
     fn request(&self, question: Question<'_>) -> Request;

@@ -10,6 +10,7 @@
 mod cases;
 #[path = "../database/mod.rs"]
 mod database;
+mod facts;
 mod polling;
 mod world;
 

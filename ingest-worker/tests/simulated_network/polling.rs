@@ -25,7 +25,7 @@ use crate::{database::Tables, world::START};
 
 /// What happens to one request.
 #[derive(Clone, Debug)]
-enum Fault {
+pub enum Fault {
     None,
     Status(u16, Option<u64>),
     /// A page for people, with a status of success.
@@ -35,7 +35,7 @@ enum Fault {
     Lost,
 }
 
-fn fault() -> impl Strategy<Value = Fault> {
+pub fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         4 => Just(Fault::None),
         1 => (prop_oneof![Just(429u16), Just(500), Just(503), Just(404)], proptest::option::of(0u64..90))
@@ -52,28 +52,40 @@ fn fault() -> impl Strategy<Value = Fault> {
 type Answering = Box<dyn Fn(&str) -> (u16, String) + Send + Sync>;
 
 /// The vendor, and what was asked of it when.
-struct Vendor {
+pub struct Vendor {
     answer: Answering,
     started: Instant,
+    /// What the clock says when it starts.
+    begins: Timestamp,
     faults: Mutex<VecDeque<Fault>>,
     asked: Mutex<Vec<(u64, String)>>,
 }
 
 impl Vendor {
-    fn new(
+    /// A vendor a day after the last greeting.
+    pub fn new(
+        faults: impl IntoIterator<Item = Fault>,
+        answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::at(micros(START).unwrap() + TimeDelta::days(1), faults, answer)
+    }
+
+    pub fn at(
+        begins: Timestamp,
         faults: impl IntoIterator<Item = Fault>,
         answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Vendor {
             answer: Box::new(answer),
             started: Instant::now(),
+            begins,
             faults: Mutex::new(faults.into_iter().collect()),
             asked: Mutex::default(),
         })
     }
 
     /// Seconds at which something was asked whose address has `part`.
-    fn times(&self, part: &str) -> Vec<u64> {
+    pub fn times(&self, part: &str) -> Vec<u64> {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|(_, url)| url.contains(part)).map(|(second, _)| *second).collect()
     }
@@ -113,15 +125,15 @@ impl Transport for Line {
 }
 
 /// Runs a feed for `span`, or until it stops by itself; what it handed to the writer, and how it ended.
-async fn live(
+pub async fn live(
     vendor: &Arc<Vendor>,
     feed: &Arc<dyn PollFeed>,
     symbols: &BTreeMap<String, String>,
     (marks, refusals): (Vec<Mark>, Vec<KnownRefusal>),
     span: Duration,
 ) -> (Vec<Batch>, Option<Result<(), FeedError>>) {
-    let started = vendor.started;
-    let clock = move || now(started);
+    let (started, begins) = (vendor.started, vendor.begins);
+    let clock = move || begins + TimeDelta::from_std(started.elapsed()).unwrap();
     let (sink, mut queue) = Sink::channel(Limits::default());
     let transport = Arc::new(Line(Arc::clone(vendor)));
     let poller = Poller::new(Arc::clone(feed), transport, symbols, marks, &refusals, sink, Arc::new(clock));
@@ -135,11 +147,6 @@ async fn live(
     });
     let ended = tokio::time::timeout(span, poller.run(shutdown)).await.ok();
     (collecting.await.unwrap(), ended)
-}
-
-fn now(started: Instant) -> Timestamp {
-    // A day after the last greeting.
-    micros(START).unwrap() + TimeDelta::days(1) + TimeDelta::from_std(started.elapsed()).unwrap()
 }
 
 fn hello() -> Arc<dyn PollFeed> {
@@ -167,11 +174,11 @@ fn symbols() -> BTreeMap<String, String> {
     [("AAA", "AAA"), ("B-B", "BB")].map(|(native, ours)| (native.to_owned(), ours.to_owned())).into()
 }
 
-fn paused() -> tokio::runtime::Runtime {
+pub fn paused() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
 }
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub const DAY: Duration = Duration::from_secs(86_400);
 
 #[test]
 fn any_faults_and_kills_leave_the_documents_of_the_clean_feed() {

@@ -1,0 +1,202 @@
+//! Feeds whose answers are lists of documents: what a line of their table says, and how an answer is read by it.
+//!
+//! Most vendors of facts differ in words alone: an address with parameters, a list of objects, fields that name the object, a
+//! field that dates it, pages. A line of [`Listed`] says that of one endpoint, so adding one is a line; a feed of this kind is its
+//! table, its limits, its credentials, and what it calls an error. Rejected: structs for each answer, which lose what they do
+//! not know, and of which vendors change the spelling without notice; the tables of `sql/market` give names and types.
+
+mod item;
+mod known;
+mod pages;
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+pub(super) use item::{Field, Item};
+pub(super) use known::Known;
+pub(super) use pages::Pages;
+
+use super::{Effort, Endpoint, Polled, Question, from_json};
+use crate::{
+    error::FeedError,
+    kinds::{Document, Listing, Record, Rejected, Timestamp},
+};
+
+/// One line of the table of a feed whose answers are lists.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listed {
+    /// Its path has `{symbol}`, and what [`Pages`] fills in.
+    pub endpoint: Endpoint,
+    /// What its documents are called: the table of that name has them, if there is one.
+    pub kind: &'static str,
+    /// The member of the answer that is the list; `None`: the answer is.
+    pub list: Option<&'static str>,
+    /// What tells a document from the others of its kind.
+    pub key: &'static [Part],
+    /// Whom an item is about, where that is not the symbol that was asked for.
+    pub symbol: Option<Field>,
+    /// When what it tells of happened.
+    pub event: Option<Field>,
+    pub known: Known,
+    pub pages: Pages,
+    pub listing: Listing,
+    /// Members that change though the fact does not, or that look ahead of it.
+    pub omit: &'static [&'static str],
+}
+
+/// A part of a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    /// The symbol, in the spelling of the vendor.
+    Symbol,
+    /// A word of ours, where several endpoints fill one table.
+    Is(&'static str),
+    Of(Field),
+    /// A digest of a field that is long.
+    Hash(Field),
+}
+
+impl Listed {
+    /// A list that comes at once, about the symbol that was asked for, and tells how things stand.
+    pub const fn new(endpoint: Endpoint, kind: &'static str, key: &'static [Part], known: Known) -> Self {
+        Listed {
+            endpoint,
+            kind,
+            list: None,
+            key,
+            symbol: None,
+            event: None,
+            known,
+            pages: Pages::Once,
+            listing: Listing::State,
+            omit: &[],
+        }
+    }
+
+    /// What a reading takes.
+    pub fn effort(&self) -> Effort {
+        self.pages.effort()
+    }
+
+    /// Path and parameters of a question.
+    pub fn target(&self, question: &Question<'_>) -> String {
+        let symbol = escaped(question.symbol.unwrap_or_default());
+        self.pages.fill(&self.endpoint.path.replace("{symbol}", &symbol), question)
+    }
+
+    /// Reads the answer to a question. Items about symbols for which `is_wanted` is false are left out.
+    ///
+    /// # Errors
+    /// [`FeedError::Rejected`] for an answer that is no list.
+    pub fn parse(
+        &self,
+        question: &Question<'_>,
+        body: &[u8],
+        received_at: Timestamp,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Polled, FeedError> {
+        let list: &RawValue = match self.list {
+            None => from_json(body)?,
+            Some(member) => from_json::<BTreeMap<String, &RawValue>>(body)?
+                .remove(member)
+                .ok_or_else(|| FeedError::Rejected(format!("an answer without \"{member}\"")))?,
+        };
+        let items: Vec<&RawValue> =
+            serde_json::from_str(list.get()).map_err(|e| FeedError::Rejected(format!("no list: {e}")))?;
+        let mut documents = Vec::with_capacity(items.len());
+        let mut rejected = Vec::new();
+        for raw in &items {
+            match self.document(question, raw, received_at) {
+                Ok(document) => documents.push(document),
+                Err(reason) => {
+                    rejected.push(Record::Rejected(Rejected::new(raw.get().as_bytes(), reason, received_at)))
+                }
+            }
+        }
+        let first = items.first().map(|raw| raw.get());
+        let (position, has_more) = self.pages.next(question, items.len(), first, &documents);
+        documents.retain(|document| document.symbol.as_deref().is_none_or(&is_wanted));
+        // Older versions first, as the store wants them.
+        documents.sort_by(|a, b| (&a.key, a.known_at, &a.digest).cmp(&(&b.key, b.known_at, &b.digest)));
+        documents.dedup_by(|b, a| a.key == b.key && a.digest == b.digest);
+        if self.listing == Listing::State {
+            tell_apart(&mut documents);
+        }
+        let records = documents.into_iter().map(Record::Document).chain(rejected).collect();
+        Ok(Polled { records, position, has_more })
+    }
+
+    fn document(
+        &self,
+        question: &Question<'_>,
+        raw: &RawValue,
+        received_at: Timestamp,
+    ) -> Result<Document, String> {
+        let mut item = Item::read(raw)?;
+        let named = self.symbol.and_then(|field| item.text(field));
+        let symbol = named.or_else(|| question.symbol.map(str::to_owned));
+        let mut key = Vec::with_capacity(self.key.len());
+        for part in self.key {
+            let of =
+                |field: Field| item.text(field).ok_or_else(|| format!("no \"{}\"", field.join("\" or \"")));
+            key.push(match part {
+                Part::Symbol => symbol.clone().ok_or("no symbol")?,
+                Part::Is(word) => (*word).to_owned(),
+                Part::Of(field) => of(field)?,
+                Part::Hash(field) => item::digest(&of(field)?),
+            });
+        }
+        let event_time = self.event.and_then(|field| item.text(field)).and_then(|text| known::day(&text));
+        let known_at = self.known.at(&item, received_at);
+        item.omit(self.omit);
+        let document = Document::new(self.kind, key.join("/"), &item.payload(), received_at)?;
+        Ok(Document { symbol, event_time, known_at, listing: self.listing, ..document })
+    }
+}
+
+/// The endpoints of a table.
+pub(super) const fn endpoints<const N: usize>(table: &[Listed]) -> [Endpoint; N] {
+    let mut endpoints = [table[0].endpoint; N];
+    let mut i = 1;
+    while i < N {
+        endpoints[i] = table[i].endpoint;
+        i += 1;
+    }
+    endpoints
+}
+
+/// The line of an endpoint.
+///
+/// # Errors
+/// [`FeedError::Fatal`] for an endpoint that the table does not have.
+pub(super) fn line(table: &'static [Listed], endpoint: &Endpoint) -> Result<&'static Listed, FeedError> {
+    let found = table.iter().find(|line| line.endpoint.name == endpoint.name);
+    found.ok_or_else(|| FeedError::Fatal(format!("no endpoint of this feed: {}", endpoint.name)))
+}
+
+/// Several documents under one key in one answer (a statement and its amendment, two grades of a day) are no versions of one
+/// fact, or reading the list again and again would seem to change it for and back: the second is called `…~2`.
+fn tell_apart(documents: &mut [Document]) {
+    let mut count = 1;
+    let mut before = String::new();
+    for document in documents {
+        if document.key == before {
+            count += 1;
+            document.key = format!("{before}~{count}");
+        } else {
+            count = 1;
+            before.clone_from(&document.key);
+        }
+    }
+}
+
+/// A symbol as a part of an address: `^VIX`, `BRK/B`, `BTC USD`.
+fn escaped(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let spell = |byte: u8| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(spell).collect()
+}
+
+#[cfg(test)]
+mod tests;
