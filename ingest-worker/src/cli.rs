@@ -11,7 +11,7 @@ use kronos_ingest::{
     config::Config,
     drive::{live, stopped},
     error::{Error, Result},
-    migrate,
+    migrate, plan,
     postgres::Database,
     report, retry, simulate,
     store::{Limits, Sink, Spill, Writer, Written},
@@ -58,6 +58,12 @@ enum Command {
     Retry(Retry),
     /// Fills an empty database with synthetic bars.
     Simulate(Simulate),
+    /// Says what the polled feeds of the configuration ask of their vendors; asks nothing, and needs no credentials.
+    Plan {
+        /// A line for each endpoint, too.
+        #[arg(long)]
+        endpoints: bool,
+    },
     /// Checks configuration, credentials (one question to each feed), database and clock.
     Check,
     /// Shows freshness, gaps and findings.
@@ -140,6 +146,10 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             let (done, written) = with_writer(&config, config.limits(), database()?, work).await?;
             done?;
             println!("{} bars of {} symbols stored as source simulate", written.stored, simulation.symbols);
+            Ok(())
+        }
+        Command::Plan { endpoints } => {
+            print!("{}", plan::told(&plan::plan(&config)?, endpoints));
             Ok(())
         }
         Command::Check => report::print_checks(&report::check(&config, database(), &Network::new()?).await),

@@ -16,6 +16,7 @@ pub mod feeds;
 pub mod kinds;
 pub mod load;
 pub mod migrate;
+pub mod plan;
 pub mod postgres;
 pub mod queue;
 pub mod recording;
