@@ -1,6 +1,6 @@
 //! One feed that is polled: what to ask next, how long to wait, what an answer or a refusal means for the rest.
 //!
-//! Each limit of the feed has a lane of its own that asks one question at a time; the question that is due first goes first.
+//! Each limit of the feed has a lane of its own that asks one question at a time, that which is overdue soonest first.
 //! The position after an answer is stored with the rows of the answer in one transaction, and what is stored twice is one
 //! row, so a worker that is killed at any moment loses and doubles nothing. Time comes from tokio and from [`Clock`], so tests
 //! run days of it in milliseconds.
@@ -72,6 +72,15 @@ struct Task {
     due: Instant,
     backoff: Backoff,
     is_refused: bool,
+}
+
+impl Task {
+    /// The lowest goes first: of the questions that are due that which is overdue soonest, so that news of minutes do not wait for
+    /// a first reading that takes days; while none is due, that which is next.
+    fn turn(&self, now: Instant) -> (bool, Instant) {
+        let is_due = self.due <= now;
+        (!is_due, if is_due { self.due + self.endpoint.every } else { self.due })
+    }
 }
 
 /// A feed that is polled.
@@ -198,7 +207,10 @@ struct Lane {
 impl Lane {
     async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), FeedError> {
         loop {
-            let Some(next) = (0..self.tasks.len()).min_by_key(|i| self.tasks[*i].due) else { return Ok(()) };
+            let now = Instant::now();
+            let Some(next) = (0..self.tasks.len()).min_by_key(|i| self.tasks[*i].turn(now)) else {
+                return Ok(());
+            };
             let task = &self.tasks[next];
             let due = async {
                 tokio::time::sleep_until(task.due).await;

@@ -106,16 +106,20 @@ impl Listed {
             serde_json::from_str(list.get()).map_err(|e| FeedError::Rejected(format!("no list: {e}")))?;
         let mut documents = Vec::with_capacity(items.len());
         let mut rejected = Vec::new();
+        let mut newest = None;
         for raw in &items {
             match self.document(question, raw, received_at) {
-                Ok(document) => documents.push(document),
+                Ok((document, place)) => {
+                    documents.push(document);
+                    newest = newest.max(place);
+                }
                 Err(reason) => {
                     rejected.push(Record::Rejected(Rejected::new(raw.get().as_bytes(), reason, received_at)))
                 }
             }
         }
         let first = items.first().map(|raw| raw.get());
-        let (position, has_more) = self.pages.next(question, items.len(), first, &documents);
+        let (position, has_more) = self.pages.next(question, items.len(), first, newest);
         documents.retain(|document| document.symbol.as_deref().is_none_or(&is_wanted));
         // Older versions first, as the store wants them.
         documents.sort_by(|a, b| (&a.key, a.known_at, &a.digest).cmp(&(&b.key, b.known_at, &b.digest)));
@@ -127,12 +131,13 @@ impl Listed {
         Ok(Polled { records, position, has_more })
     }
 
+    /// The document that an item is, and its place in a list that has the newest first.
     fn document(
         &self,
         question: &Question<'_>,
         raw: &RawValue,
         received_at: Timestamp,
-    ) -> Result<Document, String> {
+    ) -> Result<(Document, Option<Timestamp>), String> {
         let mut item = Item::read(raw)?;
         let named = self.symbol.and_then(|field| item.text(field));
         let symbol = named.or_else(|| question.symbol.map(str::to_owned));
@@ -148,10 +153,10 @@ impl Listed {
             });
         }
         let event_time = self.event.and_then(|field| item.text(field)).and_then(|text| known::day(&text));
-        let known_at = self.known.at(&item, received_at);
+        let (known_at, place) = (self.known.at(&item, received_at), self.known.place(&item));
         item.omit(self.omit);
         let document = Document::new(self.kind, key.join("/"), &item.payload(), received_at)?;
-        Ok(Document { symbol, event_time, known_at, listing: self.listing, ..document })
+        Ok((Document { symbol, event_time, known_at, listing: self.listing, ..document }, place))
     }
 }
 

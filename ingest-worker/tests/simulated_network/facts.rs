@@ -26,12 +26,12 @@ use crate::{
 
 const KEY: &str = "hunter2-key-of-the-account";
 
-fn feed(name: &str, symbols: &[&str]) -> Arc<dyn PollFeed> {
+fn feed(name: &str, symbols: &[&str], plan: Option<&str>) -> Arc<dyn PollFeed> {
     let entry = find(name).unwrap();
     let settings = FeedSettings {
         symbols: symbols.iter().map(|symbol| (*symbol).to_owned()).collect(),
         rest_url: Some("http://vendor".to_owned()),
-        plan: entry.plans.last().map(|plan| (*plan).to_owned()),
+        plan: plan.map(str::to_owned),
         credentials: entry.credentials.iter().map(|name| (*name, Secret(KEY.to_owned()))).collect(),
         ..FeedSettings::default()
     };
@@ -100,7 +100,7 @@ fn answer(target: &str, era: Era, asked: &AtomicU64) -> (u16, String) {
             format!(r#"[{{"symbol":"{symbol}","date":"2024-09-30","estimatedEpsAvg":{estimate}}}]"#)
         }
         "/news/stock-latest" => news(target, asked),
-        "/profile" if symbol == "BRK-B" => return (402, format!("Premium: {KEY} does not have this")),
+        "/profile" if symbol == "BRK-B" => return (402, format!("{KEY} has no plan for this: Premium")),
         _ => "[]".to_owned(),
     };
     (200, body)
@@ -115,7 +115,7 @@ const DOCUMENTS: &str = "
 
 /// Lives of a worker at one era of the vendor; the last one is clean and long enough to read everything.
 fn live_through(tables: &mut Tables, era: Era, lives: Vec<(Vec<Fault>, u64, usize)>) -> String {
-    let feed = feed("fmp", &["AAPL", "BRK-B"]);
+    let feed = feed("fmp", &["AAPL", "BRK-B"], Some("ultimate"));
     let asked = Arc::new(AtomicU64::new(0));
     let mut told = String::new();
     for (i, (faults, seconds, unsaved)) in lives.into_iter().chain([(Vec::new(), 1_500, 0)]).enumerate() {
@@ -180,7 +180,7 @@ fn any_faults_and_kills_leave_the_facts_of_the_clean_vendor() {
 
 #[test]
 fn what_the_plan_has_not_for_one_name_it_has_for_the_others() {
-    let feed = feed("fmp", &["AAPL", "BRK-B"]);
+    let feed = feed("fmp", &["AAPL", "BRK-B"], Some("ultimate"));
     let asked = AtomicU64::new(0);
     let (vendor, batches) = paused().block_on(async {
         let vendor = Vendor::new(Vec::new(), move |target: &str| answer(target, Era::First, &asked));
@@ -193,9 +193,25 @@ fn what_the_plan_has_not_for_one_name_it_has_for_the_others() {
     let refusals: Vec<_> = batches.iter().flat_map(|batch: &Batch| &batch.refusals).collect();
     assert_eq!(refusals.len(), 3);
     assert_eq!((refusals[0].channel.as_str(), refusals[0].symbol.as_str()), ("profile", "BRK.B"));
-    assert_eq!(refusals[0].reason.as_deref(), Some("HTTP 402 Premium: (secret) does not have this"));
+    assert_eq!(refusals[0].reason.as_deref(), Some("HTTP 402 (secret) has no plan for this: Premium"));
     let news = vendor.times("/news/stock-latest");
     assert!(news.len() < 2 * (2 * 288 + 10), "later readings go back to what is known: {}", news.len());
+}
+
+#[test]
+fn news_do_not_wait_for_the_first_reading_of_a_universe() {
+    let universe: Vec<String> = (0..300).map(|i| format!("S{i}")).collect();
+    let names = universe.iter().map(|name| (name.clone(), name.clone())).collect();
+    let symbols: Vec<&str> = universe.iter().map(String::as_str).collect();
+    let feed = feed("fmp", &symbols, Some("starter"));
+    let vendor = paused().block_on(async {
+        let vendor = Vendor::new(Vec::new(), |_: &str| (200, "[]".to_owned()));
+        live(&vendor, &feed, &names, (Vec::new(), Vec::new()), Duration::from_secs(1_000)).await;
+        vendor
+    });
+    let last = vendor.times("/earnings?symbol=S0");
+    assert!(last.is_empty(), "the universe is not read yet");
+    assert_eq!(vendor.times("/news/stock-latest").len(), 4, "every five minutes");
 }
 
 #[test]
@@ -209,7 +225,7 @@ fn vintages_of_a_series_are_read_once_and_again() {
         )
     };
     let mut tables = Tables::new("facts_vintages");
-    let feed = feed("fred", &["CPIAUCSL"]);
+    let feed = feed("fred", &["CPIAUCSL"], None);
     let names = [("CPIAUCSL".to_owned(), "CPIAUCSL".to_owned())].into();
     // A vintage ends, which changes nothing of what it said.
     for last in ["9999-12-31", "2023-11-13", "2023-11-13"] {

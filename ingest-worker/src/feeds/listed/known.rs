@@ -28,6 +28,15 @@ pub(in crate::feeds) enum Known {
 }
 
 impl Known {
+    /// Where an item stands in a list that has the newest first: the stamp as it is written, of whatever zone. What an item is known
+    /// by is no such place, since a day without a time is known at its end.
+    pub(super) fn place(self, item: &Item<'_>) -> Option<Timestamp> {
+        match self {
+            Known::Published(field) | Known::HourAfter(field) => written(&item.text(field)?),
+            Known::Received | Known::NextSession(_) | Known::Filed { .. } => None,
+        }
+    }
+
     pub(super) fn at(self, item: &Item<'_>, received_at: Timestamp) -> Timestamp {
         let text = |field: Field| item.text(field);
         let at = match self {
@@ -35,7 +44,7 @@ impl Known {
             Known::Published(field) => text(field).and_then(|text| published(&text)),
             Known::NextSession(field) => text(field).and_then(|text| next_session(date(&text)?)),
             Known::HourAfter(field) => {
-                text(field).and_then(|text| hour(&text)?.checked_add_signed(TimeDelta::hours(1)))
+                text(field).and_then(|text| written(&text)?.checked_add_signed(TimeDelta::hours(1)))
             }
             Known::Filed { accepted, filed, period_end } => {
                 let ended = text(period_end).and_then(|text| date(&text));
@@ -109,8 +118,9 @@ fn next_session(day: NaiveDate) -> Option<Timestamp> {
     in_new_york(next.and_hms_opt(9, 30, 0)?)
 }
 
-fn hour(text: &str) -> Option<Timestamp> {
-    rfc3339(text).ok().or_else(|| Some(local(text)?.and_utc()))
+/// A time as it is written: without a zone, as if it were UTC.
+fn written(text: &str) -> Option<Timestamp> {
+    rfc3339(text).ok().or_else(|| Some(local(text)?.and_utc())).or_else(|| day(text))
 }
 
 #[cfg(test)]

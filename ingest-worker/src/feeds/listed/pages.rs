@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::item::digest;
 use crate::{
     feeds::{Effort, Position, Question},
-    kinds::{Document, Timestamp},
+    kinds::Timestamp,
 };
 
 /// How far behind the newest known item the pages of a later reading go: a page that moves while it is read may have skipped one,
@@ -33,11 +33,14 @@ pub(in crate::feeds) enum Pages {
 struct Place {
     /// Number or offset of the page that comes next.
     page: u32,
-    /// Digest of the first item of the page before: a vendor that knows no pages sends one again and again.
+    /// Digest of the first item of the page before.
     first: Option<String>,
-    /// What was known at the end of the last reading.
+    /// How often it has come in a row: once where a page of news has moved the list on, again and again of a vendor that knows no
+    /// pages.
+    repeats: u32,
+    /// Place of the newest item of the last reading.
     since: Option<Timestamp>,
-    /// The newest item of this reading.
+    /// Place of the newest item of this reading.
     newest: Option<Timestamp>,
     /// First day of the window that comes next.
     from: Option<NaiveDate>,
@@ -91,25 +94,26 @@ impl Pages {
         Some((from, to.min(today.checked_add_days(days_of(ahead))?).max(from)))
     }
 
-    /// The position after a page of `count` items, and whether there is another.
+    /// The position after a page of `count` items, the newest of which stands at `newest` where they have places, and whether there
+    /// is another.
     pub(super) fn next(
         self,
         question: &Question<'_>,
         count: usize,
         first: Option<&str>,
-        documents: &[Document],
+        newest: Option<Timestamp>,
     ) -> (Option<Position>, bool) {
         let mut place = Place::of(question);
         let has_more = match self {
             Pages::Once => return (None, false),
             Pages::Numbered { most } => {
                 let first = first.map(digest);
-                let newest = documents.iter().map(|document| document.known_at).max();
                 let is_news = match (newest, place.since) {
                     (Some(newest), Some(since)) => newest + OVERLAP >= since,
                     _ => true,
                 };
-                let is_another = first.is_some() && first != place.first;
+                place.repeats = if first == place.first { place.repeats + 1 } else { 0 };
+                let is_another = first.is_some() && place.repeats < 2;
                 place.newest = place.newest.max(newest);
                 place.first = first;
                 place.page += 1;

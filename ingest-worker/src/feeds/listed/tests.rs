@@ -143,7 +143,7 @@ fn pages_are_read_to_the_end_once_and_then_back_to_what_was_known() {
 #[test]
 fn a_vendor_that_knows_no_pages_is_not_asked_for_ever() {
     let (asked, _) = read(&NUMBERED, None, |_| page("=0"));
-    assert_eq!(asked.len(), 2);
+    assert_eq!(asked.len(), 3, "twice may be a page of news that has come in between");
     let (asked, _) = read(&NUMBERED, None, |_| "[]".to_owned());
     assert_eq!(asked.len(), 1);
     static LONG: Listed = things("/things?page={page}", Pages::Numbered { most: 3 });
@@ -154,6 +154,19 @@ fn a_vendor_that_knows_no_pages_is_not_asked_for_ever() {
         if target.ends_with("=4") { r#"[{"id":1}]"# } else { r#"[{"id":1},{"id":2}]"# }.to_owned()
     };
     assert_eq!(read(&OFFSET, None, of).0, ["/things?offset=0", "/things?offset=2", "/things?offset=4"]);
+}
+
+#[test]
+fn a_day_without_a_time_hides_no_news() {
+    // Known at its end, it stands at its beginning: what is listed after it is news for later readings.
+    let page = |target: &str| match target.ends_with("=0") {
+        true => r#"[{"id":3,"at":"2026-11-18 18:00:00"},{"id":2,"at":"2026-11-18 09:00:00"}]"#.to_owned(),
+        false if target.ends_with("=1") => r#"[{"id":1,"at":"2026-11-18"}]"#.to_owned(),
+        false => "[]".to_owned(),
+    };
+    let (_, place) =
+        read(&NUMBERED, None, |target| if target.ends_with("=0") { page("=1") } else { "[]".to_owned() });
+    assert_eq!(read(&NUMBERED, place, page).0.len(), 3);
 }
 
 #[test]
