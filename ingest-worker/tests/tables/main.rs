@@ -6,6 +6,7 @@
 #[path = "../database/mod.rs"]
 mod database;
 mod documents;
+mod factors;
 mod queue;
 mod resume;
 mod store;

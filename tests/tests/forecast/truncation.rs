@@ -26,6 +26,8 @@ const CALLS: &[(&str, &str)] = &[
     ("market.liquidity", "select * from market.liquidity(@, 20)"),
     ("market.documents_at", "select * from market.documents_at(@)"),
     ("market.known", "select * from market.known('AAA', @)"),
+    ("market.fundamentals", "select * from market.fundamentals(@)"),
+    ("market.fundamentals_factors", "select * from market.fundamentals_factors(@)"),
     ("trading.terms_at", "select * from trading.terms_at(@)"),
     ("trading.scores_at", "select * from trading.scores_at(@)"),
     ("trading.knob", "select trading.knob('gross', 'any', @) as knob"),
@@ -60,6 +62,11 @@ const FILL: &str = "
     select 'test', 'news', 'k' || i % 7, 'AAA', timestamptz '2024-02-20 12:00+00' + i * interval '1 day', now(), jsonb_build_object('i', i),
            sha256(i::text::bytea)
     from generate_series(0, 20) i;
+    -- Four quarters, and their restatements after the moment.
+    insert into market.fmp_income_statement (source, kind, key, symbol, known_at, received_at, payload, digest)
+    select 'test', 'fmp_income_statement', 'AAA/' || i % 4, 'AAA', timestamptz '2024-02-10 00:00+00' + i / 4 * interval '30 days', now(),
+           jsonb_build_object('date', date '2023-12-31' - i % 4 * 92, 'period', 'Q' || 4 - i % 4, 'netIncome', i), sha256(('s' || i)::bytea)
+    from generate_series(0, 7) i;
     insert into trading.terms (symbol, known_at, shortable, cost_bps)
     select symbol, timestamptz '2024-02-25 12:00+00' + i * interval '1 day', true, 5 + i from unnest('{AAA,BBB,CCC,DDD}'::text[]) symbol, generate_series(0, 9) i;
     insert into trading.scores (symbol, known_at, score)
