@@ -5,7 +5,7 @@
 -- market.bars_*       : one row per symbol and time, columns as in kronos.bar; stored bars and trade bars together.
 --
 -- The views stay the same objects whatever TimescaleDB there is, so views of users on top survive.
-call market.require_not_newer('market/trade_bars.sql', 4);
+call market.require_not_newer('market/trade_bars.sql', 5);
 
 -- Conditions of the US tapes whose trades do not set open, high, low or close (odd lots, averages, late and
 -- out-of-sequence reports); their size still counts. Kept in one function so that the list can change without new trades.
@@ -74,7 +74,7 @@ comment on function market_internal.trades_of(text) is 'A FROM clause: market.tr
 
 -- 3 January 2000 was a Monday: weeks begin there, and every shorter width divides a day.
 create or replace function market_internal.bucket_of(bar_width interval) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
+language sql immutable set search_path = pg_catalog, pg_temp set intervalstyle = 'postgres'
 as $$
   select format('date_bin(%L::interval, t.event_time, timestamptz ''2000-01-03 00:00+00'')', bar_width)
 $$;
@@ -271,4 +271,4 @@ $$;
 comment on function market.refresh_trade_bars_statements(timestamptz) is
   'Statements that bring the stored bars built from trades up to date; none where bars are computed when read.';
 
-call market.record_file('market/trade_bars.sql', 4);
+call market.record_file('market/trade_bars.sql', 5);

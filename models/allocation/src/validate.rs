@@ -73,8 +73,8 @@ impl Problem {
         }
         for (key, groups) in &limits.groups {
             // A limit on whatever groups there are limits nobody where there are none.
-            let named = groups.keys().any(|group| group != "*");
-            if named && !self.names.iter().any(|name| name.groups.contains_key(key)) {
+            let any = groups.len() == 1 && groups.contains_key("*");
+            if !any && !self.names.iter().any(|name| name.groups.contains_key(key)) {
                 return Err(AllocationError::UnknownGroup { key: key.clone() });
             }
             for (group, limit) in groups {

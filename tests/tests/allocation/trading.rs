@@ -159,7 +159,7 @@ fn a_run_is_recorded_with_what_it_read_and_why() {
     run("");
     assert_eq!(
         db.value("select count(distinct inputs_sha256) || ' ' || count(*) from trading.allocation_runs"),
-        "2 3"
+        "2 4"
     );
     // Orders add up to the trades, and exits come first.
     assert_eq!(

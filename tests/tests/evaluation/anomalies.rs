@@ -38,7 +38,7 @@ fn found(db: &Database, arguments: &str) -> Vec<String> {
     let rows = db.rows(&format!(
         "select concat_ws(' ', extract(hour from ts at time zone 'UTC'), actual, is_anomaly, round(score::numeric, 4),
                           round(probability::numeric, 6), level, coalesce(calibration, '-'))
-         from kronos.detect_anomalies('prices' {arguments}) order by ts, level, calibration"
+         from kronos.detect_anomalies('prices', time_col => 'time' {arguments}) order by ts, level, calibration"
     ));
     rows.into_iter().flatten().flatten().collect()
 }
@@ -108,7 +108,7 @@ fn as_of_a_moment_is_what_a_table_cut_at_that_moment_gives() {
         assert_eq!(then.iter().filter(|row| row.contains(" t ")).count(), anomalies, "{moment}");
         let cut = db.value(&format!(
             "begin; delete from prices where known_at > {moment};
-             select count(*) || ' ' || count(*) filter (where is_anomaly) from kronos.detect_anomalies('prices' {known}, as_of => {moment});
+             select count(*) || ' ' || count(*) filter (where is_anomaly) from kronos.detect_anomalies('prices', time_col => 'time' {known}, as_of => {moment});
              rollback"
         ));
         assert_eq!(cut, format!("{rows} {anomalies}"), "{moment}");
@@ -116,7 +116,7 @@ fn as_of_a_moment_is_what_a_table_cut_at_that_moment_gives() {
     for setting in ["DateStyle = 'SQL, DMY'", "TimeZone = 'Asia/Kolkata'", "extra_float_digits = -3"] {
         let told = db.value(&format!(
             "set {setting}; select count(*) || ' ' || count(*) filter (where is_anomaly)
-             from kronos.detect_anomalies('prices' {known}, as_of => '2024-01-01 11:30+00')"
+             from kronos.detect_anomalies('prices', time_col => 'time' {known}, as_of => '2024-01-01 11:30+00')"
         ));
         assert_eq!(told, "9 1", "{setting}");
     }
@@ -158,8 +158,8 @@ fn wrong_calls_have_one_clear_error() {
     let db = hours("anomalies_errors");
     let error = |call: &str| db.error(&format!("select * from kronos.detect_anomalies({call})"));
     for (call, state, message) in [
-        ("'prices', step => 0", "22023", "invalid value for step"),
-        ("'prices', level => 1.5", "22023", "invalid value for level"),
+        ("'prices', step => 0", "22023", "step must be at least 1, got 0"),
+        ("'prices', level => 1.5", "22023", "level must be between 0 and 1, got 1.5"),
         ("'prices', options => '{\"unit\": \"return\"}'", "22023", "unrecognized option \"unit\""),
         ("'prices', 'nobody'", "42704", "model \"nobody\" does not exist"),
         ("null", "22004", "relation must not be null"),

@@ -90,7 +90,10 @@ fn the_bar_that_starts_before_as_of_but_ends_after_it_is_unknown() {
     );
     let table = by_known.replace("'bars'", "'by_then'");
     assert_eq!(db.rows(&format!("set timezone = 'UTC'; {table}")), known);
-    assert_eq!(db.value("select round((close / open)::numeric, 4) from by_then order by ts desc limit 1"), "1.0200");
+    assert_eq!(
+        db.value("select round((close / open)::numeric, 4) from by_then order by ts desc limit 1"),
+        "1.0200"
+    );
     db.run("update bars set close = close * 1.5 where ts >= '2024-01-08 23:00+00' and known_at > '2024-01-08 23:30+00'");
     assert_eq!(db.rows(&format!("set timezone = 'UTC'; {by_known}")), known);
 }

@@ -3,7 +3,8 @@
 use kronos_tests::{Database, rows};
 use std::collections::BTreeSet;
 
-const AS_OF: &str = "timestamptz '2024-03-01 00:00+00'";
+/// Half an hour into a day, so that what was forecast of it is known and not over.
+const AS_OF: &str = "timestamptz '2024-03-01 00:30+00'";
 
 /// A call of each of them, `@` for the moment.
 const CALLS: &[(&str, &str)] = &[
@@ -53,8 +54,9 @@ const FILL: &str = "
     insert into ledger.forecasts (run_id, kind, relation, series, target, ts, step, cutoff, forecast, lower, upper, level, model_version,
                                   calibration, issued_at)
     select r.run_id, 'live', r.relation, b.symbol, 'close', b.ts + interval '1 day', 1, b.ts + interval '1 day',
-           b.close * (1 + 0.003 * sin(ascii(b.symbol) * extract(doy from b.ts + interval '1 day'))), b.close * 0.99, b.close * 1.01, 0.9, 'm@1', '',
-           b.ts + interval '1 day 1 minute'
+           -- Half of what came.
+           (b.close + coalesce(lead(b.close) over (partition by b.symbol order by b.ts), b.close)) / 2, b.close * 0.99, b.close * 1.01, 0.9,
+           'm@1', '', b.ts + interval '1 day 1 minute'
     from ledger.runs r, bars b;
     insert into market.bars (symbol, source, bar_width, time, open, high, low, close, volume, known_at)
     select symbol, 'test', '1 day', ts, open, high, low, close, volume, ts + interval '1 day' from bars;

@@ -56,6 +56,9 @@ fn a_cluster_starts_once_and_again_after_a_crash() {
     std::fs::rename(&models, format!("{models}.away")).unwrap();
     let missed = "select count(*) from kronos.diagnostics() where \"check\" = 'model_dir' and not ok";
     assert_eq!(value(missed), "1");
+    value(
+        "select kronos.set_alias(alias, null) from kronos.models, unnest(aliases) alias where not built_in",
+    );
     value("select kronos.drop_model(version) from kronos.models where not built_in");
     assert_eq!(value(missed), "0");
 
