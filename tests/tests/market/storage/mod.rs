@@ -36,7 +36,7 @@ fn both_doors_make_the_same_objects_and_may_be_used_again() {
     assert_eq!(by_psql.value(OBJECTS), first);
     assert_eq!(
         by_psql.value("select count(*) from market.installed_files where file ~ '^(installation|market)/'"),
-        "17"
+        "21"
     );
 }
 
