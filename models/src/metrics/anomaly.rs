@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(beside, Surprise { outside: true, score: None, probability: 1.0 });
         assert_eq!(surprise(5.0, 5.0, 5.0, 5.0, 0.9).unwrap().probability, 0.0);
         // Numbers near the largest do not overflow.
-        assert_eq!(surprise(1.7e308, -1.7e308, -1.7e308, 1.7e308, 0.9).unwrap().outside, false);
+        assert!(!surprise(1.7e308, -1.7e308, -1.7e308, 1.7e308, 0.9).unwrap().outside);
     }
 
     #[test]

@@ -115,7 +115,8 @@ impl Module {
         while let Some(token) = tokens.get(at) {
             let next = tokens.get(at + 1).map(String::as_str);
             match token.as_str() {
-                "use" => {
+                // `use<'a>` in a type captures; it brings nothing in.
+                "use" if next != Some("<") => {
                     at = import(&tokens, at + 1, &[], &mut module.imported);
                     continue;
                 }
@@ -259,6 +260,8 @@ mod tests {
             ("c", "use crate::a::A; pub struct C;"),
         ]);
         assert_eq!(three, [["a takes of b: B", "b takes of c: C", "c takes of a: A"]]);
+        let captures = "use crate::b::B; fn f() -> impl Sized + use<> { let B { x, .. } = b(); x }";
+        assert!(found(&[("a", captures), ("b", "pub struct B;")]).is_empty());
         assert!(found(&[("a", "use crate::b::B;"), ("b", "pub struct B;")]).is_empty());
     }
 
