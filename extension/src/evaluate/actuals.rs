@@ -66,7 +66,7 @@ impl Actuals {
     /// What the server raises.
     pub fn complete(&mut self, forecast: &mut Forecast) -> Result<()> {
         if self.current.as_ref().is_none_or(|(series, _)| *series != forecast.series) {
-            let history = self.history(&forecast.series)?;
+            let history = history(&self.relation, &self.columns, &forecast.series, now(), self.zone)?;
             self.current = Some((forecast.series.clone(), history));
         }
         let column = self.targets.iter().position(|target| *target == forecast.target).or(
@@ -88,22 +88,28 @@ impl Actuals {
             .and_then(|returns| believed(history, forecast.cutoff, forecast.step, column, returns));
         Ok(())
     }
+}
 
-    fn history(&self, series: &str) -> Result<Option<History>> {
-        let only = [series.to_owned()];
-        let limits = ScanLimits {
-            as_of: now(),
-            only_series: self.columns.series.is_some().then_some(&only[..]),
-            zone: self.zone,
-            rows: Rows::Versions(Keep::All),
-        };
-        let mut found = None;
-        Scan::of_relation(&self.relation, &self.columns, limits)?.run(|history| {
-            found = Some(history);
-            Ok::<_, Error>(())
-        })?;
-        Ok(found)
-    }
+/// The rows of a series in every version; `None` where there are none.
+///
+/// # Errors
+/// What the server raises.
+pub fn history(
+    relation: &Relation,
+    columns: &RelationColumns,
+    series: &str,
+    as_of: Instant,
+    zone: Tz,
+) -> Result<Option<History>> {
+    let only = [series.to_owned()];
+    let only_series = columns.series.is_some().then_some(&only[..]);
+    let limits = ScanLimits { as_of, only_series, zone, rows: Rows::Versions(Keep::All) };
+    let mut found = None;
+    Scan::of_relation(relation, columns, limits)?.run(|history| {
+        found = Some(history);
+        Ok::<_, Error>(())
+    })?;
+    Ok(found)
 }
 
 /// What the volatility of the last returns says, from what was known at the cutoff; `None` where it is too little.

@@ -3,25 +3,22 @@
 //! Live forecasts of the ledger count as they were served, if they were written before the row that they are of had ended and
 //! before the moment that is asked about; of an outcome counts what was known at that moment, once its row has ended.
 
+use super::actuals::history;
 use super::forecast::Forecast;
-use super::options::EvaluateOptions;
+use super::options::{EvaluateOptions, Served};
 use super::rows::{Columns, read};
 use crate::calendar::{Calendars, Grid, Instant, infer_width};
 use crate::call::{Input, SPACINGS, now};
 use crate::error::{Error, Result};
 use crate::json::JsonB;
 use crate::options::Given;
-use crate::relation::{
-    Columns as RelationColumns, History, Named, Relation, Rows, Scan, ScanLimits, Wanted, resolve,
-};
+use crate::relation::{Columns as RelationColumns, History, Named, Relation, Wanted, resolve};
 use kronos_models::metrics::surprise;
-use kronos_time::Keep;
 use pgrx::check_for_interrupts;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 const KEYS: &[&str] = &["calendar", "known_at_col"];
-
-/// Forecasts that were live when they were made.
-const LIVE: &str = "live";
 
 /// An outcome and what was forecast for it; without the latter, why.
 #[derive(Debug, Default)]
@@ -99,15 +96,34 @@ impl Outcomes<'_> {
     ///
     /// # Errors
     /// 42P01 without a ledger; 22023 for an option that does not serve; what `each` returns; what the server raises.
-    pub fn run(&self, mut each: impl FnMut(Anomaly) -> Result<()>) -> Result<()> {
+    pub fn run(self, mut each: impl FnMut(Anomaly) -> Result<()>) -> Result<()> {
         let ledger = Relation::named("kronos.forecasts")?;
-        let given = Given::options(self.options.as_ref().map(|JsonB(value)| JsonB(value.clone())), KEYS)?;
-        let mut asked = self.evaluated();
-        asked.calendar = given.text("calendar")?.map(str::to_owned);
-        asked.known_at_col = given.text("known_at_col")?.map(str::to_owned);
-        let columns = Columns::of(&ledger, &[], &asked, Some(self.input.relation.oid()))?;
+        let given = Given::options(self.options, KEYS)?;
+        let text = |key| Ok::<_, Error>(given.text(key)?.map(str::to_owned));
         let as_of = self.as_of.unwrap_or(Instant::MAX).min(now());
+        let asked = EvaluateOptions {
+            since: self.since,
+            target: self.target,
+            contaminated: true,
+            calendar: text("calendar")?,
+            known_at_col: text("known_at_col")?,
+            served: Some(Served {
+                step: self.step,
+                level: self.level,
+                series: self.input.only_series,
+                by: as_of,
+            }),
+            ..EvaluateOptions::default()
+        };
+        let relation = &self.input.relation;
+        let columns = Columns::of(&ledger, &[], &asked, Some(relation.oid()))?;
         let calendars = Calendars::new(asked.calendar.as_deref())?;
+        let wanted = Wanted {
+            series: self.input.series_col,
+            time: self.input.time_col,
+            known_at: asked.known_at_col.as_deref(),
+        };
+        let mut of_target: BTreeMap<String, RelationColumns> = BTreeMap::new();
         let mut current: Option<Series> = None;
         let mut count = 0u64;
         read(&ledger, &columns, &asked, |forecast| {
@@ -115,64 +131,26 @@ impl Outcomes<'_> {
             if count.is_multiple_of(4096) {
                 check_for_interrupts!();
             }
-            if !self.asks_for(&forecast, as_of) {
+            if forecast.interval.is_none() {
                 return Ok(());
             }
-            if current.as_ref().is_none_or(|series| !series.is_of(&forecast)) {
-                current = Some(self.series(&forecast, &asked, &calendars, as_of)?);
-            }
-            let found = current.as_ref().and_then(|series| series.outcome(&forecast, as_of));
-            found.map_or(Ok(()), |actual| each(measured(anomaly(forecast, actual))))
+            let series = match current.take().filter(|series| series.is_of(&forecast)) {
+                Some(series) => series,
+                None => {
+                    let columns = match of_target.entry(forecast.target.clone()) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(new) => {
+                            new.insert(resolve(relation, &wanted, &[Named::target(&forecast.target)])?)
+                        }
+                    };
+                    let found = history(relation, columns, &forecast.series, as_of, calendars.zone())?;
+                    Series::new(&forecast, found, &calendars, as_of)?
+                }
+            };
+            let actual = series.outcome(&forecast, as_of);
+            current = Some(series);
+            actual.map_or(Ok(()), |actual| each(measured(anomaly(forecast, actual))))
         })
-    }
-
-    fn evaluated(&self) -> EvaluateOptions {
-        EvaluateOptions {
-            since: self.since,
-            target: self.target.clone(),
-            series_col: self.input.series_col.map(str::to_owned),
-            time_col: self.input.time_col.map(str::to_owned),
-            ..EvaluateOptions::default()
-        }
-    }
-
-    fn asks_for(&self, forecast: &Forecast, as_of: Instant) -> bool {
-        let named = self.input.only_series.as_ref();
-        forecast.variant.1 == LIVE
-            && i64::from(forecast.step) == self.step
-            && forecast.issued_at.is_some_and(|at| at <= as_of)
-            && forecast.interval.is_some_and(|(.., level)| self.level.is_none_or(|asked| asked == level))
-            && named.is_none_or(|names| names.contains(&forecast.series))
-    }
-
-    /// Reads a series of the outcomes.
-    fn series(
-        &self,
-        forecast: &Forecast,
-        asked: &EvaluateOptions,
-        calendars: &Calendars,
-        as_of: Instant,
-    ) -> Result<Series> {
-        let wanted = Wanted {
-            series: asked.series_col.as_deref(),
-            time: asked.time_col.as_deref(),
-            known_at: asked.known_at_col.as_deref(),
-        };
-        let relation = &self.input.relation;
-        let columns: RelationColumns = resolve(relation, &wanted, &[Named::target(&forecast.target)])?;
-        let only = [forecast.series.clone()];
-        let limits = ScanLimits {
-            as_of,
-            only_series: columns.series.is_some().then_some(&only[..]),
-            zone: calendars.zone(),
-            rows: Rows::Versions(Keep::All),
-        };
-        let mut found = None;
-        Scan::of_relation(relation, &columns, limits)?.run(|history| {
-            found = Some(history);
-            Ok::<_, Error>(())
-        })?;
-        Series::new(forecast, found, calendars, as_of)
     }
 }
 

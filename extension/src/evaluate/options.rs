@@ -83,6 +83,21 @@ pub struct EvaluateOptions {
     pub time_col: Option<String>,
     /// Column of the actuals that says when a row could be known: the last version counts.
     pub known_at_col: Option<String>,
+    /// Only these rows of a ledger.
+    pub served: Option<Served>,
+}
+
+/// Rows of a ledger as they were served: live forecasts that were written by a moment.
+#[derive(Debug, Default)]
+pub struct Served {
+    /// Rows from the cutoff.
+    pub step: i64,
+    /// Only intervals of this level.
+    pub level: Option<f64>,
+    /// Only these series.
+    pub series: Option<Vec<String>>,
+    /// The moment.
+    pub by: Instant,
 }
 
 impl EvaluateOptions {
@@ -138,6 +153,7 @@ impl EvaluateOptions {
             series_col: text("series_col")?,
             time_col: text("time_col")?,
             known_at_col: text("known_at_col")?,
+            served: None,
         })
     }
 }

@@ -101,6 +101,18 @@ impl Columns {
             let input = self.input.and_then(IntoDatum::into_datum);
             bound("t.relation::pg_catalog.oid operator(pg_catalog.=) ?", pg_sys::OIDOID, input);
         }
+        if let Some(served) = &options.served {
+            bound("t.kind operator(pg_catalog.=) ?", pg_sys::TEXTOID, "live".into_datum());
+            bound("t.step operator(pg_catalog.=) ?", pg_sys::INT8OID, served.step.into_datum());
+            bound("t.level operator(pg_catalog.=) ?", pg_sys::FLOAT8OID, served.level.into_datum());
+            bound(
+                "t.issued_at operator(pg_catalog.<=) ?",
+                pg_sys::TIMESTAMPTZOID,
+                Some(Datum::from(served.by)),
+            );
+            let series = served.series.clone().and_then(IntoDatum::into_datum);
+            bound("t.series operator(pg_catalog.=) any (?)", pg_sys::TEXTARRAYOID, series);
+        }
         if self.has("contaminated") && !options.contaminated {
             conditions.push("t.contaminated is not true".to_owned());
         }
