@@ -71,10 +71,11 @@ with income as (
          nullif(s.free_cash_flow, 'NaN') as free_cash_flow
   from sums s where s.has_year
 ), price as (
+  -- Not of the view of daily bars: which source it shows may have been decided by a bar that came later.
   select distinct on (b.symbol) b.symbol, b.close
-  from market.bars_1d b
-  where b.time > fundamentals.as_of - interval '10 days' and b.time <= fundamentals.as_of - interval '1 day'
-  order by b.symbol, b.time desc
+  from market.bars b left join market.sources s using (source) left join market.instruments i using (symbol)
+  where (i.bar_source is null or i.bar_source = b.source) and b.bar_width = interval '1 day' and b.known_at <= fundamentals.as_of and b.time > fundamentals.as_of - interval '10 days'
+  order by b.symbol, b.time desc, s.rank, b.source
 ), sized as (
   select y.*, b.total_assets, b.cash, b.total_debt, b.net_debt, b.equity, p.sector,
          -- Whole companies are worth what was seen lately, else shares at the last close; other currencies are not converted.

@@ -39,7 +39,9 @@ fn acme(tables: &Tables) {
         "insert into market.instruments (symbol) values ('ACME');
          insert into market.bars (symbol, source, bar_width, time, open, high, low, close, volume, received_at, known_at)
          values ('ACME', 'file', '1 day', '2026-11-09 00:00+00', 80, 80, 80, 80, 1, '2026-11-10', '2026-11-10'),
-                ('ACME', 'file', '1 day', '2026-11-10 00:00+00', 99, 99, 99, 99, 1, '2026-11-11', '2026-11-11')",
+                ('ACME', 'file', '1 day', '2026-11-10 00:00+00', 99, 99, 99, 99, 1, '2026-11-11', '2026-11-11'),
+                -- Of a better source, and later than anybody asks about.
+                ('ACME', 'yahoo', '1 day', '2026-11-09 00:00+00', 500, 500, 500, 500, 1, '2026-12-24', '2026-12-24')",
     );
 }
 
