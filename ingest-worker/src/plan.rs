@@ -53,7 +53,12 @@ impl Load {
             limit: limit.name,
             symbols,
             allowed: DAY.as_secs_f64() / each.max(ANSWER.as_secs_f64()),
-            endpoints: feed.endpoints().iter().filter(|one| one.limit == limit.name).map(share).collect(),
+            endpoints: feed
+                .endpoints()
+                .into_iter()
+                .filter(|one| one.limit == limit.name)
+                .map(share)
+                .collect(),
         }
     }
 

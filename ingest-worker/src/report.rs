@@ -112,10 +112,10 @@ async fn polled(
     symbol: &str,
     transport: &dyn Transport,
 ) -> std::result::Result<Option<Vec<Record>>, FeedError> {
-    let Some(endpoint) = feed.endpoints().first() else { return Ok(None) };
+    let Some(&endpoint) = feed.endpoints().first() else { return Ok(None) };
     let symbol = (endpoint.scope == Scope::Symbol).then_some(symbol);
     let question = Question { endpoint, symbol, position: None, now: Utc::now() };
-    let request = feed.request(question);
+    let request = feed.request(question)?;
     let mut answer = transport.ask(request.clone()).await?;
     // What is refused may be quoted, with a status of success too.
     answer.body = request.conceal(&String::from_utf8_lossy(&answer.body)).into_bytes();

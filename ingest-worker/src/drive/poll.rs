@@ -221,7 +221,7 @@ impl Lane {
                 () = due => {}
             }
             let asked_at = (self.clock)();
-            let mut request = self.feed.request(question(task, asked_at));
+            let mut request = self.feed.request(question(task, asked_at))?;
             request.max_body = request.max_body.min(MAX_BODY);
             let answer = tokio::select! {
                 () = stopped(&mut shutdown) => return Ok(()),

@@ -10,12 +10,11 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::Deserialize;
 
 use super::{
-    Effort, Endpoint, FeedSettings, PollFeed, Polled, Question,
-    listed::{Listed, endpoints, line},
+    FeedSettings,
+    listed::{Listed, ListedFeed},
 };
 use crate::{
     error::FeedError,
-    kinds::Timestamp,
     wire::{Limit, Request, Secret},
 };
 
@@ -25,8 +24,6 @@ pub(super) const NAME: &str = "fmp";
 pub(super) const REST: &str = "https://financialmodelingprep.com/stable";
 pub(super) const PLANS: &[&str] = &["basic", "starter", "premium", "ultimate"];
 pub(super) const CREDENTIALS: &[&str] = &["FMP_API_KEY"];
-
-static ENDPOINTS: [Endpoint; TABLE.len()] = endpoints(TABLE);
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -83,41 +80,26 @@ fn refused(body: &[u8]) -> Option<FeedError> {
     })
 }
 
-impl PollFeed for Fmp {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+impl ListedFeed for Fmp {
+    const NAME: &'static str = NAME;
+    const TABLE: &'static [Listed] = TABLE;
 
     fn limits(&self) -> &'static [Limit] {
         &LIMITS[self.plan]
     }
 
-    fn endpoints(&self) -> &'static [Endpoint] {
-        &ENDPOINTS
-    }
-
-    fn effort(&self, endpoint: &Endpoint) -> Effort {
-        line(TABLE, endpoint).map_or(Effort { first: 1, later: 1 }, Listed::effort)
-    }
-
-    fn request(&self, question: Question<'_>) -> Request {
-        let target = line(TABLE, question.endpoint).map(|line| line.target(&question)).unwrap_or_default();
+    fn request(&self, _: &Listed, target: &str) -> Request {
         let headers = vec![("apikey", self.key.clone())];
         Request { headers, ..Request::get(format!("{}{target}", self.rest)) }
     }
 
-    fn parse(
-        &self,
-        question: Question<'_>,
-        body: &[u8],
-        received_at: Timestamp,
-    ) -> Result<Polled, FeedError> {
-        if let Some(refusal) = refused(body) {
-            return Err(refusal);
-        }
-        // Calendars and news are of everybody.
-        let is_wanted = |symbol: &str| question.symbol.is_some() || self.symbols.contains(symbol);
-        line(TABLE, question.endpoint)?.parse(&question, body, received_at, is_wanted)
+    fn refusal(&self, body: &[u8]) -> Option<FeedError> {
+        refused(body)
+    }
+
+    // Calendars and news are of everybody.
+    fn is_wanted(&self, symbol: &str) -> bool {
+        self.symbols.contains(symbol)
     }
 }
 

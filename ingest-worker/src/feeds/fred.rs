@@ -8,16 +8,15 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    Effort, Endpoint, FeedSettings, PollFeed, Polled, Question, Scope,
+    Endpoint, FeedSettings, Scope,
     listed::{
-        Known, Listed, Pages,
+        Known, Listed, ListedFeed, Pages,
         Part::{Of, Symbol},
-        endpoints, line,
     },
 };
 use crate::{
     error::FeedError,
-    kinds::{Listing, Timestamp},
+    kinds::Listing,
     wire::{Limit, Request, Secret},
 };
 
@@ -74,8 +73,6 @@ const TABLE: &[Listed] = &[
     },
 ];
 
-static ENDPOINTS: [Endpoint; TABLE.len()] = endpoints(TABLE);
-
 pub(super) struct Fred {
     rest: String,
     key: Secret,
@@ -95,50 +92,36 @@ struct Refusal {
     error_message: String,
 }
 
-impl PollFeed for Fred {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+impl ListedFeed for Fred {
+    const NAME: &'static str = NAME;
+    const TABLE: &'static [Listed] = TABLE;
 
     fn limits(&self) -> &'static [Limit] {
         LIMITS
     }
 
-    fn endpoints(&self) -> &'static [Endpoint] {
-        &ENDPOINTS
-    }
-
-    fn effort(&self, endpoint: &Endpoint) -> Effort {
-        line(TABLE, endpoint).map_or(Effort { first: 1, later: 1 }, Listed::effort)
-    }
-
-    fn request(&self, question: Question<'_>) -> Request {
-        let target = line(TABLE, question.endpoint).map(|line| line.target(&question)).unwrap_or_default();
+    fn request(&self, _: &Listed, target: &str) -> Request {
         // It takes the key nowhere else.
         let secret_query = vec![("api_key", self.key.clone())];
         Request { secret_query, ..Request::get(format!("{}{target}", self.rest)) }
     }
 
-    fn parse(
-        &self,
-        question: Question<'_>,
-        body: &[u8],
-        received_at: Timestamp,
-    ) -> Result<Polled, FeedError> {
-        if let Ok(Refusal { error_code, error_message }) = serde_json::from_slice(body) {
-            return Err(match error_code {
-                429 => FeedError::RateLimited { reason: error_message, retry_after: None },
-                _ => FeedError::Rejected(error_message),
-            });
-        }
-        line(TABLE, question.endpoint)?.parse(&question, body, received_at, |_| true)
+    fn refusal(&self, body: &[u8]) -> Option<FeedError> {
+        let Refusal { error_code, error_message } = serde_json::from_slice(body).ok()?;
+        Some(match error_code {
+            429 => FeedError::RateLimited { reason: error_message, retry_after: None },
+            _ => FeedError::Rejected(error_message),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::kinds::Record;
+    use super::{
+        super::{PollFeed, Question},
+        *,
+    };
+    use crate::kinds::{Record, Timestamp};
 
     #[test]
     fn each_vintage_is_known_at_the_end_of_its_first_day() {
@@ -148,9 +131,13 @@ mod tests {
         };
         let fred = Fred::new(settings);
         let received: Timestamp = "2026-11-20T00:00:00Z".parse().unwrap();
-        let question =
-            Question { endpoint: &ENDPOINTS[0], symbol: Some("CPIAUCSL"), position: None, now: received };
-        let request = fred.request(question);
+        let question = Question {
+            endpoint: &TABLE[0].endpoint,
+            symbol: Some("CPIAUCSL"),
+            position: None,
+            now: received,
+        };
+        let request = PollFeed::request(&fred, question).unwrap();
         assert!(request.url.contains("series_id=CPIAUCSL&realtime_start=1776-07-04"), "{}", request.url);
         assert!(request.url.contains("&limit=100000&offset=0&"), "{}", request.url);
         assert!(!format!("{request:?}").contains("hunter2"));

@@ -77,14 +77,14 @@ impl PollFeed for Hello {
         LIMITS
     }
 
-    fn endpoints(&self) -> &'static [Endpoint] {
-        ENDPOINTS
+    fn endpoints(&self) -> Vec<&'static Endpoint> {
+        ENDPOINTS.iter().collect()
     }
 
-    fn request(&self, question: Question<'_>) -> Request {
+    fn request(&self, question: Question<'_>) -> Result<Request, FeedError> {
         let (path, symbol) = (question.endpoint.path, question.symbol.unwrap_or_default());
         let after = question.position.and_then(Position::as_i64).unwrap_or(0);
-        Request::get(format!("{}{path}?symbol={symbol}&after={after}", self.rest))
+        Ok(Request::get(format!("{}{path}?symbol={symbol}&after={after}", self.rest)))
     }
 
     fn parse(
@@ -126,7 +126,10 @@ mod tests {
             position: Some(&position),
             now: Timestamp::UNIX_EPOCH,
         };
-        assert_eq!(hello.request(question).url, "https://hello.invalid/v1/greetings?symbol=AAA&after=5");
+        assert_eq!(
+            hello.request(question).unwrap().url,
+            "https://hello.invalid/v1/greetings?symbol=AAA&after=5"
+        );
         let body = br#"{"greetings":[{"number":6,"id":"g1","published":"2026-11-20T15:04:05Z","text":"hi"},
                                       {"number":"x"}],"more":true}"#;
         let polled = hello.parse(question, body, Timestamp::UNIX_EPOCH).unwrap();

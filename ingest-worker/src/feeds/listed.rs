@@ -17,10 +17,11 @@ pub(super) use item::{Field, Item};
 pub(super) use known::Known;
 pub(super) use pages::Pages;
 
-use super::{Effort, Endpoint, Polled, Question, from_json};
+use super::{Effort, Endpoint, PollFeed, Polled, Question, from_json};
 use crate::{
     error::FeedError,
     kinds::{Document, Listing, Record, Rejected, Timestamp},
+    wire::{Limit, Request},
 };
 
 /// One line of the table of a feed whose answers are lists.
@@ -74,13 +75,8 @@ impl Listed {
         }
     }
 
-    /// What a reading takes.
-    pub fn effort(&self) -> Effort {
-        self.pages.effort()
-    }
-
     /// Path and parameters of a question.
-    pub fn target(&self, question: &Question<'_>) -> String {
+    fn target(&self, question: &Question<'_>) -> String {
         let symbol = escaped(question.symbol.unwrap_or_default());
         self.pages.fill(&self.endpoint.path.replace("{symbol}", &symbol), question)
     }
@@ -89,7 +85,7 @@ impl Listed {
     ///
     /// # Errors
     /// [`FeedError::Rejected`] for an answer that is no list.
-    pub fn parse(
+    fn parse(
         &self,
         question: &Question<'_>,
         body: &[u8],
@@ -160,22 +156,70 @@ impl Listed {
     }
 }
 
-/// The endpoints of a table.
-pub(super) const fn endpoints<const N: usize>(table: &[Listed]) -> [Endpoint; N] {
-    let mut endpoints = [table[0].endpoint; N];
-    let mut i = 1;
-    while i < N {
-        endpoints[i] = table[i].endpoint;
-        i += 1;
+/// A polled feed whose answers are lists: what it has to say beside its table.
+pub(super) trait ListedFeed: Send + Sync {
+    /// As [`PollFeed::name`].
+    const NAME: &'static str;
+    /// What there is to read.
+    const TABLE: &'static [Listed];
+
+    /// As [`PollFeed::limits`].
+    fn limits(&self) -> &'static [Limit];
+
+    /// The request for path and parameters of a line: the address, and how the account is named.
+    fn request(&self, line: &Listed, target: &str) -> Request;
+
+    /// The error that an answer tells of, though its status is one of success.
+    fn refusal(&self, body: &[u8]) -> Option<FeedError> {
+        let _ = body;
+        None
     }
-    endpoints
+
+    /// Whether documents about a symbol are kept where the answer is about everybody.
+    fn is_wanted(&self, symbol: &str) -> bool {
+        let _ = symbol;
+        true
+    }
+}
+
+impl<F: ListedFeed> PollFeed for F {
+    fn name(&self) -> &'static str {
+        F::NAME
+    }
+
+    fn limits(&self) -> &'static [Limit] {
+        ListedFeed::limits(self)
+    }
+
+    fn endpoints(&self) -> Vec<&'static Endpoint> {
+        F::TABLE.iter().map(|line| &line.endpoint).collect()
+    }
+
+    fn effort(&self, endpoint: &Endpoint) -> Effort {
+        line(F::TABLE, endpoint).map_or(Effort { first: 1, later: 1 }, |line| line.pages.effort())
+    }
+
+    fn request(&self, question: Question<'_>) -> Result<Request, FeedError> {
+        let line = line(F::TABLE, question.endpoint)?;
+        Ok(ListedFeed::request(self, line, &line.target(&question)))
+    }
+
+    fn parse(
+        &self,
+        question: Question<'_>,
+        body: &[u8],
+        received_at: Timestamp,
+    ) -> Result<Polled, FeedError> {
+        if let Some(refusal) = self.refusal(body) {
+            return Err(refusal);
+        }
+        let is_wanted = |symbol: &str| question.symbol.is_some() || self.is_wanted(symbol);
+        line(F::TABLE, question.endpoint)?.parse(&question, body, received_at, is_wanted)
+    }
 }
 
 /// The line of an endpoint.
-///
-/// # Errors
-/// [`FeedError::Fatal`] for an endpoint that the table does not have.
-pub(super) fn line(table: &'static [Listed], endpoint: &Endpoint) -> Result<&'static Listed, FeedError> {
+fn line(table: &'static [Listed], endpoint: &Endpoint) -> Result<&'static Listed, FeedError> {
     let found = table.iter().find(|line| line.endpoint.name == endpoint.name);
     found.ok_or_else(|| FeedError::Fatal(format!("no endpoint of this feed: {}", endpoint.name)))
 }

@@ -77,7 +77,7 @@ pub trait PollFeed: Send + Sync {
     fn limits(&self) -> &'static [Limit];
 
     /// What there is to read.
-    fn endpoints(&self) -> &'static [Endpoint];
+    fn endpoints(&self) -> Vec<&'static Endpoint>;
 
     /// What a reading of one of its endpoints takes.
     fn effort(&self, endpoint: &Endpoint) -> Effort {
@@ -86,7 +86,10 @@ pub trait PollFeed: Send + Sync {
     }
 
     /// The request that puts a question.
-    fn request(&self, question: Question<'_>) -> Request;
+    ///
+    /// # Errors
+    /// [`FeedError::Fatal`] for an endpoint that is not of this feed.
+    fn request(&self, question: Question<'_>) -> Result<Request, FeedError>;
 
     /// Decodes the answer to a question: JSON with a status of success.
     ///

@@ -258,14 +258,14 @@ impl PollFeed for Toy {
         LIMITS
     }
 
-    fn endpoints(&self) -> &'static [Endpoint] {
-        TOY
+    fn endpoints(&self) -> Vec<&'static Endpoint> {
+        TOY.iter().collect()
     }
 
-    fn request(&self, question: Question<'_>) -> Request {
+    fn request(&self, question: Question<'_>) -> Result<Request, FeedError> {
         let symbol = question.symbol.unwrap_or_default();
         let headers = vec![("X-Key", Secret("hunter2".to_owned()))];
-        Request { headers, ..Request::get(format!("http://vendor{}/{symbol}", question.endpoint.path)) }
+        Ok(Request { headers, ..Request::get(format!("http://vendor{}/{symbol}", question.endpoint.path)) })
     }
 
     fn parse(&self, question: Question<'_>, body: &[u8], at: Timestamp) -> Result<Polled, FeedError> {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    feeds::{Scope, listed::Pages},
-    kinds::{Document, Record},
+    feeds::{Endpoint, PollFeed, Question, Scope, listed::Pages},
+    kinds::{Document, Record, Timestamp},
 };
 
 fn fmp(plan: Option<&str>) -> Fmp {
@@ -18,7 +18,7 @@ fn now() -> Timestamp {
 }
 
 fn ask(endpoint: &str, symbol: Option<&'static str>, body: &str) -> Result<Vec<Document>, FeedError> {
-    let endpoint = ENDPOINTS.iter().find(|one| one.name == endpoint).unwrap();
+    let endpoint = fmp(None).endpoints().into_iter().find(|one| one.name == endpoint).unwrap();
     let question = Question { endpoint, symbol, position: None, now: now() };
     let polled = fmp(None).parse(question, body.as_bytes(), now())?;
     let document = |record| match record {
@@ -40,7 +40,7 @@ fn each_line_of_the_table_asks_for_what_it_reads() {
         assert_eq!(path.contains("{from}"), matches!(line.pages, Pages::Windows { .. }), "{name}");
         let question =
             Question { endpoint: &line.endpoint, symbol: Some("BRK-B"), position: None, now: now() };
-        let url = fmp(None).request(question).url;
+        let url = PollFeed::request(&fmp(None), question).unwrap().url;
         assert!(url.starts_with(REST) && !url.contains(['{', '}']), "{url}");
         assert!(!url.contains("hunter2"));
     }
@@ -48,12 +48,13 @@ fn each_line_of_the_table_asks_for_what_it_reads() {
 
 #[test]
 fn a_key_is_sent_and_never_shown_and_a_plan_is_a_limit() {
-    let question = Question { endpoint: &ENDPOINTS[0], symbol: Some("AAPL"), position: None, now: now() };
-    let request = fmp(None).request(question);
+    let question =
+        Question { endpoint: &TABLE[0].endpoint, symbol: Some("AAPL"), position: None, now: now() };
+    let request = PollFeed::request(&fmp(None), question).unwrap();
     assert_eq!(request.headers, [("apikey", Secret("hunter2".to_owned()))]);
     assert!(!format!("{request:?}").contains("hunter2"));
-    assert_eq!(fmp(None).limits()[0].requests, 250);
-    assert_eq!(fmp(Some("ultimate")).limits()[0].requests, 3_000);
+    assert_eq!(ListedFeed::limits(&fmp(None))[0].requests, 250);
+    assert_eq!(ListedFeed::limits(&fmp(Some("ultimate")))[0].requests, 3_000);
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn windows_leave_no_day_out() {
     assert_eq!(asked, expected);
     let (asked, _) = read(&WINDOWS, place, |_| "[]".to_owned());
     assert_eq!(asked, ["/things?from=2026-11-17&to=2026-11-25"]);
-    assert_eq!(WINDOWS.effort(), Effort { first: 4, later: 1 });
+    assert_eq!(WINDOWS.pages.effort(), Effort { first: 4, later: 1 });
     let nonsense = Position::from("nonsense");
     assert_eq!(read(&WINDOWS, Some(nonsense), |_| "[]".to_owned()).0, expected);
 }
