@@ -28,6 +28,7 @@ set local client_min_messages = warning;
 \ir market/trade_bars.sql
 \ir market/retention.sql
 \ir market/daily.sql
+\ir market/trailing.sql
 \ir market/factors.sql
 \ir market/calendars.sql
 \ir market/validate.sql

@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use crate::{
     recording::{Decoder, Line, Recording},
     store::{Batch, CursorMove, Sink},
     symbols::{Names, of_feed},
-    table::{Options, Table},
+    table::Records,
 };
 
 /// Records handed over at once.
@@ -58,18 +57,17 @@ fn progress(path: &Path) -> ProgressBar {
     bar
 }
 
-/// Loads a CSV file of bars, trades or quotes as rows of `source`, under the names that `names` has for their instruments.
+/// Loads the rows of a file at `path` as those of `source`, under the names that `names` has for their instruments.
 ///
 /// # Errors
-/// [`Error::Read`] and [`Error::Row`] for the file as a whole; single bad rows are quarantined.
+/// [`Error::Row`] for the file as a whole; single bad rows are quarantined.
 pub async fn load_table(
     path: &Path,
+    table: &mut dyn Records,
     source: &str,
-    options: Options,
     names: &mut Names,
     sink: &Sink,
 ) -> Result<Loaded> {
-    let mut table = Table::open(path, options, Utc::now())?;
     let bar = progress(path);
     let mut loaded = Loaded::default();
     let mut batch = Batch::new(source);

@@ -1,6 +1,7 @@
-//! Tidy CSV files of bars, trades or quotes: which column is which, and one row to one record.
+//! Tidy CSV files of bars, trades, quotes or facts: which column is which, and one row to one record.
 
 mod columns;
+mod documents;
 mod instant;
 mod number;
 mod reading;
@@ -8,6 +9,7 @@ mod survey;
 mod time;
 mod width;
 
+pub use documents::{DocumentOptions, DocumentTable};
 pub use number::DecimalMark;
 pub use time::{TimeFormat, parse_time};
 pub use width::{Width, parse_bar_width, parse_width};
@@ -67,14 +69,74 @@ pub enum Kind {
     Quotes,
 }
 
-/// Reads a CSV file, gzipped or not, as records.
-pub struct Table {
+/// A file whose rows are records.
+pub trait Records {
+    /// Next row and its line; a row that cannot be read comes as [`Record::Rejected`]. `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error::Row`] where the file cannot be read on: a broken gzip stream, a row of more than
+    /// [`MAX_ROW`](crate::recording::MAX_ROW) bytes.
+    fn next_record(&mut self) -> Result<Option<(u64, Record)>>;
+
+    /// Bytes of text read so far.
+    fn bytes_read(&self) -> u64;
+}
+
+/// The rows of a CSV file, gzipped or not, one after the other.
+struct Rows {
     path: PathBuf,
     reader: csv::Reader<Text>,
+    row: csv::StringRecord,
+    received_at: Timestamp,
+}
+
+impl Rows {
+    fn new(path: &Path, reader: csv::Reader<Text>, received_at: Timestamp) -> Self {
+        Rows { path: path.to_owned(), reader, row: csv::StringRecord::new(), received_at }
+    }
+
+    /// What `decode` makes of the next row, and its line.
+    fn next(
+        &mut self,
+        decode: impl FnOnce(&csv::StringRecord, u64) -> Result<Record, String>,
+    ) -> Result<Option<(u64, Record)>> {
+        self.reader.get_mut().renew();
+        let begins = self.reader.position().line();
+        match self.reader.read_record(&mut self.row) {
+            Ok(false) => Ok(None),
+            Ok(true) => {
+                let line = self.row.position().map_or(0, |p| p.line());
+                let record = decode(&self.row, line).unwrap_or_else(|reason| self.rejected(line, reason));
+                Ok(Some((line, record)))
+            }
+            Err(error) if error.is_io_error() => {
+                Err(Error::Row { path: self.path.clone(), line: begins, message: error.to_string() })
+            }
+            Err(error) => {
+                let line = error.position().map_or(0, |p| p.line());
+                Ok(Some((line, self.rejected(line, error.to_string()))))
+            }
+        }
+    }
+
+    fn rejected(&self, line: u64, reason: String) -> Record {
+        let text: Vec<_> = self.row.iter().collect();
+        let reason = format!("line {line}: {reason}");
+        Record::Rejected(Rejected::new(text.join(",").as_bytes(), reason, self.received_at))
+    }
+}
+
+/// A CSV file of bars, trades or quotes.
+pub struct Table {
+    rows: Rows,
+    decoder: Decoder,
+}
+
+/// How a row is read.
+struct Decoder {
     kind: Kind,
     options: Options,
     survey: Survey,
-    row: csv::StringRecord,
     received_at: Timestamp,
 }
 
@@ -102,80 +164,53 @@ impl Table {
             ));
         }
         let survey = Survey::of(path, columns, kind, &options, received_at).map_err(fail)?;
-        let row = csv::StringRecord::new();
-        Ok(Table { path: path.to_owned(), reader, kind, options, survey, row, received_at })
+        let decoder = Decoder { kind, options, survey, received_at };
+        Ok(Table { rows: Rows::new(path, reader, received_at), decoder })
     }
 
     /// What the rows are.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.decoder.kind
+    }
+}
+
+impl Records for Table {
+    fn next_record(&mut self) -> Result<Option<(u64, Record)>> {
+        self.rows.next(|row, line| self.decoder.record(row, line))
     }
 
-    /// Bytes of text read so far.
-    pub fn bytes_read(&self) -> u64 {
-        self.reader.position().byte()
+    fn bytes_read(&self) -> u64 {
+        self.rows.reader.position().byte()
+    }
+}
+
+impl Decoder {
+    fn text<'r>(&self, row: &'r csv::StringRecord, column: Column) -> Option<&'r str> {
+        self.survey.columns.text(row, column)
     }
 
-    /// Next row and its line; a row that cannot be read comes as [`Record::Rejected`]. `None` at the end.
-    ///
-    /// # Errors
-    /// [`Error::Row`] where the file cannot be read on: a broken gzip stream, a row of more than
-    /// [`MAX_ROW`](crate::recording::MAX_ROW) bytes.
-    pub fn next_record(&mut self) -> Result<Option<(u64, Record)>> {
-        self.reader.get_mut().renew();
-        let begins = self.reader.position().line();
-        match self.reader.read_record(&mut self.row) {
-            Ok(false) => Ok(None),
-            Ok(true) => {
-                let line = self.row.position().map_or(0, |p| p.line());
-                let record = self.record(line).unwrap_or_else(|reason| self.rejected(line, reason));
-                Ok(Some((line, record)))
-            }
-            Err(error) if error.is_io_error() => {
-                Err(Error::Row { path: self.path.clone(), line: begins, message: error.to_string() })
-            }
-            Err(error) => {
-                let line = error.position().map_or(0, |p| p.line());
-                Ok(Some((line, self.rejected(line, error.to_string()))))
-            }
-        }
+    fn required<'r>(&self, row: &'r csv::StringRecord, column: Column) -> Result<&'r str, String> {
+        self.text(row, column).ok_or_else(|| missing(column))
     }
 
-    fn rejected(&self, line: u64, reason: String) -> Record {
-        let text: Vec<_> = self.row.iter().collect();
-        Record::Rejected(Rejected::new(
-            text.join(",").as_bytes(),
-            format!("line {line}: {reason}"),
-            self.received_at,
-        ))
-    }
-
-    fn text(&self, column: Column) -> Option<&str> {
-        self.survey.columns.text(&self.row, column)
-    }
-
-    fn required(&self, column: Column) -> Result<&str, String> {
-        self.text(column).ok_or_else(|| missing(column))
-    }
-
-    fn record(&self, line: u64) -> Result<Record, String> {
+    fn record(&self, row: &csv::StringRecord, line: u64) -> Result<Record, String> {
         let symbol = match &self.options.symbol {
             Some(symbol) => symbol.clone(),
-            None => self.required(Column::Symbol)?.to_owned(),
+            None => self.required(row, Column::Symbol)?.to_owned(),
         };
-        let time = self.survey.columns.time(&self.row, &self.survey.times)?;
+        let time = self.survey.columns.time(row, &self.survey.times)?;
         let line = i64::try_from(line).unwrap_or(i64::MAX);
         match self.kind {
-            Kind::Bars => self.bar(symbol, time).map(Record::Bar),
-            Kind::Trades => self.trade(symbol, time, line).map(Record::Trade),
+            Kind::Bars => self.bar(row, symbol, time).map(Record::Bar),
+            Kind::Trades => self.trade(row, symbol, time, line).map(Record::Trade),
             Kind::Quotes => Ok(Record::Quote(Quote {
                 symbol,
                 event_time: time,
                 sequence: line,
-                bid: self.exact(Column::Bid)?,
-                bid_size: self.exact(Column::BidSize)?,
-                ask: self.exact(Column::Ask)?,
-                ask_size: self.exact(Column::AskSize)?,
+                bid: self.exact(row, Column::Bid)?,
+                bid_size: self.exact(row, Column::BidSize)?,
+                ask: self.exact(row, Column::Ask)?,
+                ask_size: self.exact(row, Column::AskSize)?,
                 bid_venue: None,
                 ask_venue: None,
                 conditions: None,
@@ -185,34 +220,40 @@ impl Table {
         }
     }
 
-    fn trade(&self, symbol: String, event_time: Timestamp, line: i64) -> Result<Trade, String> {
-        let side = self.text(Column::Side).map(str::to_owned);
-        let id = self.text(Column::TradeId);
+    fn trade(
+        &self,
+        row: &csv::StringRecord,
+        symbol: String,
+        event_time: Timestamp,
+        line: i64,
+    ) -> Result<Trade, String> {
+        let side = self.text(row, Column::Side).map(str::to_owned);
+        let id = self.text(row, Column::TradeId);
         Ok(Trade {
             symbol,
             // A file without ids is its own numbering: the same file gives the same rows again.
             trade_id: id.map_or_else(|| line.to_string(), str::to_owned),
             sequence: id.and_then(|id| id.parse().ok()).unwrap_or(line),
             event_time,
-            price: self.exact(Column::Price)?.ok_or_else(|| missing(Column::Price))?,
-            size: self.exact(Column::Size)?.ok_or_else(|| missing(Column::Size))?,
+            price: self.exact(row, Column::Price)?.ok_or_else(|| missing(Column::Price))?,
+            size: self.exact(row, Column::Size)?.ok_or_else(|| missing(Column::Size))?,
             aggressor: None,
             side,
-            venue: self.text(Column::Venue).map(str::to_owned),
-            conditions: self.text(Column::Conditions).map(|c| vec![c.to_owned()]),
+            venue: self.text(row, Column::Venue).map(str::to_owned),
+            conditions: self.text(row, Column::Conditions).map(|c| vec![c.to_owned()]),
             received_at: self.received_at,
             known_at: event_time,
             corrects: None,
         })
     }
 
-    fn exact(&self, column: Column) -> Result<Option<Decimal>, String> {
-        let plain = self.text(column).map(|text| self.survey.numbers.plain(text)).transpose()?;
+    fn exact(&self, row: &csv::StringRecord, column: Column) -> Result<Option<Decimal>, String> {
+        let plain = self.text(row, column).map(|text| self.survey.numbers.plain(text)).transpose()?;
         plain.map(|text| decimal(&text)).transpose()
     }
 
-    fn number(&self, column: Column) -> Result<Option<f64>, String> {
-        let Some(text) = self.text(column) else { return Ok(None) };
+    fn number(&self, row: &csv::StringRecord, column: Column) -> Result<Option<f64>, String> {
+        let Some(text) = self.text(row, column) else { return Ok(None) };
         let plain = self.survey.numbers.plain(text).map_err(|e| format!("{} {e}", column.name()))?;
         match plain.parse::<f64>() {
             Ok(0.0) if is_written_above_zero(&plain) => {
@@ -224,8 +265,8 @@ impl Table {
         }
     }
 
-    fn bar(&self, symbol: String, time: Timestamp) -> Result<Bar, String> {
-        let price = |column| self.number(column)?.ok_or_else(|| missing(column));
+    fn bar(&self, row: &csv::StringRecord, symbol: String, time: Timestamp) -> Result<Bar, String> {
+        let price = |column| self.number(row, column)?.ok_or_else(|| missing(column));
         let width = self.survey.width;
         let end = width.end(time, self.options.zone).ok_or_else(|| format!("time {time} is out of range"))?;
         Ok(Bar {
@@ -236,10 +277,10 @@ impl Table {
             high: price(Column::High)?,
             low: price(Column::Low)?,
             close: price(Column::Close)?,
-            volume: self.number(Column::Volume)?,
-            amount: self.number(Column::Amount)?,
-            trade_count: self.number(Column::TradeCount)?.map(|n| n as i64),
-            close_adj: self.number(Column::CloseAdj)?,
+            volume: self.number(row, Column::Volume)?,
+            amount: self.number(row, Column::Amount)?,
+            trade_count: self.number(row, Column::TradeCount)?.map(|n| n as i64),
+            close_adj: self.number(row, Column::CloseAdj)?,
             // A file loaded again after a correction replaces what it said before.
             sequence: self.received_at.timestamp_micros(),
             received_at: self.received_at,

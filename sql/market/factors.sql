@@ -1,5 +1,5 @@
 -- Factors of fundamentals, as of any instant.
-call market.require_not_newer('market/factors.sql', 1);
+call market.require_not_newer('market/factors.sql', 2);
 
 -- Quarters are looked up by their end. What the factors read is in the index, so that the payloads are not.
 create index if not exists fmp_income_statement_period on market.fmp_income_statement (period_end)
@@ -103,9 +103,20 @@ select s.symbol, s.sector, s.period_end, s.market_cap,
        case when s.has_year_before then (s.eps - s.eps_before) / nullif(abs(s.eps_before), 0) end,
        case when s.ebitda > 0 then s.net_debt / s.ebitda end
 from sized s
+union all
+-- Companies whose statements are not there have what the vendor computed of them.
+select t.symbol, p.sector, null, t.market_cap, t.earnings_yield, t.free_cash_flow_yield, t.ev_to_ebitda, t.roic, null, null, null, null,
+       t.net_debt_to_ebitda
+from market.trailing_ratios(fundamentals.as_of) t
+left join lateral (
+  select d.sector
+  from market.dim_company_profile d
+  where d.symbol = t.symbol and d.kind = 'dim_company_profile' and d.known_at <= fundamentals.as_of
+  order by d.known_at desc limit 1) p on true
+where not exists (select from sized s where s.symbol = t.symbol)
 $$;
 comment on function market.fundamentals(timestamptz) is
-  'Ratios of companies from the statements of FMP that were known at an instant: sums of the newest four quarters, balances of the newest, growth against the four before; NULL: not known, or no number (EBITDA or capital that is not positive, another currency than the price''s).';
+  'Ratios of companies from the statements of FMP that were known at an instant: sums of the newest four quarters, balances of the newest, growth against the four before; NULL: not known, or no number (EBITDA or capital that is not positive, another currency than the price''s). Without statements: the vendor''s ratios of the last twelve months, and no period_end.';
 
 create or replace function market.fundamentals_factors(as_of timestamptz default now())
 returns table (symbol text, sector text, period_end date, value double precision, quality double precision, leverage double precision,
@@ -158,11 +169,11 @@ from market.fundamentals_factors(now()) f;
 comment on view market.fundamentals_factors_v1 is 'market.fundamentals_factors of now.';
 comment on column market.fundamentals_factors_v1.symbol is 'Canonical symbol.';
 comment on column market.fundamentals_factors_v1.sector is 'Sector, as the newest profile says; NULL: unknown, compared with all.';
-comment on column market.fundamentals_factors_v1.period_end is 'End of the newest quarter that is known.';
+comment on column market.fundamentals_factors_v1.period_end is 'End of the newest quarter that is known; NULL: the vendor''s ratios of the last twelve months.';
 comment on column market.fundamentals_factors_v1.value is 'Cheapness: mean z of earnings yield, free cash flow yield, -EV/EBITDA.';
 comment on column market.fundamentals_factors_v1.quality is 'Mean z of ROIC, gross profit over assets, -accruals.';
 comment on column market.fundamentals_factors_v1.leverage is 'z of -net debt over EBITDA: higher is less debt.';
 comment on column market.fundamentals_factors_v1.growth is 'Mean z of the growth of sales and of earnings per share over a year.';
 comment on column market.fundamentals_factors_v1.n_missing is 'Ratios of nine that are not known.';
 
-call market.record_file('market/factors.sql', 1);
+call market.record_file('market/factors.sql', 2);

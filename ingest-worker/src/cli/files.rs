@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use chrono::Utc;
 use clap::{Args, ValueEnum};
 use kronos_ingest::{
     config::Config,
@@ -13,7 +14,7 @@ use kronos_ingest::{
     postgres::Database,
     store::Sink,
     symbols::Names,
-    table::{self, DecimalMark, TimeFormat, parse_bar_width},
+    table::{self, DecimalMark, DocumentOptions, DocumentTable, Records, Table, TimeFormat, parse_bar_width},
 };
 
 use super::{learn_calendars, names_of, tell, with_writer};
@@ -43,12 +44,24 @@ pub struct Load {
     /// Zone of times written without one, for example America/New_York.
     #[arg(long)]
     timezone: Option<chrono_tz::Tz>,
-    /// Maps a column, for example --column close=px_last.
+    /// Maps a column, for example --column close=px_last; of facts, names a member of the payload.
     #[arg(long = "column", value_parser = parse_column)]
     columns: Vec<(String, String)>,
     /// What stands between two columns, for example ; or \\t; told from the first line without it.
     #[arg(long, value_parser = parse_delimiter)]
     delimiter: Option<u8>,
+    /// The rows are facts of this kind, for example fmp_ratios: each is a version of a document in market.documents.
+    #[arg(long, value_name = "KIND", value_parser = parse_kind)]
+    documents: Option<String>,
+    /// Columns that tell a document from the others; the symbol and the event without it.
+    #[arg(long, requires = "documents", value_delimiter = ',')]
+    key: Vec<String>,
+    /// Column with the time from which a fact was known, a day alone being over; the moment of loading without it.
+    #[arg(long, requires = "documents", value_name = "COLUMN")]
+    known_at: Option<String>,
+    /// Column with the time of what a fact tells of.
+    #[arg(long, requires = "documents", value_name = "COLUMN")]
+    event: Option<String>,
     /// How times are written that could be several: unix, unix-ms, unix-us, unix-ns, excel, yyyymmdd (and shorter or longer),
     /// day-first, month-first, or a pattern such as %d.%m.%Y.
     #[arg(long, value_parser = TimeFormat::parse)]
@@ -82,6 +95,16 @@ pub struct Replay {
 fn parse_column(text: &str) -> Result<(String, String), String> {
     let (ours, theirs) = text.split_once('=').ok_or("expected ours=theirs, for example close=px_last")?;
     Ok((ours.trim().to_owned(), theirs.trim().to_owned()))
+}
+
+fn parse_kind(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    match text.bytes().next() {
+        Some(first) if first.is_ascii_lowercase() && text.bytes().all(is_plain) && text.len() <= 56 => {
+            Ok(text.to_owned())
+        }
+        _ => Err("a kind has small letters, digits and underscores, for example fmp_ratios".to_owned()),
+    }
 }
 
 fn parse_delimiter(text: &str) -> Result<u8, String> {
@@ -127,14 +150,25 @@ pub async fn load(config: &Config, database: Database, load: Load) -> Result<()>
         decimal: load.decimal,
         delimiter: load.delimiter,
     };
+    let documents = load.documents.map(|kind| DocumentOptions {
+        kind,
+        key: load.key,
+        known_at: load.known_at,
+        event: load.event,
+        table: options.clone(),
+    });
     let (mut refused, mut symbols) = (0, BTreeSet::new());
     for file in &load.files {
         let mut names = match load.symbols {
             Symbols::Canonical => names_of(config, &database, &load.source).await,
             Symbols::AsIs => Names::literal(),
         };
+        let mut table: Box<dyn Records + Send> = match &documents {
+            None => Box::new(Table::open(file, options.clone(), Utc::now())?),
+            Some(documents) => Box::new(DocumentTable::open(file, documents.clone(), Utc::now())?),
+        };
         let reading =
-            async |sink: Sink| load::load_table(file, &load.source, options.clone(), &mut names, &sink).await;
+            async |sink: Sink| load::load_table(file, &mut *table, &load.source, &mut names, &sink).await;
         let (done, written) =
             with_writer(config, config.limits_of_files(), database.clone(), reading).await?;
         println!("{}: {}", file.display(), tell(&written));
@@ -163,8 +197,8 @@ pub async fn replay(config: &Config, database: Database, replay: Replay) -> Resu
         let reading = async |sink: Sink| {
             if is_csv(file) {
                 let mut names = names_of(config, &database, "file").await;
-                let options = table::Options::default();
-                return load::load_table(file, "file", options, &mut names, &sink).await.map(drop);
+                let mut table = Table::open(file, table::Options::default(), Utc::now())?;
+                return load::load_table(file, &mut table, "file", &mut names, &sink).await.map(drop);
             }
             let key = load::recording_key(file)?;
             let statement = "select coalesce(max(sequence), 0) from market.feed_cursors where channel = $1 and symbol = $2";

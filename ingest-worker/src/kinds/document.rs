@@ -175,6 +175,7 @@ const COLUMNS: &[(&str, Type)] = &[
     ("is_state", Type::BOOL),
     ("payload", Type::TEXT),
     ("digest", Type::BYTEA),
+    ("place", Type::INT8),
 ];
 
 /// The tables of the kinds in the staging table, and whose they are: the catalog is the only list of kinds with a table of
@@ -192,7 +193,7 @@ group by 1 order by 1";
 /// where it is delivered again, and by the version before it.
 const MERGE: &str = "
 with turn as (
-  select * from (select s.*, row_number() over (partition by source, kind, key order by received_at, ctid) as turn
+  select * from (select s.*, row_number() over (partition by source, kind, key order by received_at, place) as turn
                  from staging_documents s where kind = any ($2)) as s
   where turn = $1
 ),
@@ -204,6 +205,10 @@ news as (
   where not exists (select from {table} d
                     where (d.source, d.kind, d.key) = (t.source, t.kind, t.key) and d.digest = t.digest
                       and case when t.is_state then d.received_at = t.received_at else d.known_at = t.known_at end)
+    -- What said the same as the one before it was not stored, and is no news when it is listed again.
+    and (t.is_state or t.digest is distinct from (
+      select d.digest from {table} d
+      where (d.source, d.kind, d.key) = (t.source, t.kind, t.key) and d.known_at <= t.known_at order by d.known_at desc limit 1))
 ),
 apart as (
   -- Two versions of one instant: the one that came later was known later.
@@ -244,7 +249,7 @@ impl Kind for Documents {
     }
 
     fn shape(&self) -> String {
-        "select source, kind, key, symbol, event_time, known_at, received_at, true as is_state, ''::text as payload, digest
+        "select source, kind, key, symbol, event_time, known_at, received_at, true as is_state, ''::text as payload, digest, 0::bigint as place
          from market.documents"
             .to_owned()
     }
@@ -262,6 +267,7 @@ impl Kind for Documents {
             if d.listing == Listing::State { &true } else { &false },
             &d.payload,
             &d.digest,
+            &row.place,
         ];
         values.extend(row);
     }

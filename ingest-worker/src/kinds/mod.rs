@@ -122,6 +122,8 @@ pub struct Source<'r> {
 pub struct Placed<'r> {
     pub source: Source<'r>,
     pub record: &'r Record,
+    /// Its place among those that are stored with it: a table has no order of its own, not even that of a copy into it.
+    pub place: i64,
 }
 
 /// Rows from which a copy without staging is tried.
@@ -226,7 +228,7 @@ mod tests {
     fn values_fit_the_columns_of_their_kind() {
         let source = Source { name: "test", takes_trades_back: false, calendar: None };
         let record = Record::Rejected(Rejected::new(b"x", "test", Timestamp::UNIX_EPOCH));
-        let row = Placed { source, record: &record };
+        let row = Placed { source, record: &record, place: 0 };
         for kind in KINDS {
             let mut values = Vec::new();
             kind.values(&row, &mut values);

@@ -113,7 +113,8 @@ fn sorted(batches: &[Batch]) -> Vec<Group<'_>> {
             let Some(row) = record.row() else { continue };
             let table = row.kind().table();
             if let Some((_, rows)) = groups.iter_mut().find(|(kind, _)| kind.table() == table) {
-                rows.push(Placed { source, record });
+                let place = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+                rows.push(Placed { source, record, place });
             }
         }
     }

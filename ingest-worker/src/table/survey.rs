@@ -96,7 +96,10 @@ impl Survey {
 }
 
 /// The rows of a file that can be read, without those that cannot.
-fn rows(path: &Path, options: &Options) -> Result<impl Iterator<Item = csv::StringRecord> + use<>, String> {
+pub(super) fn rows(
+    path: &Path,
+    options: &Options,
+) -> Result<impl Iterator<Item = csv::StringRecord> + use<>, String> {
     let mut reader = options.reader(path)?;
     Ok(std::iter::from_fn(move || {
         loop {

@@ -124,7 +124,11 @@ impl Times {
         followed.ok_or_else(|| format!("\"{clock}\" is not a time of the day"))?.at(self.zone)
     }
 
-    fn moment(&self, text: &str) -> Result<Moment, String> {
+    /// What `text` says of a time.
+    ///
+    /// # Errors
+    /// As [`Times::read`].
+    pub(super) fn moment(&self, text: &str) -> Result<Moment, String> {
         if let Some(TimeFormat::Pattern(pattern)) = &self.told {
             return by_pattern(text, pattern).ok_or_else(|| format!("\"{text}\" is not a time as {pattern}"));
         }

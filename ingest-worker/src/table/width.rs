@@ -169,6 +169,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::table::Records;
     use crate::{
         kinds::Record,
         table::{Options, Table},

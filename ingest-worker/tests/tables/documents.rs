@@ -60,9 +60,12 @@ fn versions_that_come_together_are_told_apart_by_their_order() {
 #[test]
 fn a_history_that_is_read_again_changes_nothing() {
     let mut tables = Tables::new("documents_history");
-    let listed = |received| [version("1", 1, received), version("2", 2, received), version("1", 3, received)];
+    // The second says what the first did.
+    let listed = |received| {
+        [("1", 1), ("1", 2), ("2", 3), ("1", 4)].map(|(payload, second)| version(payload, second, received))
+    };
     tables.store(&[batch(listed(100))]);
-    let expected = ["1 1", "2 2", "1 3"];
+    let expected = ["1 1", "2 3", "1 4"];
     assert_eq!(tables.rows(VERSIONS), expected);
     tables.store(&[batch(listed(200))]);
     assert_eq!(tables.rows(VERSIONS), expected);
@@ -71,6 +74,22 @@ fn a_history_that_is_read_again_changes_nothing() {
         tables.store(&[batch([one])]);
     }
     assert_eq!(tables.rows(VERSIONS), expected);
+}
+
+#[test]
+fn versions_of_one_delivery_keep_their_order_whatever_their_size() {
+    let mut tables = Tables::new("documents_sizes");
+    // Sizes that fill pages of a table to different degrees.
+    let size = |n: i64| usize::try_from((n * 7_919) % 1_500).unwrap();
+    let document = |n: i64| Document {
+        key: (n % 50).to_string(),
+        ..version(&format!("[{n},\"{}\"]", "x".repeat(size(n))), n, 10_000)
+    };
+    tables.store(&[batch((0..2_000).map(document))]);
+    let misdated = "select count(*) from market.documents
+                    where extract(epoch from known_at - to_timestamp(1700000000)) <> (payload ->> 0)::integer";
+    assert_eq!(tables.rows(misdated), ["0"]);
+    assert_eq!(tables.rows("select count(*) from market.documents"), ["2000"]);
 }
 
 #[test]

@@ -26,6 +26,7 @@ const CALLS: &[(&str, &str)] = &[
     ("market.liquidity", "select * from market.liquidity(@, 20)"),
     ("market.documents_at", "select * from market.documents_at(@)"),
     ("market.known", "select * from market.known('AAA', @)"),
+    ("market.trailing_ratios", "select * from market.trailing_ratios(@)"),
     ("market.fundamentals", "select * from market.fundamentals(@)"),
     ("market.fundamentals_factors", "select * from market.fundamentals_factors(@)"),
     ("trading.terms_at", "select * from trading.terms_at(@)"),

@@ -79,6 +79,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("market.liquidity", "select * from market.liquidity('2024-01-05 00:00+00', 3)"),
     ("market.documents_at", "select * from market.documents_at('2024-02-01 00:00+00')"),
     ("market.known", "select * from market.known('BTC', '2024-02-01 00:00+00')"),
+    ("market.trailing_ratios", "select * from market.trailing_ratios('2024-02-01 00:00+00')"),
     ("market.fundamentals", "select * from market.fundamentals('2024-02-01 00:00+00')"),
     ("market.fundamentals_factors", "select * from market.fundamentals_factors('2024-02-01 00:00+00')"),
     ("market.json_number", r#"select market.json_number('{"a": "1.5"}', 'b', 'a')"#),
