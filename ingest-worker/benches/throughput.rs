@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::Utc;
 use futures_util::SinkExt;
 use kronos_ingest::{
     config::Config,
@@ -21,7 +22,7 @@ use kronos_ingest::{
     postgres::Database,
     store::{Batch, Limits, Sink, Writer},
     symbols::Names,
-    table::Options,
+    table::{Options, Table},
 };
 use kronos_venue::{Protocol, Venue};
 
@@ -193,7 +194,8 @@ async fn load(database: &Database) -> Result<(), Failure> {
         let limits = Config::default().limits_of_files();
         let (sink, receiver) = Sink::channel(limits);
         let writing = tokio::spawn(Writer::new(database.clone(), limits).run(receiver));
-        load_table(&path, "file", Options::default(), &mut Names::literal(), &sink).await?;
+        let mut table = Table::open(&path, Options::default(), Utc::now())?;
+        load_table(&path, &mut table, "file", &mut Names::literal(), &sink).await?;
         drop(sink);
         writing.await??;
         Ok(started.elapsed().as_secs_f64())

@@ -1,5 +1,5 @@
 -- Daily returns and liquidity, derived from bars_1d.
-call market.require_not_newer('market/daily.sql', 4);
+call market.require_not_newer('market/daily.sql', 5);
 
 -- A return needs two prices of one kind, both positive: an adjusted close beside a raw one would show a split as a loss,
 -- and the return of a price below zero (oil, April 2020) has no meaning.
@@ -44,17 +44,25 @@ as $$
   select symbol, count(*)::integer, avg(volume), avg(coalesce(amount, close * volume)),
          max((time at time zone 'UTC')::date)
   from (
-    select b.*, row_number() over (partition by b.symbol order by b.time desc) as age
-    from market.bars_1d b
-    -- Strictly before the date of as_of: the running session is not known yet.
-    where b.time < date_trunc('day', liquidity.as_of, 'UTC') and b.volume between 0 and 1e60
+    select k.*, row_number() over (partition by k.symbol order by k.time desc) as age
+    from (
+      -- Not of the view of daily bars: which source it shows may have been decided by a bar that came later.
+      select distinct on (b.symbol, b.time) b.symbol, b.time, b.close, b.volume, b.amount
+      from market.source_bars_1d b
+      left join market.instruments i on i.symbol = b.symbol
+      left join market.sources s on s.source = b.source
+      where (i.bar_source is null or i.bar_source = b.source) and b.known_at <= liquidity.as_of
+        -- Strictly before the date of as_of: the running session is not known yet.
+        and b.time < date_trunc('day', liquidity.as_of, 'UTC')
+      order by b.symbol, b.time, s.rank, b.source) k
+    where k.volume between 0 and 1e60
       -- What no market has would overflow the averages of all.
-      and coalesce(b.amount, 0) between 0 and 1e120 and b.close between 0 and 1e60) as recent
+      and coalesce(k.amount, 0) between 0 and 1e120 and k.close between 0 and 1e60) as recent
   where age <= liquidity.sessions
   group by symbol
 $$;
 comment on function market.liquidity(timestamptz, integer) is
-  'Average volume and traded money over the last sessions strictly before the date of as_of.';
+  'Average volume and traded money over the last sessions strictly before the date of as_of, by the bars that were known.';
 
 create materialized view if not exists market.mv_liquidity_60d as
 select symbol, sessions_used, avg_volume_60d, avg_dollar_vol_60d, last_session, now() as refreshed_at
@@ -94,4 +102,4 @@ begin
 end
 $$;
 
-call market.record_file('market/daily.sql', 4);
+call market.record_file('market/daily.sql', 5);

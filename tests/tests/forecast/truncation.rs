@@ -72,6 +72,11 @@ const FILL: &str = "
     select 'test', 'fmp_income_statement', 'AAA/' || i % 4, 'AAA', timestamptz '2024-02-10 00:00+00' + i / 4 * interval '30 days', now(),
            jsonb_build_object('date', date '2023-12-31' - i % 4 * 92, 'period', 'Q' || 4 - i % 4, 'netIncome', i), sha256(('s' || i)::bytea)
     from generate_series(0, 7) i;
+    -- Ratios of a name without statements.
+    insert into market.fmp_ratios (source, kind, key, symbol, known_at, received_at, payload, digest)
+    select 'test', 'fmp_ratios', 'BBB', 'BBB', timestamptz '2024-02-10 00:00+00' + i * interval '7 days', now(),
+           jsonb_build_object('priceToEarningsRatio', 10 + i), sha256(('r' || i)::bytea)
+    from generate_series(0, 7) i;
     insert into trading.terms (symbol, known_at, shortable, cost_bps)
     select symbol, timestamptz '2024-02-25 12:00+00' + i * interval '1 day', true, 5 + i from unnest('{AAA,BBB,CCC,DDD}'::text[]) symbol, generate_series(0, 9) i;
     insert into trading.scores (symbol, known_at, score)
@@ -84,7 +89,11 @@ const FILL: &str = "
 const LATER: &str = "
     set session_replication_role = replica;
     update bars set open = open * 3, high = high * 3, low = low * 3, close = close * 3, volume = volume * 7 where ts + interval '1 day' > @;
-    update market.bars set close = close * 3, volume = volume * 7 where time + interval '1 day' > @;
+    update market.bars set close = close * 3, volume = volume * 7 where known_at > @;
+    -- A better source that comes a day late.
+    insert into market.bars (symbol, source, bar_width, time, open, high, low, close, volume, known_at)
+    select symbol, 'yahoo', bar_width, time, open * 3, high * 3, low * 3, close * 3, volume * 5, greatest(known_at, @ + interval '1 day')
+    from market.bars where source = 'test';
     update ledger.forecasts set forecast = forecast * 2, upper = upper * 2 where issued_at > @;
     update market.documents set payload = '{}' where known_at > @;
     update trading.terms set cost_bps = 99 where known_at > @;
@@ -95,7 +104,7 @@ const LATER: &str = "
 const CUT: &str = "
     set session_replication_role = replica;
     delete from bars where ts + interval '1 day' > @;
-    delete from market.bars where time + interval '1 day' > @;
+    delete from market.bars where known_at > @;
     delete from ledger.forecasts where issued_at > @;
     delete from market.documents where known_at > @;
     delete from trading.terms where known_at > @;
