@@ -1,5 +1,5 @@
 -- Documents of a kind with a table of its own: the values of their payloads as columns.
-call market.require_not_newer('market/document_tables.sql', 1);
+call market.require_not_newer('market/document_tables.sql', 2);
 
 -- Vendors write numbers as texts, names in two spellings, and nothing as "" or "N/A": what cannot be read is NULL, and the payload
 -- still has it.
@@ -87,7 +87,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   target text := format('market.%I', define_document_table.kind);
-  readers constant jsonb := '{"number": "double precision", "positive": "double precision", "date": "date", "text": "text", "boolean": "boolean"}';
+  reader regprocedure;
   reading text;
   item record;
 begin
@@ -111,18 +111,22 @@ begin
     execute format('comment on column %s.%I is %L', target, item.name, item.description);
   end loop;
   for i in 1 .. array_length(members, 1) loop
-    if readers -> members[i][2] is null then
+    -- market.json_number and its like are the only list of readings.
+    reader := to_regprocedure(format('market.json_%s(jsonb,text[])', replace(members[i][2], 'positive', 'number')));
+    if reader is null then
       raise exception 'column "%" of "%" is read as "%"', members[i][1], define_document_table.kind, members[i][2]
-        using errcode = 'invalid_parameter_value', hint = 'Columns are number, positive, date, text or boolean.';
+        using errcode = 'invalid_parameter_value', hint = (
+          select format('Columns are positive, %s.', string_agg(substr(p.proname, 6), ', ' order by p.proname))
+          from pg_proc p where p.pronamespace = 'market'::regnamespace and p.proname like 'json\_%' and p.provariadic = 'text'::regtype);
     end if;
     select string_agg(format(', %L', name), '' order by place) into reading
     from regexp_split_to_table(members[i][3], '\s+') with ordinality as s (name, place);
-    reading := format('market.json_%s(payload%s)', replace(members[i][2], 'positive', 'number'), reading);
+    reading := format('%s(payload%s)', reader::regproc, reading);
     if members[i][2] = 'positive' then
       reading := format('nullif(%s, 0)', reading);
     end if;
     execute format('alter table %s add column if not exists %I %s generated always as (%s) stored',
-                   target, members[i][1], readers ->> members[i][2], reading);
+                   target, members[i][1], (select p.prorettype::regtype from pg_proc p where p.oid = reader), reading);
     execute format('comment on column %s.%I is %L', target, members[i][1], members[i][4]);
   end loop;
   -- Those that came before the table.
@@ -135,7 +139,7 @@ end
 $$;
 revoke execute on procedure market.define_document_table(text, text, text[]) from public;
 comment on procedure market.define_document_table(text, text, text[]) is
-  'Gives a kind of documents a table of its own, called as the kind, or adds columns to it: rows of name, reading (number, positive: a number for which 0 means that nothing is known, date, text, boolean), members of the payload (the first that is there counts), comment.';
+  'Gives a kind of documents a table of its own, called as the kind, or adds columns to it: rows of name, reading (number, positive: a number for which 0 means that nothing is known, or another market.json_*: date, text, boolean, …), members of the payload (the first that is there counts), comment.';
 
 create or replace view market.document_tables as
 select c.relname::text as kind, c.oid::regclass as relation
@@ -145,4 +149,4 @@ comment on view market.document_tables is 'Kinds of documents that have a table 
 comment on column market.document_tables.kind is 'Kind, as in market.documents.kind.';
 comment on column market.document_tables.relation is 'Its table.';
 
-call market.record_file('market/document_tables.sql', 1);
+call market.record_file('market/document_tables.sql', 2);
