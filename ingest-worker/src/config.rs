@@ -97,8 +97,9 @@ impl Default for MaintenanceConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeedConfig {
-    #[serde(default = "yes")]
-    pub enabled: bool,
+    /// `None`: as the table of feeds has it.
+    #[serde(default)]
+    pub enabled: Option<bool>,
     pub symbols: Symbols,
     #[serde(default = "yes")]
     pub trades: bool,
@@ -112,6 +113,8 @@ pub struct FeedConfig {
     pub rest_url: Option<String>,
     #[serde(default)]
     pub plan: Option<String>,
+    #[serde(default)]
+    pub also: Vec<String>,
 }
 
 fn yes() -> bool {
@@ -217,7 +220,7 @@ impl FeedConfig {
     /// A section for a feed that is not configured, for one back-fill of `symbols` (spelling of the feed).
     pub fn of_symbols(symbols: &[String]) -> Self {
         FeedConfig {
-            enabled: true,
+            enabled: Some(true),
             symbols: Symbols::Native(symbols.to_vec()),
             trades: true,
             quotes: false,
@@ -225,7 +228,13 @@ impl FeedConfig {
             url: None,
             rest_url: None,
             plan: None,
+            also: Vec::new(),
         }
+    }
+
+    /// Whether the feed runs.
+    pub fn is_enabled(&self, entry: &FeedEntry) -> bool {
+        self.enabled.unwrap_or(!entry.is_opt_in)
     }
 
     /// What the feed is built from.
@@ -253,6 +262,7 @@ impl FeedConfig {
             url: self.url.clone(),
             rest_url: self.rest_url.clone(),
             plan: self.plan.clone(),
+            also: self.also.clone(),
             credentials: credentials.clone(),
         })
     }

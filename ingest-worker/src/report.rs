@@ -33,8 +33,8 @@ const MAX_CLOCK_SKEW_MS: i64 = 1_000;
 /// privileges and the clock.
 pub async fn check(config: &Config, database: Result<Database>, transport: &dyn Transport) -> Vec<Check> {
     let mut checks = vec![Check::new("configuration", Ok(format!("{} feeds", config.feeds.len())))];
-    for (name, feed_config) in config.feeds.iter().filter(|(_, feed)| feed.enabled) {
-        let Some(entry) = feeds::find(name) else { continue };
+    for (name, feed_config) in &config.feeds {
+        let Some(entry) = feeds::find(name).filter(|entry| feed_config.is_enabled(entry)) else { continue };
         checks.push(Check::new(format!("feed {name}"), ask(entry, feed_config, transport).await));
     }
     if let Some(folder) = &config.sink.spill_dir {

@@ -131,8 +131,11 @@ pub async fn run(
     let client = connect_patiently(database, &shutdown).await;
     let Some(client) = client else { return Ok(()) };
     let mut streams = JoinSet::new();
-    for (name, section) in config.feeds.iter().filter(|(_, section)| section.enabled) {
+    for (name, section) in &config.feeds {
         let entry = feeds::find(name).ok_or_else(|| Error::Usage(unknown_feed(name)))?;
+        if !section.is_enabled(entry) {
+            continue;
+        }
         let feed = build(entry, section)?;
         if matches!(&feed, Feed::Stream(feed) if feed.plan(clock()).is_none()) {
             continue;

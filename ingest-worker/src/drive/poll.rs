@@ -252,6 +252,7 @@ impl Lane {
                 // As of when it was put: midnight may have passed.
                 self.feed.parse(question(task, asked_at), &body, now)
             });
+        let polled = polled.map_err(|refusal| self.feed.meaning(refusal));
         match polled.and_then(|polled| goes_on(task, polled)) {
             Ok(polled) => self.take(which, polled, now).await,
             Err(FeedError::RateLimited { reason, retry_after }) => {

@@ -35,8 +35,10 @@ pub(super) struct Listed {
     pub list: Option<&'static str>,
     /// What tells a document from the others of its kind.
     pub key: &'static [Part],
-    /// Whom an item is about, where that is not the symbol that was asked for.
+    /// Whom an item is about, where that is not the symbol that was asked for. One that does not say is about nobody, and left out.
     pub symbol: Option<Field>,
+    /// What the vendor puts behind every symbol.
+    pub suffix: &'static str,
     /// When what it tells of happened.
     pub event: Option<Field>,
     pub known: Known,
@@ -44,6 +46,8 @@ pub(super) struct Listed {
     pub listing: Listing,
     /// Members that change though the fact does not, or that look ahead of it.
     pub omit: &'static [&'static str],
+    /// Whether it is read only where the configuration names it: what its vendor no longer describes.
+    pub is_optional: bool,
 }
 
 /// A part of a key.
@@ -54,8 +58,12 @@ pub(super) enum Part {
     /// A word of ours, where several endpoints fill one table.
     Is(&'static str),
     Of(Field),
+    /// The day that a field begins with, which vendors write with or without a time.
+    Day(Field),
     /// A digest of a field that is long.
     Hash(Field),
+    /// The same of one that need not be there.
+    Maybe(Field),
 }
 
 impl Listed {
@@ -67,11 +75,13 @@ impl Listed {
             list: None,
             key,
             symbol: None,
+            suffix: "",
             event: None,
             known,
             pages: Pages::Once,
             listing: Listing::State,
             omit: &[],
+            is_optional: false,
         }
     }
 
@@ -116,7 +126,8 @@ impl Listed {
         }
         let first = items.first().map(|raw| raw.get());
         let (position, has_more) = self.pages.next(question, items.len(), first, newest);
-        documents.retain(|document| document.symbol.as_deref().is_none_or(&is_wanted));
+        let is_kept = |symbol: &str| !symbol.is_empty() && is_wanted(symbol);
+        documents.retain(|document| document.symbol.as_deref().is_none_or(is_kept));
         // Older versions first, as the store wants them.
         documents.sort_by(|a, b| (&a.key, a.known_at, &a.digest).cmp(&(&b.key, b.known_at, &b.digest)));
         documents.dedup_by(|b, a| a.key == b.key && a.digest == b.digest);
@@ -135,7 +146,8 @@ impl Listed {
         received_at: Timestamp,
     ) -> Result<(Document, Option<Timestamp>), String> {
         let mut item = Item::read(raw)?;
-        let named = self.symbol.and_then(|field| item.text(field));
+        let named = self.symbol.map(|field| item.text(field).unwrap_or_default());
+        let named = named.map(|name| name.strip_suffix(self.suffix).unwrap_or(&name).to_owned());
         let symbol = named.or_else(|| question.symbol.map(str::to_owned));
         let mut key = Vec::with_capacity(self.key.len());
         for part in self.key {
@@ -145,7 +157,11 @@ impl Listed {
                 Part::Symbol => symbol.clone().ok_or("no symbol")?,
                 Part::Is(word) => (*word).to_owned(),
                 Part::Of(field) => of(field)?,
+                Part::Day(field) => known::date(&of(field)?)
+                    .ok_or_else(|| format!("no day in \"{}\"", field.join("\" or \"")))?
+                    .to_string(),
                 Part::Hash(field) => item::digest(&of(field)?),
+                Part::Maybe(field) => item.text(field).map_or_else(String::new, |text| item::digest(&text)),
             });
         }
         let event_time = self.event.and_then(|field| item.text(field)).and_then(|text| known::day(&text));
@@ -175,6 +191,16 @@ pub(super) trait ListedFeed: Send + Sync {
         None
     }
 
+    /// What a refusal means, as [`PollFeed::meaning`].
+    fn meaning(&self, refusal: FeedError) -> FeedError {
+        refusal
+    }
+
+    /// Whether a line is read.
+    fn reads(&self, line: &Listed) -> bool {
+        !line.is_optional
+    }
+
     /// Whether documents about a symbol are kept where the answer is about everybody.
     fn is_wanted(&self, symbol: &str) -> bool {
         let _ = symbol;
@@ -192,7 +218,7 @@ impl<F: ListedFeed> PollFeed for F {
     }
 
     fn endpoints(&self) -> Vec<&'static Endpoint> {
-        F::TABLE.iter().map(|line| &line.endpoint).collect()
+        F::TABLE.iter().filter(|line| self.reads(line)).map(|line| &line.endpoint).collect()
     }
 
     fn effort(&self, endpoint: &Endpoint) -> Effort {
@@ -202,6 +228,10 @@ impl<F: ListedFeed> PollFeed for F {
     fn request(&self, question: Question<'_>) -> Result<Request, FeedError> {
         let line = line(F::TABLE, question.endpoint)?;
         Ok(ListedFeed::request(self, line, &line.target(&question)))
+    }
+
+    fn meaning(&self, refusal: FeedError) -> FeedError {
+        ListedFeed::meaning(self, refusal)
     }
 
     fn parse(

@@ -6,6 +6,8 @@
 //! socket, because its failures can then only be tested against a server.
 
 mod alpaca;
+mod alpaca_assets;
+mod capitoltrades;
 mod cdp_token;
 mod coinbase;
 mod coinbase_exchange;
@@ -16,6 +18,7 @@ mod kraken;
 mod kraken_v1;
 mod listed;
 mod poll;
+mod quiver;
 mod settings;
 mod stream;
 mod yahoo;
@@ -88,6 +91,8 @@ pub struct FeedEntry {
     pub calendar: Option<&'static str>,
     /// Whether people are told of it; what only tests and recordings need is found by name.
     pub is_offered: bool,
+    /// Whether its section has to say `enabled = true`: sources without an official interface, whose terms are the user's to read.
+    pub is_opt_in: bool,
     pub build: Build,
 }
 
@@ -97,10 +102,16 @@ impl FeedEntry {
     /// # Errors
     /// Why it cannot be made.
     pub fn build(&self, settings: FeedSettings) -> Result<Feed, String> {
-        Ok(match self.build {
+        let also = settings.also.clone();
+        let feed = match self.build {
             Build::Stream(build) => Feed::Stream(Arc::from(build(settings)?)),
             Build::Poll(build) => Feed::Poll(Arc::from(build(settings)?)),
-        })
+        };
+        let is_read = |name: &String| matches!(&feed, Feed::Poll(feed) if feed.endpoints().iter().any(|endpoint| endpoint.name == name));
+        match also.iter().find(|name| !is_read(name)) {
+            Some(name) => Err(format!("feeds.{}.also: \"{name}\" is none of its endpoints", self.name)),
+            None => Ok(feed),
+        }
     }
 
     /// The feed, where it is one that is listened to.
@@ -132,6 +143,7 @@ pub const FEEDS: &[FeedEntry] = &[
         takes_trades_back: false,
         calendar: Some("24x7"),
         is_offered: true,
+        is_opt_in: false,
         build: Build::Stream(|settings| Ok(Box::new(coinbase::Coinbase::new(settings)?))),
     },
     FeedEntry {
@@ -150,6 +162,7 @@ pub const FEEDS: &[FeedEntry] = &[
         takes_trades_back: false,
         calendar: Some("24x7"),
         is_offered: true,
+        is_opt_in: false,
         build: Build::Stream(|settings| Ok(Box::new(coinbase_exchange::CoinbaseExchange::new(settings)))),
     },
     FeedEntry {
@@ -165,6 +178,7 @@ pub const FEEDS: &[FeedEntry] = &[
         takes_trades_back: false,
         calendar: Some("24x7"),
         is_offered: true,
+        is_opt_in: false,
         build: Build::Stream(|settings| Ok(Box::new(kraken::Kraken::new(settings)))),
     },
     FeedEntry {
@@ -180,6 +194,7 @@ pub const FEEDS: &[FeedEntry] = &[
         takes_trades_back: false,
         calendar: Some("24x7"),
         is_offered: true,
+        is_opt_in: false,
         build: Build::Stream(|_| Ok(Box::new(KrakenV1))),
     },
     FeedEntry {
@@ -195,6 +210,7 @@ pub const FEEDS: &[FeedEntry] = &[
         takes_trades_back: true,
         calendar: Some("XNYS"),
         is_offered: true,
+        is_opt_in: false,
         build: Build::Stream(|settings| Ok(Box::new(alpaca::Alpaca::stocks(settings)))),
     },
     FeedEntry {
@@ -210,6 +226,7 @@ pub const FEEDS: &[FeedEntry] = &[
         takes_trades_back: true,
         calendar: Some("24x7"),
         is_offered: true,
+        is_opt_in: false,
         build: Build::Stream(|settings| Ok(Box::new(alpaca::Alpaca::crypto(settings)))),
     },
     FeedEntry {
@@ -225,6 +242,7 @@ pub const FEEDS: &[FeedEntry] = &[
         takes_trades_back: false,
         calendar: None,
         is_offered: true,
+        is_opt_in: false,
         build: Build::Stream(|settings| Ok(Box::new(yahoo::Yahoo::new(settings)))),
     },
     FeedEntry {
@@ -240,6 +258,7 @@ pub const FEEDS: &[FeedEntry] = &[
         takes_trades_back: false,
         calendar: None,
         is_offered: true,
+        is_opt_in: false,
         build: Build::Poll(|settings| Ok(Box::new(fmp::Fmp::new(settings)))),
     },
     FeedEntry {
@@ -255,7 +274,56 @@ pub const FEEDS: &[FeedEntry] = &[
         takes_trades_back: false,
         calendar: None,
         is_offered: true,
+        is_opt_in: false,
         build: Build::Poll(|settings| Ok(Box::new(fred::Fred::new(settings)))),
+    },
+    FeedEntry {
+        name: quiver::NAME,
+        description: "QuiverQuant: trades of Congress and of insiders, lobbying, contracts, apps, volume off exchanges",
+        source: "vendor",
+        rank: 50,
+        addresses: Addresses { stream: None, rest: Some(quiver::REST) },
+        recorded_as: &[],
+        plans: &[],
+        credentials: quiver::CREDENTIALS,
+        optional_credentials: &[],
+        takes_trades_back: false,
+        calendar: None,
+        is_offered: true,
+        is_opt_in: false,
+        build: Build::Poll(|settings| Ok(Box::new(quiver::Quiver::new(settings)))),
+    },
+    FeedEntry {
+        name: capitoltrades::NAME,
+        description: "CapitolTrades: trades of Congress, by an interface that is not official",
+        source: "vendor",
+        rank: 51,
+        addresses: Addresses { stream: None, rest: Some(capitoltrades::REST) },
+        recorded_as: &[],
+        plans: &[],
+        credentials: &[],
+        optional_credentials: &[],
+        takes_trades_back: false,
+        calendar: None,
+        is_offered: true,
+        is_opt_in: true,
+        build: Build::Poll(|settings| Ok(Box::new(capitoltrades::CapitolTrades::new(settings)))),
+    },
+    FeedEntry {
+        name: alpaca_assets::NAME,
+        description: "Alpaca: which shares can be traded, and which can be borrowed",
+        source: "vendor",
+        rank: 52,
+        addresses: Addresses { stream: None, rest: Some(alpaca_assets::PAPER) },
+        recorded_as: &[],
+        plans: alpaca_assets::PLANS,
+        credentials: alpaca::CREDENTIALS,
+        optional_credentials: &[],
+        takes_trades_back: false,
+        calendar: Some("XNYS"),
+        is_offered: true,
+        is_opt_in: false,
+        build: Build::Poll(|settings| Ok(Box::new(alpaca_assets::AlpacaAssets::new(settings)))),
     },
     FeedEntry {
         name: hello::NAME,
@@ -270,6 +338,7 @@ pub const FEEDS: &[FeedEntry] = &[
         takes_trades_back: false,
         calendar: None,
         is_offered: false,
+        is_opt_in: false,
         build: Build::Poll(|settings| Ok(Box::new(hello::Hello::new(settings)))),
     },
 ];

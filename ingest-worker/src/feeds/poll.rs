@@ -91,6 +91,11 @@ pub trait PollFeed: Send + Sync {
     /// [`FeedError::Fatal`] for an endpoint that is not of this feed.
     fn request(&self, question: Question<'_>) -> Result<Request, FeedError>;
 
+    /// What a refusal means, where that is not what its status says: a 403 of a vendor without plans is meant for the worker.
+    fn meaning(&self, refusal: FeedError) -> FeedError {
+        refusal
+    }
+
     /// Decodes the answer to a question: JSON with a status of success.
     ///
     /// A bad item inside a good answer becomes [`Record::Rejected`], so that the rest of it is kept.

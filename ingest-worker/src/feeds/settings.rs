@@ -19,6 +19,8 @@ pub struct FeedSettings {
     pub rest_url: Option<String>,
     /// Choice within the vendor's offer, for example Alpaca's `iex` or `sip`.
     pub plan: Option<String>,
+    /// Endpoints that are read only where they are named.
+    pub also: Vec<String>,
     /// Environment variables the feed asked for, by name.
     pub credentials: BTreeMap<&'static str, Secret>,
 }

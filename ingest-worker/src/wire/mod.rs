@@ -81,8 +81,9 @@ impl Request {
     /// `text` without the credentials of this request: vendors quote what they refuse.
     pub fn conceal(&self, text: &str) -> String {
         let secrets = self.headers.iter().chain(&self.secret_query).map(|(_, secret)| secret.0.as_str());
-        // A header of a letter or two is none, and would spoil every text.
+        // Of "Bearer KEY" the key alone, too. A header of a letter or two is none, and would spoil every text.
         secrets
+            .flat_map(|secret| [secret, secret.rsplit(' ').next().unwrap_or(secret)])
             .filter(|secret| secret.len() > 3)
             .fold(text.to_owned(), |text, secret| text.replace(secret, "(secret)"))
     }
@@ -136,5 +137,10 @@ mod tests {
         let printed = format!("{request:?}");
         assert!(!printed.contains("hunter2") && printed.contains("https://vendor/orders"), "{printed}");
         assert_eq!(request.conceal("no such key: hunter2"), "no such key: (secret)");
+        let bearer = Request {
+            headers: vec![("Authorization", Secret("Bearer hunter2".to_owned()))],
+            ..Request::get("")
+        };
+        assert_eq!(bearer.conceal("Bearer hunter2, hunter2"), "(secret), (secret)");
     }
 }

@@ -19,7 +19,7 @@ impl<'a> Item<'a> {
     /// The first of the names whose value is a text that is not empty, or a number.
     pub(super) fn text(&self, field: Field) -> Option<String> {
         field.iter().find_map(|name| {
-            let raw = self.0.get(*name)?.get();
+            let raw = self.member(name)?.get();
             let text = match raw.as_bytes().first()? {
                 b'"' => serde_json::from_str(raw).ok()?,
                 b'-' | b'0'..=b'9' => raw.to_owned(),
@@ -28,6 +28,13 @@ impl<'a> Item<'a> {
             let text = text.trim();
             (!text.is_empty()).then(|| text.to_owned())
         })
+    }
+
+    /// A member; `a.b` is member `b` of `a`.
+    fn member(&self, path: &str) -> Option<&'a RawValue> {
+        let Some((outer, inner)) = path.split_once('.') else { return self.0.get(path).copied() };
+        let raw = *self.0.get(outer)?;
+        Item::read(raw).ok()?.member(inner)
     }
 
     pub(super) fn omit(&mut self, names: &[&str]) {

@@ -20,6 +20,10 @@ pub(in crate::feeds) enum Known {
     Published(Field),
     /// A day whose session made it, so that it is known when the next session opens.
     NextSession(Field),
+    /// A day whose session made it, published in the morning of the next, half an hour before that opens.
+    BeforeNextSession(Field),
+    /// A disclosure: when the vendor had it, else the end of the day on which it was filed.
+    Disclosed { uploaded: Field, filed: Field },
     /// The hour (UTC) in which what it counts began.
     HourAfter(Field),
     /// A filing: when the SEC accepted it, else the end of the day of filing. Both are made up where they are not after the
@@ -33,7 +37,12 @@ impl Known {
     pub(super) fn place(self, item: &Item<'_>) -> Option<Timestamp> {
         match self {
             Known::Published(field) | Known::HourAfter(field) => written(&item.text(field)?),
-            Known::Received | Known::NextSession(_) | Known::Filed { .. } => None,
+            Known::Disclosed { uploaded, filed } => {
+                written(&item.text(uploaded).or_else(|| item.text(filed))?)
+            }
+            Known::Received | Known::NextSession(_) | Known::BeforeNextSession(_) | Known::Filed { .. } => {
+                None
+            }
         }
     }
 
@@ -42,7 +51,11 @@ impl Known {
         let at = match self {
             Known::Received => None,
             Known::Published(field) => text(field).and_then(|text| published(&text)),
-            Known::NextSession(field) => text(field).and_then(|text| next_session(date(&text)?)),
+            Known::NextSession(field) => text(field).and_then(|text| next_session(date(&text)?, 9, 30)),
+            Known::BeforeNextSession(field) => text(field).and_then(|text| next_session(date(&text)?, 9, 0)),
+            Known::Disclosed { uploaded, filed } => {
+                text(uploaded).and_then(|text| disclosed(&text)).or_else(|| end_of_day(date(&text(filed)?)?))
+            }
             Known::HourAfter(field) => {
                 text(field).and_then(|text| written(&text)?.checked_add_signed(TimeDelta::hours(1)))
             }
@@ -109,13 +122,19 @@ fn published(text: &str) -> Option<Timestamp> {
     }
 }
 
-/// The next opening in New York. Holidays are not known here: on one, the fact is known while nobody trades on it.
-fn next_session(day: NaiveDate) -> Option<Timestamp> {
+/// A publication, where midnight is a day, in whatever zone it is written.
+fn disclosed(text: &str) -> Option<Timestamp> {
+    let is_day = chrono::DateTime::parse_from_rfc3339(text).is_ok_and(|at| at.time() == NaiveTime::MIN);
+    if is_day { end_of_day(date(text)?) } else { published(text) }
+}
+
+/// A time of the next session's day in New York. Holidays are not known here: on one, the fact is known while nobody trades on it.
+fn next_session(day: NaiveDate, hour: u32, minute: u32) -> Option<Timestamp> {
     let mut next = day.succ_opt()?;
     while matches!(next.weekday(), Weekday::Sat | Weekday::Sun) {
         next = next.succ_opt()?;
     }
-    in_new_york(next.and_hms_opt(9, 30, 0)?)
+    in_new_york(next.and_hms_opt(hour, minute, 0)?)
 }
 
 /// A time as it is written: without a zone, as if it were UTC.
@@ -183,11 +202,45 @@ mod tests {
         assert_eq!(session("2026-10-29"), "2026-10-30 13:30");
         assert_eq!(session("2026-10-30"), "2026-11-02 14:30", "a Friday, and the clocks go back");
         assert_eq!(session("2026-11-19"), "received", "before the session it is only known by who has it");
+        let before =
+            |text: &str| known(Known::BeforeNextSession(&["date"]), &format!(r#"{{"date":"{text}"}}"#));
+        assert_eq!(before("2026-10-29"), "2026-10-30 13:00");
+        assert_eq!(before("2026-10-30T00:00:00Z"), "2026-11-02 14:00");
         assert_eq!(
             known(Known::HourAfter(&["date"]), r#"{"date":"2026-10-30 09:00:00"}"#),
             "2026-10-30 10:00"
         );
         assert_eq!(known(Known::Received, r#"{"date":"2026-10-30"}"#), "received");
+    }
+
+    #[test]
+    fn a_disclosure_is_known_when_the_vendor_had_it_else_when_its_day_was_over() {
+        let rule = Known::Disclosed { uploaded: &["uploaded"], filed: &["filed", "reported"] };
+        let disclosed = |json: &str| known(rule, json);
+        assert_eq!(
+            disclosed(r#"{"uploaded":"2026-11-18T14:05:00Z","filed":"2026-11-16"}"#),
+            "2026-11-18 14:05"
+        );
+        assert_eq!(
+            disclosed(r#"{"uploaded":"2026-11-18 14:05:00","filed":"2026-11-16"}"#),
+            "2026-11-18 19:05"
+        );
+        // A day is over first, however it is written: midnight in Greenwich is the evening before in New York.
+        for day in
+            ["2026-11-18", "2026-11-18T00:00:00", "2026-11-18T00:00:00Z", "2026-11-18T00:00:00.000000+00:00"]
+        {
+            assert_eq!(disclosed(&format!(r#"{{"uploaded":"{day}"}}"#)), "2026-11-19 05:00", "{day}");
+            assert_eq!(
+                disclosed(&format!(r#"{{"uploaded":null,"filed":"{day}"}}"#)),
+                "2026-11-19 05:00",
+                "{day}"
+            );
+        }
+        assert_eq!(
+            disclosed(r#"{"reported":"2026-11-18T09:00:00Z","traded":"2026-10-02"}"#),
+            "2026-11-19 05:00"
+        );
+        assert_eq!(disclosed(r#"{"traded":"2026-10-02"}"#), "received");
     }
 
     #[test]
@@ -197,6 +250,6 @@ mod tests {
         {
             assert_eq!((date(text), day(text), published(text)), (None, None, None), "{text}");
         }
-        assert_eq!(next_session(date("9999-12-31").unwrap()).map(|t| t.year()), Some(10_000));
+        assert_eq!(next_session(date("9999-12-31").unwrap(), 9, 30).map(|t| t.year()), Some(10_000));
     }
 }

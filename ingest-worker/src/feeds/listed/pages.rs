@@ -20,6 +20,8 @@ pub(in crate::feeds) enum Pages {
     Once,
     /// `{page}`, from 0, the newest first, `most` at most: until a page is empty, or all of it was known at the last reading.
     Numbered { most: u32 },
+    /// The same, from 1.
+    FromOne { most: u32 },
     /// `{offset}`: until fewer than `size` come.
     Offset { size: u32 },
     /// `{from}` and `{to}`: windows of `days`, from `history` days ago at the first reading and from `back` days ago at later
@@ -64,7 +66,7 @@ impl Pages {
         match self {
             Pages::Once | Pages::Offset { .. } => Effort { first: 1, later: 1 },
             // A page more shows that there is none.
-            Pages::Numbered { most } => Effort { first: most, later: 2.min(most) },
+            Pages::Numbered { most } | Pages::FromOne { most } => Effort { first: most, later: 2.min(most) },
             Pages::Windows { days, history, back, ahead } => {
                 let windows = |span: u32| (span + 1).div_ceil(days.max(1));
                 Effort { first: windows(history + ahead), later: windows(back + ahead) }
@@ -75,8 +77,8 @@ impl Pages {
     /// The path of the next page.
     pub(super) fn fill(self, path: &str, question: &Question<'_>) -> String {
         let place = Place::of(question);
-        let path =
-            path.replace("{page}", &place.page.to_string()).replace("{offset}", &place.page.to_string());
+        let page = place.page + u32::from(matches!(self, Pages::FromOne { .. }));
+        let path = path.replace("{page}", &page.to_string()).replace("{offset}", &place.page.to_string());
         match self.window(&place, question.now) {
             Some((from, to)) => path.replace("{from}", &from.to_string()).replace("{to}", &to.to_string()),
             None => path,
@@ -106,7 +108,7 @@ impl Pages {
         let mut place = Place::of(question);
         let has_more = match self {
             Pages::Once => return (None, false),
-            Pages::Numbered { most } => {
+            Pages::Numbered { most } | Pages::FromOne { most } => {
                 let first = first.map(digest);
                 let is_news = match (newest, place.since) {
                     (Some(newest), Some(since)) => newest + OVERLAP >= since,
