@@ -21,7 +21,12 @@ set local client_min_messages = warning;
 \ir market/feeds.sql
 \ir market/documents.sql
 \ir market/document_tables.sql
+\ir market/metric_rules.sql
 \ir market/fmp.sql
+\ir market/quiver.sql
+\ir market/capitol_trades.sql
+\ir market/metrics.sql
+\ir market/alpaca_assets.sql
 \ir market/known.sql
 \ir market/timescale.sql
 \ir market/stored_bars.sql

@@ -1,6 +1,6 @@
 -- Financial Modeling Prep: statements, expectations, opinions, news. Names of the vendor's present interface first, of its former
 -- ones after them: name, reading, members, comment.
-call market.require_not_newer('market/fmp.sql', 1);
+call market.require_not_newer('market/fmp.sql', 2);
 
 call market.define_document_table('fmp_income_statement',
   'Income statements, one row per version; known when the filing was accepted.', array[
@@ -142,6 +142,16 @@ call market.define_document_table('dim_company_profile',
   ['is_adr',           'boolean',  'isAdr', 'Whether it is a depositary receipt.'],
   ['is_trading',       'boolean',  'isActivelyTrading', 'Whether it is traded.']]);
 
+call market.define_document_table('fmp_etf_holdings',
+  'What a fund holds, one row per version, known when it came; the symbol is that of the name held.', array[
+  ['fund',             'text',     'symbol', 'The fund, where the vendor repeats it; the key begins with it.'],
+  ['weight_pct',       'number',   'weightPercentage', 'Weight in it, in percent.'],
+  ['shares',           'number',   'sharesNumber', 'Shares it holds.'],
+  ['market_value',     'number',   'marketValue', 'Their value.']]);
+-- Under the name of the vendor who had it first, and of whose offer it is gone.
+call market.define_metric('quiver_etf_weight_pct', 'fmp_etf_holdings', null, 'avg(d.weight_pct::numeric)',
+  'd.weight_pct is not null', 'Mean weight in the funds whose weight of it was new on the day, in percent.');
+
 -- The vendor does not say when it published metrics of a statement. As first seen they follow from the statement; once they
 -- differ, from something that nobody has dated.
 create or replace function market.known_with_statement() returns trigger
@@ -163,4 +173,4 @@ create or replace trigger known_with_statement before insert on market.fmp_key_m
 create or replace trigger known_with_statement before insert on market.fmp_ratios
   for each row execute function market.known_with_statement();
 
-call market.record_file('market/fmp.sql', 1);
+call market.record_file('market/fmp.sql', 2);

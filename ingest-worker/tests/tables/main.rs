@@ -7,6 +7,7 @@
 mod database;
 mod documents;
 mod factors;
+mod metrics;
 mod queue;
 mod resume;
 mod store;

@@ -189,6 +189,62 @@ fn only_what_can_be_borrowed_is_sold_short() {
 }
 
 #[test]
+fn what_the_broker_does_not_lend_is_not_sold_short_and_what_it_does_not_trade_is_not_entered() {
+    let db = installed("chain_broker");
+    book(&db);
+    // Names that are alike but for what the broker says, from day 40 on; of the desk's terms none says whether they can be borrowed.
+    db.run(
+        "create function asset(s text, d int, id text, what jsonb) returns void language sql as $$
+           insert into market.alpaca_assets (source, kind, key, symbol, known_at, received_at, payload, digest)
+           select 'alpaca_assets', 'alpaca_assets', id, s, day(d), day(d), p, sha256(p::text::bytea)
+           from (select jsonb_build_object('id', id, 'symbol', s, 'status', 'active', 'tradable', true, 'shortable', true, 'easy_to_borrow', true)
+                        || what as p) x $$;
+         insert into bars select s, day(d), 50 from unnest('{EASY,HARD,NONE,SHUT,RISE,GONE,DESK}'::text[]) s, generate_series(0, 40) d;
+         select said('m@1', s, 40, case s when 'RISE' then 0.02 when 'GONE' then 0.02 else -0.02 end)
+         from unnest('{EASY,HARD,NONE,SHUT,RISE,GONE,DESK}'::text[]) s;
+         insert into trading.terms (symbol, known_at, cost_bps, borrow_bps_year)
+         select s, day(0), 2, 25.2 from unnest('{EASY,HARD,NONE,SHUT,RISE,GONE}'::text[]) s;
+         insert into trading.terms (symbol, known_at, shortable) values ('DESK', day(0), false);
+         select asset(s, 40, s, what) from (values ('EASY', '{}'::jsonb), ('HARD', '{\"easy_to_borrow\": false}'), ('NONE', '{\"shortable\": false}'),
+           ('SHUT', '{\"tradable\": false}'), ('RISE', '{\"shortable\": false}'), ('GONE', '{\"status\": \"inactive\"}'), ('DESK', '{}')) v (s, what);
+         -- The ticker was another company's; a day after the book is made, everything is lent.
+         select asset('EASY', 41, 'older', '{\"status\": \"inactive\", \"tradable\": false}');
+         select asset('HARD', 42, 'HARD', '{}')",
+    );
+    let of = |day: u32, what: &str| {
+        db.value(&format!(
+            "select string_agg(concat_ws(' ', symbol, {what}), ', ' order by symbol) from trading.borrowability(day({day}))"
+        ))
+    };
+    assert_eq!(
+        of(41, "coalesce(reason, 'lent')"),
+        "DESK lent, EASY lent, GONE inactive, HARD hard to borrow, NONE not shortable, RISE not shortable, SHUT not tradable"
+    );
+    assert_eq!(of(39, "reason"), "", "nothing was known");
+    assert_eq!(
+        db.value("select string_agg(concat_ws(' ', symbol, shortable, veto), ', ' order by symbol) from trading.terms_at(day(42))
+                  where symbol in ('HARD', 'DESK', 'GONE')"),
+        "DESK f f, GONE f t, HARD t f",
+        "the desk's word stands, and the broker's newest"
+    );
+    db.run(&format!("call trading.rebalance('bars', 1, account => 'paper', {CHAIN})"));
+    let weight = |symbol: &str| {
+        number(&db, &format!("select weight from trading.allocation_weights where symbol = '{symbol}'"))
+    };
+    assert!(weight("EASY") < -0.01, "{}", weight("EASY"));
+    assert!(weight("RISE") > 0.01, "who cannot be borrowed can be bought: {}", weight("RISE"));
+    for name in ["HARD", "NONE", "SHUT", "DESK"] {
+        assert!(weight(name) >= -1e-9, "{name} {}", weight(name));
+    }
+    assert!(
+        weight("GONE").abs() < 1e-9 && weight("SHUT").abs() < 1e-9,
+        "{} {}",
+        weight("GONE"),
+        weight("SHUT")
+    );
+}
+
+#[test]
 fn returns_halts_regimes_and_mistakes() {
     let db = installed("chain_halts");
     book(&db);

@@ -29,6 +29,8 @@ const CALLS: &[(&str, &str)] = &[
     ("market.trailing_ratios", "select * from market.trailing_ratios(@)"),
     ("market.fundamentals", "select * from market.fundamentals(@)"),
     ("market.fundamentals_factors", "select * from market.fundamentals_factors(@)"),
+    ("market.metrics", "select * from market.metrics(@)"),
+    ("trading.borrowability", "select * from trading.borrowability(@)"),
     ("trading.terms_at", "select * from trading.terms_at(@)"),
     ("trading.scores_at", "select * from trading.scores_at(@)"),
     ("trading.knob", "select trading.knob('gross', 'any', @) as knob"),
@@ -77,6 +79,15 @@ const FILL: &str = "
     select 'test', 'fmp_ratios', 'BBB', 'BBB', timestamptz '2024-02-10 00:00+00' + i * interval '7 days', now(),
            jsonb_build_object('priceToEarningsRatio', 10 + i), sha256(('r' || i)::bytea)
     from generate_series(0, 7) i;
+    -- Disclosures of two days, some of them corrected after the moment; a broker that changes its mind.
+    insert into market.quiver_house (source, kind, key, symbol, known_at, received_at, payload, digest)
+    select 'test', 'quiver_house', 'AAA/' || i % 5, 'AAA', timestamptz '2024-02-25 12:00+00' + i * interval '1 day', now(),
+           jsonb_build_object('Filed', date '2024-02-20' + i % 2, 'Transaction', 'Purchase', 'Range', '$1,001 - $15,000', 'n', i), sha256(('h' || i)::bytea)
+    from generate_series(0, 11) i;
+    insert into market.alpaca_assets (source, kind, key, symbol, known_at, received_at, payload, digest)
+    select 'test', 'alpaca_assets', symbol, symbol, timestamptz '2024-02-27 12:00+00' + i * interval '1 day', now(),
+           jsonb_build_object('status', 'active', 'tradable', true, 'shortable', i % 2 = 0, 'easy_to_borrow', true), sha256(('a' || i)::bytea)
+    from unnest('{AAA,BBB}'::text[]) symbol, generate_series(0, 5) i;
     insert into trading.terms (symbol, known_at, shortable, cost_bps)
     select symbol, timestamptz '2024-02-25 12:00+00' + i * interval '1 day', true, 5 + i from unnest('{AAA,BBB,CCC,DDD}'::text[]) symbol, generate_series(0, 9) i;
     insert into trading.scores (symbol, known_at, score)
