@@ -27,6 +27,8 @@ set local client_min_messages = warning;
 \ir market/capitol_trades.sql
 \ir market/metrics.sql
 \ir market/alpaca_assets.sql
+\ir market/social.sql
+\ir market/attention.sql
 \ir market/known.sql
 \ir market/timescale.sql
 \ir market/stored_bars.sql

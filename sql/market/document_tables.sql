@@ -80,6 +80,15 @@ $$;
 comment on function market.json_boolean(jsonb, text[]) is
   'The first of the named members that is true or false, also as text or as 1 or 0; NULL: there is none.';
 
+create or replace function market.json_texts(payload jsonb, path jsonpath) returns text[]
+language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select array_agg(found.item #>> '{}' order by found.place)
+  from jsonb_path_query(json_texts.payload, json_texts.path) with ordinality found (item, place)
+  where jsonb_typeof(found.item) = 'string'
+$$;
+comment on function market.json_texts(jsonb, jsonpath) is 'The texts that a path finds, in their order; NULL: there is none.';
+
 -- The table inherits from market.documents, so that whoever asks for all documents, or for those of a symbol, finds these too.
 -- The worker asks the catalog which kinds have one: this call is the only place that says so.
 create or replace procedure market.define_document_table(kind text, about text, members text[])
@@ -112,16 +121,26 @@ begin
   end loop;
   for i in 1 .. array_length(members, 1) loop
     -- market.json_number and its like are the only list of readings.
-    reader := to_regprocedure(format('market.json_%s(jsonb,text[])', replace(members[i][2], 'positive', 'number')));
+    reader := to_regprocedure(format('market.json_%s(jsonb,%s)', replace(members[i][2], 'positive', 'number'),
+                                     case when members[i][2] = 'texts' then 'jsonpath' else 'text[]' end));
     if reader is null then
       raise exception 'column "%" of "%" is read as "%"', members[i][1], define_document_table.kind, members[i][2]
         using errcode = 'invalid_parameter_value', hint = (
-          select format('Columns are positive, %s.', string_agg(substr(p.proname, 6), ', ' order by p.proname))
-          from pg_proc p where p.pronamespace = 'market'::regnamespace and p.proname like 'json\_%' and p.provariadic = 'text'::regtype);
+          select format('Columns are positive, %s.', string_agg(distinct substr(p.proname, 6), ', ' order by substr(p.proname, 6)))
+          from pg_proc p where p.pronamespace = 'market'::regnamespace and p.proname like 'json\_%');
     end if;
-    select string_agg(format(', %L', name), '' order by place) into reading
-    from regexp_split_to_table(members[i][3], '\s+') with ordinality as s (name, place);
-    reading := format('%s(payload%s)', reader::regproc, reading);
+    if members[i][2] = 'texts' then
+      select format('%s(payload, %L)', reader::regproc, '$.' || string_agg(format('"%s"', step), '.' order by place) || '[*]') into reading
+      from regexp_split_to_table(members[i][3], '\.') with ordinality as s (step, place);
+    elsif members[i][3] like '%.%' then
+      -- a.b is member b of a; each name is looked for where it says.
+      select format('coalesce(%s)', string_agg(format('%s(payload #> %L, %L)', reader::regproc, steps[:cardinality(steps) - 1],
+                                                      steps[cardinality(steps)]), ', ' order by place)) into reading
+      from regexp_split_to_table(members[i][3], '\s+') with ordinality as s (name, place), string_to_array(name, '.') as steps;
+    else
+      select format('%s(payload%s)', reader::regproc, string_agg(format(', %L', name), '' order by place)) into reading
+      from regexp_split_to_table(members[i][3], '\s+') with ordinality as s (name, place);
+    end if;
     if members[i][2] = 'positive' then
       reading := format('nullif(%s, 0)', reading);
     end if;
@@ -139,7 +158,7 @@ end
 $$;
 revoke execute on procedure market.define_document_table(text, text, text[]) from public;
 comment on procedure market.define_document_table(text, text, text[]) is
-  'Gives a kind of documents a table of its own, called as the kind, or adds columns to it: rows of name, reading (number, positive: a number for which 0 means that nothing is known, or another market.json_*: date, text, boolean, …), members of the payload (the first that is there counts), comment.';
+  'Gives a kind of documents a table of its own, called as the kind, or adds columns to it: rows of name, reading (number, positive: a number for which 0 means that nothing is known, texts: those of a list, or another market.json_*: date, text, boolean, …), members of the payload (the first that is there counts; a.b is member b of a), comment.';
 
 create or replace view market.document_tables as
 select c.relname::text as kind, c.oid::regclass as relation

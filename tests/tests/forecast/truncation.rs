@@ -31,6 +31,11 @@ const CALLS: &[(&str, &str)] = &[
     ("market.fundamentals_factors", "select * from market.fundamentals_factors(@)"),
     ("market.metrics", "select * from market.metrics(@)"),
     ("trading.borrowability", "select * from trading.borrowability(@)"),
+    ("market.social_features", "select * from market.social_features(@, span => '10 days')"),
+    (
+        "market.social_features",
+        "select * from market.social_features(@, width => '1 day', span => '20 days')",
+    ),
     ("trading.terms_at", "select * from trading.terms_at(@)"),
     ("trading.scores_at", "select * from trading.scores_at(@)"),
     ("trading.knob", "select trading.knob('gross', 'any', @) as knob"),
@@ -88,6 +93,14 @@ const FILL: &str = "
     select 'test', 'alpaca_assets', symbol, symbol, timestamptz '2024-02-27 12:00+00' + i * interval '1 day', now(),
            jsonb_build_object('status', 'active', 'tradable', true, 'shortable', i % 2 = 0, 'easy_to_borrow', true), sha256(('a' || i)::bytea)
     from unnest('{AAA,BBB}'::text[]) symbol, generate_series(0, 5) i;
+    -- Messages of two months, some of which are read again three days later.
+    insert into market.social_messages (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
+    select 'test', 'social_messages', i || '/AAA', 'AAA', t, t + v * interval '3 days', now(), p, sha256(p::text::bytea)
+    from generate_series(0, 2000) i, generate_series(0, case when i % 5 = 0 then 1 else 0 end) v,
+         lateral (select timestamptz '2024-01-15 00:00+00' + i * i % 2003 * interval '40 minutes' as t) x,
+         lateral (select jsonb_build_object('id', i, 'user', jsonb_build_object('username', 'u' || i % 9, 'followers', i % 100),
+                    'likes', jsonb_build_object('total', i % 4 + v),
+                    'entities', jsonb_build_object('sentiment', jsonb_build_object('basic', case when (i + v) % 3 = 0 then 'Bearish' else 'Bullish' end))) as p) y;
     insert into trading.terms (symbol, known_at, shortable, cost_bps)
     select symbol, timestamptz '2024-02-25 12:00+00' + i * interval '1 day', true, 5 + i from unnest('{AAA,BBB,CCC,DDD}'::text[]) symbol, generate_series(0, 9) i;
     insert into trading.scores (symbol, known_at, score)

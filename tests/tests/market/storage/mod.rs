@@ -2,6 +2,7 @@
 
 mod derived;
 mod invariant;
+mod social;
 
 use kronos_tests::worker::{self, migrated, succeed};
 use kronos_tests::{Database, project_root, shared_folder};
