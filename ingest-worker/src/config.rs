@@ -115,6 +115,9 @@ pub struct FeedConfig {
     pub plan: Option<String>,
     #[serde(default)]
     pub also: Vec<String>,
+    /// Spelling of the feed → how many times as much as others it matters, where a vendor takes too few questions for all alike.
+    #[serde(default)]
+    pub weights: BTreeMap<String, f64>,
 }
 
 fn yes() -> bool {
@@ -229,6 +232,7 @@ impl FeedConfig {
             rest_url: None,
             plan: None,
             also: Vec::new(),
+            weights: BTreeMap::new(),
         }
     }
 
@@ -252,6 +256,13 @@ impl FeedConfig {
                 [] => format!("feeds.{name}.plan: {name} has no plans"),
                 plans => format!("feeds.{name}.plan: \"{plan}\" is none of {}", plans.join(", ")),
             });
+        }
+        for (symbol, weight) in &self.weights {
+            if !(0.01..=100.0).contains(weight) {
+                return Err(format!(
+                    "feeds.{name}.weights: {symbol} has {weight}, which is not within 0.01 and 100"
+                ));
+            }
         }
         let bars: Result<Vec<i64>, String> = self.bars.iter().map(|width| parse_width(width)).collect();
         Ok(FeedSettings {

@@ -1,5 +1,5 @@
 -- Bookkeeping of the feeds: connections, gaps, resume positions, refused rows.
-call market.require_not_newer('market/feeds.sql', 3);
+call market.require_not_newer('market/feeds.sql', 4);
 
 create table if not exists market.feed_sessions (
   session_id     bigint generated always as identity primary key,
@@ -96,7 +96,7 @@ comment on column market.feed_refusals.feed is 'Feed.';
 comment on column market.feed_refusals.channel is 'Endpoint; * for all of the feed.';
 comment on column market.feed_refusals.symbol is 'Canonical symbol; * for all.';
 comment on column market.feed_refusals.refused_at is 'When it was refused last.';
-comment on column market.feed_refusals.until is 'Until when the worker does not ask again; NULL: until it is started again.';
+comment on column market.feed_refusals.until is 'Until when the worker does not ask again; NULL: until it is started again, or, of a feed that stays blocked (truthsocial), until this row is deleted.';
 comment on column market.feed_refusals.reason is 'What the vendor said.';
 comment on column market.feed_refusals.lifted_at is 'When it was answered again; NULL: it is refused.';
 
@@ -137,4 +137,4 @@ comment on column market.feed_health.silence is 'Time since anything was stored.
 comment on column market.feed_health.stale is 'Whether that is longer than market.sources.stale_after allows.';
 comment on column market.feed_health.open_gaps is 'Gaps that are known and not yet closed.';
 
-call market.record_file('market/feeds.sql', 3);
+call market.record_file('market/feeds.sql', 4);

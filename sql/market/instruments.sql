@@ -1,5 +1,5 @@
 -- What is traded, under which names, and where the data comes from.
-call market.require_not_newer('market/instruments.sql', 3);
+call market.require_not_newer('market/instruments.sql', 4);
 
 create table if not exists market.sources (
   source       text primary key,
@@ -25,6 +25,9 @@ insert into market.sources (source, kind, rank, stale_after, description) values
   ('yahoo',             'vendor',    40, null,        'Yahoo chart back-fill'),
   ('fmp',               'vendor',    45, '8 days',    'Financial Modeling Prep'),
   ('fred',              'vendor',    46, '8 days',    'Federal Reserve Bank of St. Louis: FRED, ALFRED'),
+  ('alpaca_news',       'vendor',    32, '1 day',     'Alpaca news'),
+  ('stocktwits',        'vendor',    60, '1 day',     'Stocktwits'),
+  ('truthsocial',       'vendor',    61, '1 day',     'Truth Social'),
   ('file',              'file',      50, null,        'Rows loaded from a file'),
   ('simulate',          'synthetic', 90, null,        'Rows made by kronos-ingest simulate')
 on conflict (source) do nothing;
@@ -95,4 +98,4 @@ comment on column market.sessions.session_on is 'Local date of the session.';
 comment on column market.sessions.opens_at is 'Start of the session.';
 comment on column market.sessions.closes_at is 'End of the session; early closes included.';
 
-call market.record_file('market/instruments.sql', 3);
+call market.record_file('market/instruments.sql', 4);

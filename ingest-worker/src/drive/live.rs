@@ -6,15 +6,17 @@ use chrono::Utc;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_postgres::Client;
 
-use super::{Anchor, Clock, KnownGap, KnownRefusal, Mark, Poller, Stream, TRADES, Tracker, stopped};
+use super::{
+    Anchor, Attention, Clock, KnownGap, KnownRefusal, Mark, Poller, Stream, TRADES, Tracker, stopped,
+};
 use crate::{
     config::{Config, FeedConfig, credentials},
-    error::{Error, Result},
+    error::{Error, Result, database_message},
     feeds::{self, Feed, FeedEntry},
     postgres::Database,
     recording::unknown_feed,
     store::{GapRow, GapStatus, Sink},
-    symbols::{Names, write_down},
+    symbols::{Names, of_feed, write_down},
     wire::{Backoff, Transport},
 };
 
@@ -141,7 +143,11 @@ pub async fn run(
             continue;
         }
         let symbols = section.symbols.mapping_by(&Names::of_source(&client, entry.name).await?);
-        register(&client, entry, &symbols).await?;
+        let are_instruments = match &feed {
+            Feed::Stream(_) => true,
+            Feed::Poll(feed) => feed.asks_about_instruments(),
+        };
+        register(&client, entry, are_instruments.then_some(&symbols)).await?;
         let (name, shutdown, transport) = (name.clone(), shutdown.clone(), Arc::clone(&transport));
         match feed {
             Feed::Stream(feed) => {
@@ -154,8 +160,23 @@ pub async fn run(
             }
             Feed::Poll(feed) => {
                 let (marks, refusals) = resume_polls(&client, feed.name()).await?;
+                let weights = section.weights.iter().map(|(native, weight)| {
+                    (symbols.get(native).cloned().unwrap_or_else(|| of_feed(native)), *weight)
+                });
+                let attention = Arc::new(Attention::new(weights.collect()));
+                if feed.heeds_attention() {
+                    if let Err(error) = attention.read(&client).await {
+                        tracing::warn!(
+                            feed = name,
+                            error = database_message(&error),
+                            "positions and events are not read"
+                        );
+                    }
+                    tokio::spawn(Arc::clone(&attention).follow(database.clone(), shutdown.clone()));
+                }
                 let poller =
-                    Poller::new(feed, transport, &symbols, marks, &refusals, sink.clone(), clock.clone());
+                    Poller::new(feed, transport, &symbols, marks, &refusals, sink.clone(), clock.clone())
+                        .heeding(attention);
                 streams.spawn(async move { (name, poller.run(shutdown).await) });
             }
         }
@@ -181,8 +202,12 @@ pub async fn run(
     if *shutdown.borrow() { Ok(()) } else { last_failure.map_or(Ok(()), Err) }
 }
 
-/// Writes down the source, and which spelling of the feed means which symbol.
-async fn register(client: &Client, entry: &FeedEntry, mapping: &BTreeMap<String, String>) -> Result<()> {
+/// Writes down the source, and which spelling of the feed means which symbol, where what it asks about are instruments.
+async fn register(
+    client: &Client,
+    entry: &FeedEntry,
+    mapping: Option<&BTreeMap<String, String>>,
+) -> Result<()> {
     let feed = entry.name;
     // Who only ingests may not add sources, and has no need to where the set-up did.
     let is_there = "select from market.sources where source = $1";
@@ -191,6 +216,7 @@ async fn register(client: &Client, entry: &FeedEntry, mapping: &BTreeMap<String,
                    on conflict do nothing";
         client.execute(add, &[&feed, &entry.source, &entry.rank, &entry.description]).await?;
     }
+    let Some(mapping) = mapping else { return Ok(()) };
     let native: Vec<&String> = mapping.keys().collect();
     let ours: Vec<&String> = mapping.values().collect();
     client

@@ -3,6 +3,7 @@
 //! [`Stream`] listens, [`Tracker`] knows what is missing and what is there already, repairs ask REST; [`Poller`] asks
 //! feeds that are polled; [`live`] runs all feeds of a configuration, [`backfill`] fetches history.
 
+mod attention;
 pub mod backfill;
 pub mod live;
 mod poll;
@@ -10,6 +11,7 @@ mod repair;
 mod stream;
 mod track;
 
+pub use attention::Attention;
 pub use poll::{ALL, KnownRefusal, Mark, Place, Poller};
 pub use stream::{Clock, Stream, stopped};
 pub use track::{Anchor, KnownGap, Stretch, TRADES, Tracker};

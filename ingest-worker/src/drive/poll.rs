@@ -1,9 +1,11 @@
 //! One feed that is polled: what to ask next, how long to wait, what an answer or a refusal means for the rest.
 //!
-//! Each limit of the feed has a lane of its own that asks one question at a time, that which is overdue soonest first.
+//! Each limit of the feed has a lane of its own that asks one question at a time, that which is late by most of its pause first.
 //! The position after an answer is stored with the rows of the answer in one transaction, and what is stored twice is one
 //! row, so a worker that is killed at any moment loses and doubles nothing. Time comes from tokio and from [`Clock`], so tests
 //! run days of it in milliseconds.
+
+mod task;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,10 +13,12 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
-use super::{Clock, stopped};
+use task::Task;
+
+use super::{Attention, Clock, stopped};
 use crate::{
     error::FeedError,
-    feeds::{Endpoint, PollFeed, Polled, Position, Question, Scope},
+    feeds::{PollFeed, Polled, Position, Scope},
     kinds::{Record, Rejected, Timestamp},
     store::{Batch, MarkMove, RefusalRow, Sink},
     symbols::of_feed,
@@ -61,28 +65,6 @@ pub struct KnownRefusal {
     pub until: Option<Timestamp>,
 }
 
-/// One question that is put again and again.
-struct Task {
-    endpoint: &'static Endpoint,
-    /// Spelling of the feed.
-    native: Option<String>,
-    symbol: String,
-    sequence: i64,
-    place: Option<Place>,
-    due: Instant,
-    backoff: Backoff,
-    is_refused: bool,
-}
-
-impl Task {
-    /// The lowest goes first: of the questions that are due that which is overdue soonest, so that news of minutes do not wait for
-    /// a first reading that takes days; while none is due, that which is next.
-    fn turn(&self, now: Instant) -> (bool, Instant) {
-        let is_due = self.due <= now;
-        (!is_due, if is_due { self.due + self.endpoint.every } else { self.due })
-    }
-}
-
 /// A feed that is polled.
 pub struct Poller {
     feed: Arc<dyn PollFeed>,
@@ -91,6 +73,7 @@ pub struct Poller {
     clock: Clock,
     /// Spelling of the feed → ours.
     symbols: Arc<BTreeMap<String, String>>,
+    attention: Arc<Attention>,
     tasks: Vec<Task>,
     /// The account was refused when the worker ran last.
     was_stopped: bool,
@@ -125,30 +108,39 @@ impl Poller {
                     refusal.endpoint == endpoint.name && [ALL, &symbol].contains(&refusal.symbol.as_str())
                 });
                 let (sequence, place) = mark.map_or((0, None), |mark| (mark.sequence, Some(mark.place)));
-                let read = place.as_ref().filter(|place| !place.has_more).map(|place| place.asked_at);
-                let rest =
-                    read.and_then(|at| at.checked_add_signed(TimeDelta::from_std(endpoint.every).ok()?));
-                let refused = refusal.and_then(|refusal| refusal.until);
-                // A clock that has jumped back must not put a question off for longer than it ever rests.
-                let wait = |until: Option<Timestamp>, longest: Duration| {
-                    until.and_then(|until| (until - now).to_std().ok()).unwrap_or_default().min(longest)
-                };
-                let wait =
-                    wait(rest, endpoint.every).max(wait(refused, NOT_IN_PLAN.to_std().unwrap_or_default()));
-                tasks.push(Task {
+                let mut task = Task {
                     endpoint,
                     native,
                     symbol,
                     sequence,
                     place,
-                    due: Instant::now() + wait,
+                    due: Instant::now(),
+                    every: endpoint.every,
                     backoff: Backoff::up_to(LONGEST_BACKOFF.min(endpoint.every.max(Duration::from_secs(30)))),
                     is_refused: refusal.is_some(),
-                });
+                };
+                task.every = feed.pace(task.question(now), 1.0);
+                let read = task.place.as_ref().filter(|place| !place.has_more).map(|place| place.asked_at);
+                let rest = read.and_then(|at| at.checked_add_signed(TimeDelta::from_std(task.every).ok()?));
+                let refused = refusal.and_then(|refusal| refusal.until);
+                // A clock that has jumped back must not put a question off for longer than it ever rests.
+                let wait = |until: Option<Timestamp>, longest: Duration| {
+                    until.and_then(|until| (until - now).to_std().ok()).unwrap_or_default().min(longest)
+                };
+                task.due +=
+                    wait(rest, task.every).max(wait(refused, NOT_IN_PLAN.to_std().unwrap_or_default()));
+                tasks.push(task);
             }
         }
         let was_stopped = refusals.iter().any(|refusal| refusal.endpoint == ALL);
-        Poller { feed, transport, sink, clock, symbols: Arc::new(symbols.clone()), tasks, was_stopped }
+        let (symbols, attention) = (Arc::new(symbols.clone()), Arc::default());
+        Poller { feed, transport, sink, clock, symbols, attention, tasks, was_stopped }
+    }
+
+    /// Asks more often about what matters more.
+    #[must_use]
+    pub fn heeding(self, attention: Arc<Attention>) -> Self {
+        Poller { attention, ..self }
     }
 
     /// Asks until `shutdown` is true.
@@ -156,6 +148,10 @@ impl Poller {
     /// # Errors
     /// [`FeedError::Fatal`] when trying again cannot help, [`FeedError::Transient`] when the writer has stopped.
     pub async fn run(self, shutdown: watch::Receiver<bool>) -> Result<(), FeedError> {
+        if self.was_stopped && self.feed.stays_blocked() {
+            let reason = "blocked; market.feed_refusals says why and since when, and it asks again when its rows there are deleted";
+            return Err(FeedError::Fatal(reason.to_owned()));
+        }
         let mut lanes = JoinSet::new();
         let mut tasks = self.tasks;
         for limit in self.feed.limits() {
@@ -171,6 +167,7 @@ impl Poller {
                 sink: self.sink.clone(),
                 clock: Arc::clone(&self.clock),
                 symbols: Arc::clone(&self.symbols),
+                attention: Arc::clone(&self.attention),
                 budget: Budget::new(*limit),
                 backoff: Backoff::up_to(LONGEST_BACKOFF),
                 tasks: mine,
@@ -197,6 +194,7 @@ struct Lane {
     sink: Sink,
     clock: Clock,
     symbols: Arc<BTreeMap<String, String>>,
+    attention: Arc<Attention>,
     budget: Budget,
     /// Of the limit: refusals without a time.
     backoff: Backoff,
@@ -221,7 +219,7 @@ impl Lane {
                 () = due => {}
             }
             let asked_at = (self.clock)();
-            let mut request = self.feed.request(question(task, asked_at))?;
+            let mut request = self.feed.request(task.question(asked_at))?;
             request.max_body = request.max_body.min(MAX_BODY);
             let answer = tokio::select! {
                 () = stopped(&mut shutdown) => return Ok(()),
@@ -250,10 +248,10 @@ impl Lane {
             answer.map(|answer| concealed(answer, request)).and_then(Answer::json).and_then(|json| {
                 body = json;
                 // As of when it was put: midnight may have passed.
-                self.feed.parse(question(task, asked_at), &body, now)
+                self.feed.parse(task.question(asked_at), &body, now)
             });
         let polled = polled.map_err(|refusal| self.feed.meaning(refusal));
-        match polled.and_then(|polled| goes_on(task, polled)) {
+        match polled.and_then(|polled| task.goes_on(polled)) {
             Ok(polled) => self.take(which, polled, now).await,
             Err(FeedError::RateLimited { reason, retry_after }) => {
                 let reason = request.conceal(&reason);
@@ -284,8 +282,10 @@ impl Lane {
                 batch.records.push(Record::Rejected(Rejected::new(payload.as_bytes(), &*reason, now)));
                 self.send(batch).await
             }
-            Err(FeedError::NotInPlan(reason)) => self.rest(which, request.conceal(&reason), now).await,
-            Err(FeedError::Fatal(reason)) => {
+            Err(FeedError::NotInPlan(reason)) if !self.feed.stays_blocked() => {
+                self.rest(which, request.conceal(&reason), now).await
+            }
+            Err(FeedError::NotInPlan(reason) | FeedError::Fatal(reason)) => {
                 let reason = request.conceal(&reason);
                 let mut batch = Batch::new(feed);
                 batch.refusals.push(RefusalRow::new(ALL, ALL, now, None, &reason));
@@ -309,8 +309,6 @@ impl Lane {
         let event_time = batch.records.iter().filter_map(Record::time).max();
         task.sequence += 1;
         task.backoff.reset();
-        let every = if polled.has_more { Duration::ZERO } else { task.endpoint.every };
-        task.due = Instant::now() + every;
         let place = Place { position: polled.position, has_more: polled.has_more, asked_at: now };
         batch.marks.push(MarkMove {
             endpoint: task.endpoint.name.to_owned(),
@@ -319,7 +317,10 @@ impl Lane {
             event_time,
             position: serde_json::to_value(&place).unwrap_or_default(),
         });
+        let has_more = place.has_more;
         task.place = Some(place);
+        task.every = self.feed.pace(task.question(now), self.attention.of(&task.symbol));
+        task.due = Instant::now() + if has_more { Duration::ZERO } else { task.every };
         if std::mem::take(&mut task.is_refused) {
             let scope = if task.endpoint.is_planned_by_symbol { &task.symbol } else { ALL };
             batch.refusals.push(RefusalRow::lifted(task.endpoint.name, scope, now));
@@ -373,18 +374,4 @@ fn concealed(answer: Answer, request: &Request) -> Answer {
     }
     let body = request.conceal(&String::from_utf8_lossy(&answer.body)).into_bytes();
     Answer { body, ..answer }
-}
-
-fn question(task: &Task, now: Timestamp) -> Question<'_> {
-    let position = task.place.as_ref().and_then(|place| place.position.as_ref());
-    Question { endpoint: task.endpoint, symbol: task.native.as_deref(), position, now }
-}
-
-/// Refuses an answer that promises more from where it was asked: it would be asked for ever.
-fn goes_on(task: &Task, polled: Polled) -> Result<Polled, FeedError> {
-    let before = task.place.as_ref().and_then(|place| place.position.as_ref());
-    if polled.has_more && (polled.position.is_none() || polled.position.as_ref() == before) {
-        return Err(FeedError::Rejected("a page that says it is followed by itself".to_owned()));
-    }
-    Ok(polled)
 }

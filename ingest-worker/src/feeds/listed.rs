@@ -5,17 +5,20 @@
 //! table, its limits, its credentials, and what it calls an error. Rejected: structs for each answer, which lose what they do
 //! not know, and of which vendors change the spelling without notice; the tables of `sql/market` give names and types.
 
+mod html;
 mod item;
 mod known;
 mod pages;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::value::RawValue;
 
 pub(super) use item::{Field, Item};
 pub(super) use known::Known;
-pub(super) use pages::Pages;
+pub(super) use pages::{Ids, Pages};
+
+use pages::Page;
 
 use super::{Effort, Endpoint, PollFeed, Polled, Question, from_json};
 use crate::{
@@ -35,10 +38,13 @@ pub(super) struct Listed {
     pub list: Option<&'static str>,
     /// What tells a document from the others of its kind.
     pub key: &'static [Part],
-    /// Whom an item is about, where that is not the symbol that was asked for. One that does not say is about nobody, and left out.
+    /// Whom an item is about, where that is not the symbol that was asked for. One that does not say is about nobody, and left out; of
+    /// a list of several there is a document each.
     pub symbol: Option<Field>,
     /// What the vendor puts behind every symbol.
     pub suffix: &'static str,
+    /// A text that says whom an item is about: `$AAPL`.
+    pub cashtags: Option<Field>,
     /// When what it tells of happened.
     pub event: Option<Field>,
     pub known: Known,
@@ -48,7 +54,12 @@ pub(super) struct Listed {
     pub omit: &'static [&'static str],
     /// Whether it is read only where the configuration names it: what its vendor no longer describes.
     pub is_optional: bool,
+    /// Members that are HTML, of which the text is kept.
+    pub html: &'static [&'static str],
 }
+
+/// Whom an item is about that names nobody: a pseudo-symbol.
+pub(super) const MACRO: &str = "_MACRO";
 
 /// A part of a key.
 #[derive(Clone, Copy, Debug)]
@@ -76,12 +87,14 @@ impl Listed {
             key,
             symbol: None,
             suffix: "",
+            cashtags: None,
             event: None,
             known,
             pages: Pages::Once,
             listing: Listing::State,
             omit: &[],
             is_optional: false,
+            html: &[],
         }
     }
 
@@ -102,11 +115,14 @@ impl Listed {
         received_at: Timestamp,
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<Polled, FeedError> {
+        let mut rest = BTreeMap::new();
         let list: &RawValue = match self.list {
             None => from_json(body)?,
-            Some(member) => from_json::<BTreeMap<String, &RawValue>>(body)?
-                .remove(member)
-                .ok_or_else(|| FeedError::Rejected(format!("an answer without \"{member}\"")))?,
+            Some(member) => {
+                rest = from_json::<BTreeMap<String, &RawValue>>(body)?;
+                let list = rest.remove(member);
+                list.ok_or_else(|| FeedError::Rejected(format!("an answer without \"{member}\"")))?
+            }
         };
         let items: Vec<&RawValue> =
             serde_json::from_str(list.get()).map_err(|e| FeedError::Rejected(format!("no list: {e}")))?;
@@ -114,9 +130,9 @@ impl Listed {
         let mut rejected = Vec::new();
         let mut newest = None;
         for raw in &items {
-            match self.document(question, raw, received_at) {
-                Ok((document, place)) => {
-                    documents.push(document);
+            match self.documents(question, raw, received_at) {
+                Ok((told, place)) => {
+                    documents.extend(told);
                     newest = newest.max(place);
                 }
                 Err(reason) => {
@@ -124,8 +140,8 @@ impl Listed {
                 }
             }
         }
-        let first = items.first().map(|raw| raw.get());
-        let (position, has_more) = self.pages.next(question, items.len(), first, newest);
+        let page = Page { items: &items, newest, rest: &rest };
+        let (position, has_more) = self.pages.next(question, &page);
         let is_kept = |symbol: &str| !symbol.is_empty() && is_wanted(symbol);
         documents.retain(|document| document.symbol.as_deref().is_none_or(is_kept));
         // Older versions first, as the store wants them.
@@ -138,23 +154,56 @@ impl Listed {
         Ok(Polled { records, position, has_more })
     }
 
-    /// The document that an item is, and its place in a list that has the newest first.
-    fn document(
+    /// The documents that an item is, one for each symbol that it is about, and its place in a list that has the newest first.
+    fn documents(
         &self,
         question: &Question<'_>,
         raw: &RawValue,
         received_at: Timestamp,
-    ) -> Result<(Document, Option<Timestamp>), String> {
+    ) -> Result<(Vec<Document>, Option<Timestamp>), String> {
         let mut item = Item::read(raw)?;
-        let named = self.symbol.map(|field| item.text(field).unwrap_or_default());
-        let named = named.map(|name| name.strip_suffix(self.suffix).unwrap_or(&name).to_owned());
-        let symbol = named.or_else(|| question.symbol.map(str::to_owned));
+        item.make_plain(self.html);
+        let event_time = self.event.and_then(|field| item.text(field)).and_then(|text| known::day(&text));
+        let (known_at, place) = (self.known.at(&item, received_at), self.known.place(&item));
+        let payload = item.payload(self.omit);
+        let document = |symbol: Option<String>| {
+            let key = self.key(&item, symbol.as_deref())?;
+            let document = Document::new(self.kind, key, &payload, received_at)?;
+            Ok(Document { symbol, event_time, known_at, listing: self.listing, ..document })
+        };
+        let documents: Result<_, String> = self.symbols(question, &item).into_iter().map(document).collect();
+        Ok((documents?, place))
+    }
+
+    /// Whom an item is about.
+    fn symbols(&self, question: &Question<'_>, item: &Item<'_>) -> Vec<Option<String>> {
+        let named = match (self.cashtags, self.symbol) {
+            (Some(field), _) => Some(item.text(field).map(|text| cashtags(&text)).unwrap_or_default()),
+            (None, Some(field)) => item.texts(field),
+            (None, None) => None,
+        };
+        match named {
+            Some(named) if named.is_empty() => vec![Some(MACRO.to_owned())],
+            Some(named) => named.iter().map(|name| Some(self.plain(name))).collect(),
+            None => vec![match self.symbol {
+                Some(field) => Some(self.plain(&item.text(field).unwrap_or_default())),
+                None => question.symbol.map(str::to_owned),
+            }],
+        }
+    }
+
+    /// A symbol without what the vendor puts behind it.
+    fn plain(&self, name: &str) -> String {
+        name.strip_suffix(self.suffix).unwrap_or(name).to_owned()
+    }
+
+    fn key(&self, item: &Item<'_>, symbol: Option<&str>) -> Result<String, String> {
         let mut key = Vec::with_capacity(self.key.len());
         for part in self.key {
             let of =
                 |field: Field| item.text(field).ok_or_else(|| format!("no \"{}\"", field.join("\" or \"")));
             key.push(match part {
-                Part::Symbol => symbol.clone().ok_or("no symbol")?,
+                Part::Symbol => symbol.ok_or("no symbol")?.to_owned(),
                 Part::Is(word) => (*word).to_owned(),
                 Part::Of(field) => of(field)?,
                 Part::Day(field) => known::date(&of(field)?)
@@ -164,12 +213,34 @@ impl Listed {
                 Part::Maybe(field) => item.text(field).map_or_else(String::new, |text| item::digest(&text)),
             });
         }
-        let event_time = self.event.and_then(|field| item.text(field)).and_then(|text| known::day(&text));
-        let (known_at, place) = (self.known.at(&item, received_at), self.known.place(&item));
-        item.omit(self.omit);
-        let document = Document::new(self.kind, key.join("/"), &item.payload(), received_at)?;
-        Ok((Document { symbol, event_time, known_at, listing: self.listing, ..document }, place))
+        Ok(key.join("/"))
     }
+}
+
+/// The symbols that a text names as `$AAPL`, each once. Amounts (`$20`) and words in small letters (`$cash`) are none.
+fn cashtags(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut before = ' ';
+    for (place, sign) in text.char_indices() {
+        let is_alone = sign == '$' && !before.is_alphanumeric() && before != '$';
+        before = sign;
+        let Some(rest) = text.get(place + 1..).filter(|_| is_alone) else { continue };
+        let letters = |text: &str| text.bytes().take_while(u8::is_ascii_uppercase).count();
+        let mut length = letters(rest);
+        if (1..=6).contains(&length) {
+            // A class of shares, or the mark of a coin: BRK.B, BTC.X.
+            let class = rest[length..].strip_prefix('.').filter(|class| letters(class) == 1);
+            if let Some(class) = class.filter(|class| !class[1..].starts_with(char::is_alphanumeric)) {
+                length = rest.len() - class.len() + 1;
+            }
+            let symbol = &rest[..length];
+            let is_whole = !rest[length..].starts_with(char::is_alphanumeric);
+            if is_whole && !found.iter().any(|one| one == symbol) {
+                found.push(symbol.to_owned());
+            }
+        }
+    }
+    found
 }
 
 /// A polled feed whose answers are lists: what it has to say beside its table.
@@ -200,6 +271,19 @@ pub(super) trait ListedFeed: Send + Sync {
     fn reads(&self, line: &Listed) -> bool {
         !line.is_optional
     }
+    /// How long a question rests after a reading, where `rate` items an hour have come (`None`: not known) and `urgency` says how many
+    /// times as much as others its symbol matters.
+    fn pace(&self, line: &Listed, rate: Option<f64>, urgency: f64) -> Duration {
+        let _ = (rate, urgency);
+        line.endpoint.every
+    }
+
+    /// As [`PollFeed::heeds_attention`].
+    const HEEDS_ATTENTION: bool = false;
+    /// As [`PollFeed::asks_about_instruments`].
+    const ASKS_ABOUT_INSTRUMENTS: bool = true;
+    /// As [`PollFeed::stays_blocked`].
+    const STAYS_BLOCKED: bool = false;
 
     /// Whether documents about a symbol are kept where the answer is about everybody.
     fn is_wanted(&self, symbol: &str) -> bool {
@@ -223,6 +307,25 @@ impl<F: ListedFeed> PollFeed for F {
 
     fn effort(&self, endpoint: &Endpoint) -> Effort {
         line(F::TABLE, endpoint).map_or(Effort { first: 1, later: 1 }, |line| line.pages.effort())
+    }
+
+    fn pace(&self, question: Question<'_>, urgency: f64) -> Duration {
+        let line = line(F::TABLE, question.endpoint);
+        line.map_or(question.endpoint.every, |line| {
+            ListedFeed::pace(self, line, Pages::rate(&question), urgency)
+        })
+    }
+
+    fn heeds_attention(&self) -> bool {
+        F::HEEDS_ATTENTION
+    }
+
+    fn asks_about_instruments(&self) -> bool {
+        F::ASKS_ABOUT_INSTRUMENTS
+    }
+
+    fn stays_blocked(&self) -> bool {
+        F::STAYS_BLOCKED
     }
 
     fn request(&self, question: Question<'_>) -> Result<Request, FeedError> {

@@ -7,6 +7,7 @@
 
 mod alpaca;
 mod alpaca_assets;
+mod alpaca_news;
 mod capitoltrades;
 mod cdp_token;
 mod coinbase;
@@ -20,7 +21,9 @@ mod listed;
 mod poll;
 mod quiver;
 mod settings;
+mod stocktwits;
 mod stream;
+mod truthsocial;
 mod yahoo;
 
 pub use kraken_v1::KrakenV1;
@@ -230,6 +233,22 @@ pub const FEEDS: &[FeedEntry] = &[
         build: Build::Stream(|settings| Ok(Box::new(alpaca::Alpaca::crypto(settings)))),
     },
     FeedEntry {
+        name: alpaca_news::NAME,
+        description: "Alpaca news: headlines and summaries, with their revisions",
+        source: "vendor",
+        rank: 32,
+        addresses: Addresses { stream: None, rest: Some(alpaca::REST) },
+        recorded_as: &[],
+        plans: &[],
+        credentials: alpaca::CREDENTIALS,
+        optional_credentials: &[],
+        takes_trades_back: false,
+        calendar: None,
+        is_offered: true,
+        is_opt_in: false,
+        build: Build::Poll(|settings| Ok(Box::new(alpaca_news::AlpacaNews::new(settings)))),
+    },
+    FeedEntry {
         name: yahoo::NAME,
         description: "Yahoo chart: daily bars of the leaders, back-fill only",
         source: "vendor",
@@ -324,6 +343,38 @@ pub const FEEDS: &[FeedEntry] = &[
         is_offered: true,
         is_opt_in: false,
         build: Build::Poll(|settings| Ok(Box::new(alpaca_assets::AlpacaAssets::new(settings)))),
+    },
+    FeedEntry {
+        name: stocktwits::NAME,
+        description: "Stocktwits: messages about symbols",
+        source: "vendor",
+        rank: 60,
+        addresses: Addresses { stream: None, rest: Some(stocktwits::REST) },
+        recorded_as: &[],
+        plans: &[],
+        credentials: &[],
+        optional_credentials: stocktwits::CREDENTIALS,
+        takes_trades_back: false,
+        calendar: None,
+        is_offered: true,
+        is_opt_in: false,
+        build: Build::Poll(|settings| Ok(Box::new(stocktwits::Stocktwits::new(settings)))),
+    },
+    FeedEntry {
+        name: truthsocial::NAME,
+        description: "Truth Social: posts of accounts",
+        source: "vendor",
+        rank: 61,
+        addresses: Addresses { stream: None, rest: Some(truthsocial::REST) },
+        recorded_as: &[],
+        plans: &[],
+        credentials: truthsocial::CREDENTIALS,
+        optional_credentials: &[],
+        takes_trades_back: false,
+        calendar: None,
+        is_offered: true,
+        is_opt_in: true,
+        build: Build::Poll(|settings| Ok(Box::new(truthsocial::TruthSocial::new(settings)))),
     },
     FeedEntry {
         name: hello::NAME,

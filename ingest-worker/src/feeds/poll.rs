@@ -85,6 +85,28 @@ pub trait PollFeed: Send + Sync {
         Effort { first: 1, later: 1 }
     }
 
+    /// How long a question rests after a reading, whose position it has. `urgency` says how many times as much as others its symbol
+    /// matters at this time (1: as others).
+    fn pace(&self, question: Question<'_>, urgency: f64) -> Duration {
+        let _ = urgency;
+        question.endpoint.every
+    }
+
+    /// Whether [`PollFeed::pace`] depends on urgency, so that it is worth finding out.
+    fn heeds_attention(&self) -> bool {
+        false
+    }
+
+    /// Whether its symbols are instruments, and not accounts of people.
+    fn asks_about_instruments(&self) -> bool {
+        true
+    }
+
+    /// Whether a refusal (HTTP 403) stops it until somebody lifts it by hand: asking on would be no accident.
+    fn stays_blocked(&self) -> bool {
+        false
+    }
+
     /// The request that puts a question.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{error::FeedError, text::clean};
+use crate::{error::FeedError, exact::rfc3339, text::clean};
 
 /// Longest wait that a peer may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
@@ -80,14 +80,18 @@ pub(super) fn retry_after(text: &str, now: i64) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
-/// How long `X-RateLimit-Remaining` and `-Reset` ask to wait: nothing while requests remain.
-pub(super) fn used_up(remaining: &str, reset: &str, now: i64) -> Option<Duration> {
-    if remaining.trim().parse::<u64>().ok()? > 0 {
+/// How long `X-RateLimit-Remaining` and `-Reset` ask to wait: nothing while more than `reserve` requests remain.
+pub(super) fn used_up(remaining: &str, reset: &str, reserve: u64, now: i64) -> Option<Duration> {
+    if remaining.trim().parse::<u64>().ok()? > reserve {
         return None;
     }
+    let reset = reset.trim();
     // A time where it is one, else seconds from now.
-    let reset: i64 = reset.trim().parse().ok()?;
-    let wait = if reset > 1_000_000_000 { reset.saturating_sub(now) } else { reset };
+    let wait = match reset.parse::<i64>() {
+        Ok(time) if time > 1_000_000_000 => time.saturating_sub(now),
+        Ok(seconds) => seconds,
+        Err(_) => rfc3339(reset).ok()?.timestamp().saturating_sub(now),
+    };
     Some(Duration::from_secs(u64::try_from(wait).unwrap_or(0)).min(LONGEST_WAIT))
 }
 
@@ -100,11 +104,14 @@ mod tests {
     #[test]
     fn a_used_up_limit_is_waited_for() {
         let seconds = Duration::from_secs;
-        assert_eq!(used_up("1", "1800000009", NOW), None);
-        assert_eq!(used_up("0", "1800000009", NOW), Some(seconds(9)));
-        assert_eq!(used_up("0", "7", NOW), Some(seconds(7)));
-        assert_eq!(used_up("0", "1799999999", NOW), Some(Duration::ZERO));
-        assert_eq!(used_up("0", "soon", NOW), None);
+        assert_eq!(used_up("1", "1800000009", 0, NOW), None);
+        assert_eq!(used_up("0", "1800000009", 0, NOW), Some(seconds(9)));
+        assert_eq!(used_up("0", "7", 0, NOW), Some(seconds(7)));
+        assert_eq!(used_up("0", "1799999999", 0, NOW), Some(Duration::ZERO));
+        assert_eq!(used_up("0", "soon", 0, NOW), None);
+        // The last ones are left where the counter is known to jump; a reset may be a time in words.
+        assert_eq!(used_up("51", "2027-01-15T08:00:30Z", 50, NOW), None);
+        assert_eq!(used_up("50", "2027-01-15T08:00:30.000Z", 50, NOW), Some(seconds(30)));
     }
 
     #[test]

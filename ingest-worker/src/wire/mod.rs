@@ -46,6 +46,8 @@ pub struct Request {
     pub secret_query: Vec<(&'static str, Secret)>,
     pub headers: Vec<(&'static str, Secret)>,
     pub body: Option<Body>,
+    /// Requests of a limit that are left to others: where an answer says that no more than these remain, the limit counts as used up.
+    pub reserve: u64,
     /// Bytes of the answer that are accepted.
     pub max_body: usize,
     pub timeout: Duration,
@@ -73,6 +75,7 @@ impl Request {
             secret_query: Vec::new(),
             headers: Vec::new(),
             body: None,
+            reserve: 0,
             max_body: MAX_BODY,
             timeout: RESPONSE_TIMEOUT,
         }

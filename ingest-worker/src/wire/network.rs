@@ -108,7 +108,7 @@ impl Transport for Network {
             let header = |name: &str| response.headers().get(name)?.to_str().ok();
             let pause = header("x-ratelimit-remaining")
                 .zip(header("x-ratelimit-reset"))
-                .and_then(|(remaining, reset)| used_up(remaining, reset, now));
+                .and_then(|(remaining, reset)| used_up(remaining, reset, request.reserve, now));
             let wait = header("retry-after").and_then(|text| retry_after(text, now)).or(pause);
             let content_type = header("content-type").unwrap_or_default().to_owned();
             if let Some(pause) = pause {

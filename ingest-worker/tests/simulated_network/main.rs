@@ -11,6 +11,7 @@ mod cases;
 #[path = "../database/mod.rs"]
 mod database;
 mod facts;
+mod messages;
 mod polling;
 mod world;
 

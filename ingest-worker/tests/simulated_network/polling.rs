@@ -9,7 +9,7 @@ use std::{
 use chrono::TimeDelta;
 use futures_util::{FutureExt, future::BoxFuture};
 use kronos_ingest::{
-    drive::{KnownRefusal, Mark, Place, Poller},
+    drive::{Attention, KnownRefusal, Mark, Place, Poller},
     error::FeedError,
     exact::micros,
     feeds::{Endpoint, Feed, FeedSettings, PollFeed, Polled, Question, Scope, find},
@@ -129,14 +129,27 @@ pub async fn live(
     vendor: &Arc<Vendor>,
     feed: &Arc<dyn PollFeed>,
     symbols: &BTreeMap<String, String>,
+    resumed: (Vec<Mark>, Vec<KnownRefusal>),
+    span: Duration,
+) -> (Vec<Batch>, Option<Result<(), FeedError>>) {
+    live_heeding(vendor, feed, symbols, resumed, span, BTreeMap::new()).await
+}
+
+/// The same where some symbols matter more than others.
+pub async fn live_heeding(
+    vendor: &Arc<Vendor>,
+    feed: &Arc<dyn PollFeed>,
+    symbols: &BTreeMap<String, String>,
     (marks, refusals): (Vec<Mark>, Vec<KnownRefusal>),
     span: Duration,
+    weights: BTreeMap<String, f64>,
 ) -> (Vec<Batch>, Option<Result<(), FeedError>>) {
     let (started, begins) = (vendor.started, vendor.begins);
     let clock = move || begins + TimeDelta::from_std(started.elapsed()).unwrap();
     let (sink, mut queue) = Sink::channel(Limits::default());
     let transport = Arc::new(Line(Arc::clone(vendor)));
-    let poller = Poller::new(Arc::clone(feed), transport, symbols, marks, &refusals, sink, Arc::new(clock));
+    let poller = Poller::new(Arc::clone(feed), transport, symbols, marks, &refusals, sink, Arc::new(clock))
+        .heeding(Arc::new(Attention::new(weights)));
     let (_stop, shutdown) = watch::channel(false);
     let collecting = tokio::spawn(async move {
         let mut batches = Vec::new();
