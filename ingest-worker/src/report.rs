@@ -10,7 +10,7 @@ use crate::{
     feeds::{self, Feed, FeedEntry, History, PollFeed, Question, Scope, StreamFeed},
     kinds::{KINDS, Record, Timestamp},
     postgres::Database,
-    wire::Transport,
+    wire::{self, Transport},
 };
 
 /// One line of `check`.
@@ -103,7 +103,7 @@ async fn history(
         History::Bars { symbol, width_seconds: 86_400, from: to - minute * 14_400, to },
     ];
     let Some(request) = questions.iter().find_map(|question| feed.request(question)) else { return Ok(None) };
-    let body = transport.ask(request.wire()).await?.success()?;
+    let body = wire::ask(transport, &request.wire()).await?.success()?;
     Ok(Some(feed.parse_page(&request, &body, Utc::now())?.records))
 }
 
@@ -116,9 +116,7 @@ async fn polled(
     let symbol = (endpoint.scope == Scope::Symbol).then_some(symbol);
     let question = Question { endpoint, symbol, position: None, now: Utc::now() };
     let request = feed.request(question)?;
-    let mut answer = transport.ask(request.clone()).await?;
-    // What is refused may be quoted, with a status of success too.
-    answer.body = request.conceal(&String::from_utf8_lossy(&answer.body)).into_bytes();
+    let answer = wire::ask(transport, &request).await?;
     Ok(Some(feed.parse(question, &answer.json()?, Utc::now())?.records))
 }
 

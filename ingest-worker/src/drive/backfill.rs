@@ -13,7 +13,7 @@ use crate::{
     load::Loaded,
     store::{Batch, Sink},
     symbols::of_feed,
-    wire::{Answer, Backoff, Transport},
+    wire::{Answer, Backoff, Transport, ask},
 };
 
 /// What a back-fill fetches.
@@ -141,7 +141,7 @@ async fn fetch(
     let mut backoff = Backoff::default();
     for attempt in 1.. {
         let started = Instant::now();
-        let answer = transport.ask(request.wire()).await.and_then(Answer::success);
+        let answer = ask(transport, &request.wire()).await.and_then(Answer::success);
         let page = answer.and_then(|body| feed.parse_page(request, &body, Utc::now()));
         tokio::time::sleep_until(started + feed.request_interval()).await;
         let wait = match page {

@@ -22,7 +22,7 @@ use crate::{
     kinds::{Record, Rejected, Timestamp},
     store::{Batch, MarkMove, RefusalRow, Sink},
     symbols::of_feed,
-    wire::{Answer, Backoff, Budget, Request, Transport},
+    wire::{Answer, Backoff, Budget, Request, Transport, ask},
 };
 
 /// How long an endpoint rests that the account's plan does not have: plans change, but not by the minute.
@@ -223,7 +223,7 @@ impl Lane {
             request.max_body = request.max_body.min(MAX_BODY);
             let answer = tokio::select! {
                 () = stopped(&mut shutdown) => return Ok(()),
-                answer = self.transport.ask(request.clone()) => answer,
+                answer = ask(&*self.transport, &request) => answer,
             };
             let now = (self.clock)();
             self.settle(next, (&request, asked_at), answer, now).await?;
@@ -244,12 +244,11 @@ impl Lane {
         metrics::counter!("kronos_ingest_requests_total", "feed" => feed, "endpoint" => endpoint.name)
             .increment(1);
         let mut body = Vec::new();
-        let polled =
-            answer.map(|answer| concealed(answer, request)).and_then(Answer::json).and_then(|json| {
-                body = json;
-                // As of when it was put: midnight may have passed.
-                self.feed.parse(task.question(asked_at), &body, now)
-            });
+        let polled = answer.and_then(Answer::json).and_then(|json| {
+            body = json;
+            // As of when it was put: midnight may have passed.
+            self.feed.parse(task.question(asked_at), &body, now)
+        });
         let polled = polled.map_err(|refusal| self.feed.meaning(refusal));
         match polled.and_then(|polled| task.goes_on(polled)) {
             Ok(polled) => self.take(which, polled, now).await,
@@ -365,13 +364,4 @@ impl Lane {
     async fn send(&self, batch: Batch) -> Result<(), FeedError> {
         self.sink.send(batch).await.map_err(|e| FeedError::Transient(e.to_string()))
     }
-}
-
-/// A refusal without the credentials that it may quote: whole, before messages take a part of it.
-fn concealed(answer: Answer, request: &Request) -> Answer {
-    if answer.status < 300 {
-        return answer;
-    }
-    let body = request.conceal(&String::from_utf8_lossy(&answer.body)).into_bytes();
-    Answer { body, ..answer }
 }

@@ -14,7 +14,7 @@ use crate::{
     error::FeedError,
     feeds::{History, Request, StreamFeed},
     store::GapRow,
-    wire::{Backoff, Transport},
+    wire::{Backoff, Transport, ask},
 };
 
 /// A frame that overtook another closes the gap by itself: REST is asked only after this grace.
@@ -146,7 +146,7 @@ impl Repairs {
         self.in_flight = Some(
             async move {
                 tokio::time::sleep_until(at).await;
-                transport.ask(request).await?.success()
+                ask(&*transport, &request).await?.success()
             }
             .boxed(),
         );

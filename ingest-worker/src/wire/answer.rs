@@ -28,17 +28,23 @@ impl Answer {
         Ok(self.body)
     }
 
+    /// Whether it is a success and no page for people.
+    pub(super) fn is_data(&self) -> bool {
+        let is_page = self.content_type.starts_with("text/html");
+        let first = self.body.iter().find(|byte| !byte.is_ascii_whitespace());
+        (200..300).contains(&self.status) && !is_page && first != Some(&b'<')
+    }
+
     /// The body of a success that is JSON.
     ///
     /// # Errors
     /// As [`classify`]; [`FeedError::Transient`] for a page for people (a notice of maintenance, a proxy's error), which
     /// comes with a status of success, too.
     pub fn json(self) -> Result<Vec<u8>, FeedError> {
-        let is_page = self.content_type.starts_with("text/html");
+        let is_data = self.is_data();
         let body = self.success()?;
         match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            _ if is_page => Err(FeedError::Transient(told("a page instead of JSON:", &body))),
-            Some(b'<') => Err(FeedError::Transient(told("a page instead of JSON:", &body))),
+            _ if !is_data => Err(FeedError::Transient(told("a page instead of JSON:", &body))),
             None => Err(FeedError::Transient("an empty answer instead of JSON".to_owned())),
             _ => Ok(body),
         }

@@ -8,6 +8,7 @@ mod answer;
 mod backoff;
 mod budget;
 mod network;
+mod secret;
 
 use std::{fmt, time::Duration};
 
@@ -18,18 +19,9 @@ pub use answer::Answer;
 pub use backoff::Backoff;
 pub use budget::{Budget, Limit};
 pub use network::Network;
+pub use secret::{Secret, ask};
 
 use crate::error::FeedError;
-
-/// A value that is never printed.
-#[derive(Clone, PartialEq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
 
 /// Largest answer accepted where a request does not say less; the largest real ones (a day of trades) are under 10 MiB.
 pub const MAX_BODY: usize = 64 << 20;
@@ -81,16 +73,6 @@ impl Request {
         }
     }
 
-    /// `text` without the credentials of this request: vendors quote what they refuse.
-    pub fn conceal(&self, text: &str) -> String {
-        let secrets = self.headers.iter().chain(&self.secret_query).map(|(_, secret)| secret.0.as_str());
-        // Of "Bearer KEY" the key alone, too. A header of a letter or two is none, and would spoil every text.
-        secrets
-            .flat_map(|secret| [secret, secret.rsplit(' ').next().unwrap_or(secret)])
-            .filter(|secret| secret.len() > 3)
-            .fold(text.to_owned(), |text, secret| text.replace(secret, "(secret)"))
-    }
-
     /// Anything else, with a body in JSON.
     pub fn json(method: Method, url: impl Into<String>, text: impl Into<String>) -> Self {
         let body = Body { content_type: "application/json", text: text.into() };
@@ -121,29 +103,7 @@ pub trait Transport: Send + Sync {
     /// Opens a websocket.
     fn open(&self, url: String) -> BoxFuture<'static, Result<Box<dyn Connection>, FeedError>>;
 
-    /// The answer to a request, whatever its status; an error when none came, or one that is too large.
+    /// The answer to a request, whatever its status, as it came ([`ask`] is for drivers); an error when none came, or one that is too
+    /// large.
     fn ask(&self, request: Request) -> BoxFuture<'static, Result<Answer, FeedError>>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_of_a_request_are_never_printed() {
-        let secret = || Secret("hunter2".to_owned());
-        let request = Request {
-            secret_query: vec![("apikey", secret())],
-            headers: vec![("Authorization", secret())],
-            ..Request::json(Method::POST, "https://vendor/orders", r#"{"password":"hunter2"}"#)
-        };
-        let printed = format!("{request:?}");
-        assert!(!printed.contains("hunter2") && printed.contains("https://vendor/orders"), "{printed}");
-        assert_eq!(request.conceal("no such key: hunter2"), "no such key: (secret)");
-        let bearer = Request {
-            headers: vec![("Authorization", Secret("Bearer hunter2".to_owned()))],
-            ..Request::get("")
-        };
-        assert_eq!(bearer.conceal("Bearer hunter2, hunter2"), "(secret), (secret)");
-    }
 }

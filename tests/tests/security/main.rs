@@ -9,6 +9,7 @@ mod market;
 mod owner;
 mod policies;
 mod read_only;
+mod secrets;
 mod sight;
 mod trading;
 mod training;
