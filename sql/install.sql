@@ -29,6 +29,8 @@ set local client_min_messages = warning;
 \ir market/alpaca_assets.sql
 \ir market/social.sql
 \ir market/attention.sql
+\ir market/fred.sql
+\ir market/events.sql
 \ir market/known.sql
 \ir market/timescale.sql
 \ir market/stored_bars.sql
@@ -37,6 +39,8 @@ set local client_min_messages = warning;
 \ir market/daily.sql
 \ir market/trailing.sql
 \ir market/factors.sql
+\ir market/event_facts.sql
+\ir market/surprises.sql
 \ir market/calendars.sql
 \ir market/validate.sql
 \ir market/privileges.sql

@@ -47,6 +47,26 @@ $$;
 comment on function market.json_date(jsonb, text[]) is
   'The first of the named members that begins with a date (2026-11-20), whatever follows; NULL: there is none.';
 
+create or replace function market.json_timestamp(payload jsonb, variadic names text[]) returns timestamp
+language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  day date;
+  clock text[];
+begin
+  for i in 1 .. cardinality(names) loop
+    day := market.json_date(payload, names[i]);
+    if day is not null then
+      clock := regexp_match(payload ->> names[i], '^\s*[-\d]{10}[T ]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?');
+      return day + make_time(coalesce(clock[1], '0')::integer, coalesce(clock[2], '0')::integer, coalesce(clock[3], '0')::integer);
+    end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function market.json_timestamp(jsonb, text[]) is
+  'The first of the named members that begins with a date, with the time behind it as it is written, of whatever zone; midnight: it has none. NULL: there is none.';
+
 create or replace function market.json_text(payload jsonb, variadic names text[]) returns text
 language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 as $$

@@ -151,6 +151,24 @@ call market.define_document_table('fmp_etf_holdings',
 -- Under the name of the vendor who had it first, and of whose offer it is gone.
 call market.define_metric('quiver_etf_weight_pct', 'fmp_etf_holdings', null, 'avg(d.weight_pct::numeric)',
   'd.weight_pct is not null', 'Mean weight in the funds whose weight of it was new on the day, in percent.');
+call market.define_document_table('fmp_economic_calendar',
+  'Releases and decisions by the calendar, one row per version; known when it came, or when it was due if that was seen only afterwards.', array[
+  ['due_at',           'timestamp', 'date', 'When it is due, by the clock of UTC; midnight: the day alone is known.'],
+  ['country',          'text',     'country', 'Country, ISO 3166.'],
+  ['event',            'text',     'event', 'What is released, in the words of the vendor, with the period in brackets.'],
+  ['previous',         'number',   'previous', 'The value before, as the calendar shows it.'],
+  ['estimate',         'number',   'estimate', 'What is expected.'],
+  ['actual',           'number',   'actual', 'What was released; NULL: not yet.'],
+  ['unit',             'text',     'unit', 'Unit of the values, in the words of the vendor.']]);
+
+call market.define_document_table('fmp_earnings',
+  'Reports of companies by the calendar, one row per version; known when it came, or when the day was over if that was seen only afterwards.', array[
+  ['report_on',        'date',     'date', 'Day of the report in New York.'],
+  ['time_of_day',      'text',     'time', 'bmo: before the open, amc: after the close; NULL: unknown.'],
+  ['eps_actual',       'number',   'epsActual eps', 'Earnings per share as reported; NULL: not yet.'],
+  ['eps_estimated',    'number',   'epsEstimated', 'Earnings per share that are expected.'],
+  ['revenue_actual',   'number',   'revenueActual revenue', 'Sales as reported; NULL: not yet.'],
+  ['revenue_estimated', 'number',  'revenueEstimated', 'Sales that are expected.']]);
 
 -- The vendor does not say when it published metrics of a statement. As first seen they follow from the statement; once they
 -- differ, from something that nobody has dated.
@@ -172,5 +190,38 @@ create or replace trigger known_with_statement before insert on market.fmp_key_m
   for each row execute function market.known_with_statement();
 create or replace trigger known_with_statement before insert on market.fmp_ratios
   for each row execute function market.known_with_statement();
+
+-- Calendars of the past are read once, long after: what is listed there was known when it was due and a minute had passed, or, where the
+-- hour is unknown, when the day was over in New York. What was seen before it was due is dated by when it came.
+create or replace function market.known_when_due() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  day date;
+  hour time;
+  zone text := 'America/New_York';
+begin
+  if exists (select from market.documents d where (d.source, d.kind, d.key) = (new.source, new.kind, new.key)) then
+    return new;
+  end if;
+  -- Columns that are generated have no value yet.
+  if new.kind = 'fmp_earnings' then
+    day := market.json_date(new.payload, 'date');
+    hour := case market.json_text(new.payload, 'time') when 'amc' then time '16:05' when 'bmo' then time '07:00' end;
+  else
+    day := market.json_date(new.payload, 'date');
+    hour := nullif(market.json_timestamp(new.payload, 'date')::time, '00:00');
+    zone := case when hour is null then zone else 'UTC' end;
+  end if;
+  new.known_at := least(new.known_at, coalesce(day + hour + interval '1 minute', day + time '24:00') at time zone zone);
+  return new;
+end
+$$;
+comment on function market.known_when_due() is
+  'Dates the first version of an entry of a calendar that was seen after it had been due.';
+create or replace trigger known_when_due before insert on market.fmp_economic_calendar
+  for each row execute function market.known_when_due();
+create or replace trigger known_when_due before insert on market.fmp_earnings
+  for each row execute function market.known_when_due();
 
 call market.record_file('market/fmp.sql', 2);

@@ -1,5 +1,5 @@
 -- reader: SELECT. ingestor: also writes data and bookkeeping. operator: also instruments, sources, jobs, repairs.
-call market.require_not_newer('market/privileges.sql', 6);
+call market.require_not_newer('market/privileges.sql', 7);
 
 do $$
 declare
@@ -16,7 +16,9 @@ begin
 
   grant insert on market.trades, market.quotes, market.trade_cancels, market.bars, market.feed_sessions,
     market.feed_gaps, market.feed_cursors, market.feed_refusals, market.rejected_rows, market.documents,
-    market.instruments, market.instrument_symbols, market.validation_findings to market_ingestor, market_operator;
+    market.instruments, market.instrument_symbols, market.validation_findings, market.event_keys, market.event_schedules,
+    market.event_consensus, market.event_releases to market_ingestor, market_operator;
+  grant insert on market.event_kinds, market.event_names to market_operator;
   for item in select t.relation from market.document_tables t loop
     execute format('grant insert on %s to market_ingestor, market_operator', item.relation);
   end loop;
@@ -39,4 +41,4 @@ begin
 end
 $$;
 
-call market.record_file('market/privileges.sql', 6);
+call market.record_file('market/privileges.sql', 7);

@@ -36,6 +36,11 @@ const CALLS: &[(&str, &str)] = &[
         "market.social_features",
         "select * from market.social_features(@, width => '1 day', span => '20 days')",
     ),
+    ("market.event_facts", "select * from market.event_facts(@)"),
+    ("market.events", "select * from market.events(@)"),
+    ("market.surprises", "select * from market.surprises(@)"),
+    ("market_internal.event_sightings", "select * from market_internal.event_sightings(@, null, null)"),
+    ("market_internal.event_rows", "select * from market_internal.event_rows(@, null, null)"),
     ("trading.terms_at", "select * from trading.terms_at(@)"),
     ("trading.scores_at", "select * from trading.scores_at(@)"),
     ("trading.knob", "select trading.knob('gross', 'any', @) as knob"),
@@ -101,6 +106,19 @@ const FILL: &str = "
          lateral (select jsonb_build_object('id', i, 'user', jsonb_build_object('username', 'u' || i % 9, 'followers', i % 100),
                     'likes', jsonb_build_object('total', i % 4 + v),
                     'entities', jsonb_build_object('sentiment', jsonb_build_object('basic', case when (i + v) % 3 = 0 then 'Bearish' else 'Bullish' end))) as p) y;
+    -- A figure that is released, moved, and released again after the moment, and reports of a company.
+    insert into market.event_keys (event_key, kind) select 'CPI:' || i, 'CPI' from generate_series(0, 2) i;
+    insert into market.event_schedules (event_key, scheduled_ts, known_at)
+    select 'CPI:' || i, timestamptz '2024-02-13 13:30+00' + make_interval(days => 10 * i + moved), timestamptz '2023-11-01 00:00+00' + make_interval(days => 110 * moved + 5 * i)
+    from generate_series(0, 2) i, generate_series(0, 1) moved;
+    insert into market.event_consensus (event_key, value, known_at)
+    select 'CPI:' || i, i + n, timestamptz '2024-02-10 00:00+00' + make_interval(days => 10 * (i + n)) from generate_series(0, 2) i, generate_series(0, 2) n;
+    insert into market.event_releases (event_key, value, known_at)
+    select 'CPI:' || i, i + n, timestamptz '2024-02-15 00:00+00' + make_interval(days => 10 * i + 30 * n) from generate_series(0, 2) i, generate_series(0, 1) n;
+    insert into market.fmp_earnings (source, kind, key, symbol, known_at, received_at, payload, digest)
+    select 'fmp', 'fmp_earnings', 'AAA/' || d, 'AAA', k, k, p, sha256((p::text || k)::bytea)
+    from generate_series(0, 7) i, lateral (select date '2024-01-10' + i * 7 as d) x, lateral (select timestamptz '2024-01-01 00:00+00' + i * interval '9 days' as k) y,
+         lateral (select jsonb_build_object('date', d, 'epsEstimated', i, 'epsActual', case when i % 3 > 0 then i + 1 end) as p) z;
     insert into trading.terms (symbol, known_at, shortable, cost_bps)
     select symbol, timestamptz '2024-02-25 12:00+00' + i * interval '1 day', true, 5 + i from unnest('{AAA,BBB,CCC,DDD}'::text[]) symbol, generate_series(0, 9) i;
     insert into trading.scores (symbol, known_at, score)
@@ -120,6 +138,9 @@ const LATER: &str = "
     from market.bars where source = 'test';
     update ledger.forecasts set forecast = forecast * 2, upper = upper * 2 where issued_at > @;
     update market.documents set payload = '{}' where known_at > @;
+    update market.event_schedules set scheduled_ts = scheduled_ts + interval '1 day', is_cancelled = true where known_at > @;
+    update market.event_consensus set value = -value where known_at > @;
+    update market.event_releases set value = -value where known_at > @;
     update trading.terms set cost_bps = 99 where known_at > @;
     update trading.scores set score = -score where known_at > @;
     update trading.policy_knobs set value = 3 where valid_from > @;
@@ -131,6 +152,9 @@ const CUT: &str = "
     delete from market.bars where known_at > @;
     delete from ledger.forecasts where issued_at > @;
     delete from market.documents where known_at > @;
+    delete from market.event_schedules where known_at > @;
+    delete from market.event_consensus where known_at > @;
+    delete from market.event_releases where known_at > @;
     delete from trading.terms where known_at > @;
     delete from trading.scores where known_at > @;
     delete from trading.policy_knobs where valid_from > @;
@@ -151,7 +175,7 @@ fn every_function_with_as_of_says_the_same_on_a_table_cut_at_that_moment() {
     let db = Database::new("truncation");
     db.run(FILL);
     let sql = "select n.nspname || '.' || p.proname from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-               where n.nspname in ('kronos', 'market', 'trading') and 'as_of' = any (p.proargnames[:p.pronargs])";
+               where n.nspname in ('kronos', 'market', 'market_internal', 'trading') and 'as_of' = any (p.proargnames[:p.pronargs])";
     let known: BTreeSet<String> = rows(&mut db.connect(), sql).into_iter().flatten().flatten().collect();
     let called = CALLS.iter().map(|(name, _)| *name).chain([DRAWS_WHAT_CAME]);
     let called: BTreeSet<String> = called.map(str::to_owned).collect();
