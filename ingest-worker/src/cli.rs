@@ -46,7 +46,7 @@ pub enum LogForm {
 enum Command {
     /// Runs all configured feeds until it is told to stop.
     Run,
-    /// Fetches history of a feed by REST: bars, or trades without --width.
+    /// Fetches history by REST: of a feed, or all that is due of the feeds that are polled; once, to the end.
     Backfill(history::Backfill),
     /// Sets up or updates the tables (the files of sql/), in one transaction.
     Migrate,

@@ -54,8 +54,20 @@ pub enum Error {
         /// Symbols and reasons.
         refused: Vec<(String, String)>,
     },
+    #[error("{} questions were given up: {}", questions.len(), first(questions))]
+    Unread {
+        /// Feed, endpoint, symbol and reason of each.
+        questions: Vec<String>,
+    },
     #[error("{failed} of {total} checks failed")]
     Checks { failed: usize, total: usize },
+}
+
+/// The first few of many.
+fn first(questions: &[String]) -> String {
+    let shown: Vec<_> = questions.iter().take(5).map(String::as_str).collect();
+    let more = questions.len().saturating_sub(shown.len());
+    if more > 0 { format!("{}; and {more} more", shown.join("; ")) } else { shown.join("; ") }
 }
 
 fn list(refused: &[(String, String)]) -> String {

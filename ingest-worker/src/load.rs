@@ -77,8 +77,9 @@ pub async fn load_table(
             Ok(None) => break Ok(loaded),
             Err(error) => break Err(error),
         };
+        let time = record.time();
         if let Some(symbol) = record.symbol_mut() {
-            names.rename(symbol);
+            names.rename(symbol, time);
         }
         loaded.count(&record);
         batch.records.push(record);

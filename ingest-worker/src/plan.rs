@@ -47,12 +47,11 @@ impl Load {
                 daily: asked as f64 * f64::from(effort.later) * readings,
             }
         };
-        let each = limit.per.as_secs_f64() / f64::from(limit.requests.max(1));
         Load {
             feed: feed.name(),
             limit: limit.name,
             symbols,
-            allowed: DAY.as_secs_f64() / each.max(ANSWER.as_secs_f64()),
+            allowed: allowed(limit),
             endpoints: feed
                 .endpoints()
                 .into_iter()
@@ -97,6 +96,24 @@ pub fn plan(config: &Config) -> Result<Vec<Load>> {
         return Err(Error::Usage("no feed of the configuration is polled".to_owned()));
     }
     Ok(loads)
+}
+
+/// What is due of a feed and how long it takes, as people read it.
+pub fn due(feed: &str, limit: &Limit, questions: u64, requests: u64) -> String {
+    let name = limit.name;
+    match questions {
+        0 => format!("{feed}, {name}: nothing is due"),
+        _ => format!(
+            "{feed}, {name}: {questions} questions are due, {requests} requests at most, {}",
+            span(requests as f64 / allowed(limit))
+        ),
+    }
+}
+
+/// Requests that a limit allows in a day.
+fn allowed(limit: &Limit) -> f64 {
+    let each = limit.per.as_secs_f64() / f64::from(limit.requests.max(1));
+    DAY.as_secs_f64() / each.max(ANSWER.as_secs_f64())
 }
 
 /// The plan as people read it, with a line for each endpoint where `is_whole`.

@@ -9,7 +9,10 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
 };
 
+use chrono::{NaiveDate, Utc};
 use tokio_postgres::Client;
+
+use crate::kinds::Timestamp;
 
 /// Currencies, and coins that others are quoted in, as venues write them.
 const QUOTES: &[&str] = &[
@@ -81,14 +84,14 @@ pub fn of_feed(native: &str) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     is_literal: bool,
-    /// `market.instrument_symbols` of the source.
-    aliases: HashMap<String, String>,
+    /// `market.instrument_symbols` of the source: what each name means, and since when, the newest meaning first.
+    aliases: HashMap<String, Vec<(Option<NaiveDate>, String)>>,
     /// Instruments that the database has under a name which has another form.
     kept: HashSet<String>,
     /// What has been renamed, and which names were kept.
     renamed: BTreeMap<String, String>,
     unchanged: BTreeMap<String, String>,
-    /// The last question, and its answer: rows of one instrument follow each other.
+    /// The last question about a name that has one meaning, and its answer: rows of one instrument follow each other.
     last: Option<(String, Option<String>)>,
 }
 
@@ -103,24 +106,34 @@ impl Names {
     /// # Errors
     /// The database's error.
     pub async fn of_source(client: &Client, source: &str) -> Result<Self, tokio_postgres::Error> {
-        let statement = "select native_symbol, symbol from market.instrument_symbols where feed = $1";
-        let aliases = client.query(statement, &[&source]).await?;
+        let statement = "select native_symbol, symbol, nullif(since, '-infinity') from market.instrument_symbols \
+                         where feed = $1 order by since desc";
+        let mut aliases = HashMap::<String, Vec<_>>::new();
+        for row in client.query(statement, &[&source]).await? {
+            aliases.entry(row.get(0)).or_default().push((row.get(2), row.get(1)));
+        }
         let instruments = client.query("select symbol from market.instruments", &[]).await?;
         let symbols = instruments.iter().map(|row| row.get::<_, String>(0));
         Ok(Names {
-            aliases: aliases.iter().map(|row| (row.get(0), row.get(1))).collect(),
+            aliases,
             kept: symbols.filter(|symbol| canonical(symbol) != *symbol).collect(),
             ..Names::default()
         })
     }
 
-    /// Gives `symbol` our name of it.
-    pub fn rename(&mut self, symbol: &mut String) {
+    /// Gives `symbol` our name of what was called so at `time`: tickers are handed on.
+    pub fn rename(&mut self, symbol: &mut String, time: Option<Timestamp>) {
         if self.is_literal {
             return;
         }
+        if self.aliases.get(symbol).is_some_and(|meanings| meanings.len() > 1 || meanings[0].0.is_some()) {
+            if let Some(ours) = self.look_up(symbol, time) {
+                *symbol = ours;
+            }
+            return;
+        }
         if self.last.as_ref().is_none_or(|(native, _)| native != symbol) {
-            let ours = self.look_up(symbol);
+            let ours = self.look_up(symbol, time);
             self.last = Some((symbol.clone(), ours));
         }
         if let Some((_, Some(ours))) = &self.last {
@@ -128,9 +141,16 @@ impl Names {
         }
     }
 
+    /// What the database says that `native` meant at `time`.
+    fn alias(&self, native: &str, time: Option<Timestamp>) -> Option<&String> {
+        let meanings = self.aliases.get(native)?;
+        let day = time.unwrap_or_else(Utc::now).date_naive();
+        meanings.iter().find(|(since, _)| since.is_none_or(|since| since <= day)).map(|(_, ours)| ours)
+    }
+
     /// Our name of `native`, where it is another.
-    fn look_up(&mut self, native: &str) -> Option<String> {
-        let ours = match self.aliases.get(native) {
+    fn look_up(&mut self, native: &str, time: Option<Timestamp>) -> Option<String> {
+        let ours = match self.alias(native, time) {
             Some(ours) => ours.clone(),
             None => canonical(native).into_owned(),
         };
@@ -145,9 +165,9 @@ impl Names {
         Some(ours)
     }
 
-    /// Our name of what the feed calls `native`.
+    /// Our name of what the feed calls `native` today.
     pub fn of_feed(&self, native: &str) -> String {
-        self.aliases.get(native).cloned().unwrap_or_else(|| of_feed(native))
+        self.alias(native, None).cloned().unwrap_or_else(|| of_feed(native))
     }
 
     /// What was renamed and what was not, for people; `None` where every name is its own.
@@ -194,6 +214,7 @@ pub async fn write_down(
                      select $1, n, s from unnest($2::text[], $3::text[]) as m (n, s) \
                      where exists (select from market.instruments i where i.symbol = s) \
                        and exists (select from market.sources where source = $1) \
+                       and not exists (select from market.instrument_symbols o where o.feed = $1 and o.native_symbol = n) \
                      on conflict do nothing";
     client.execute(statement, &[&source, &native, &ours]).await.map(drop)
 }
@@ -265,13 +286,13 @@ mod tests {
     #[test]
     fn what_the_database_says_of_a_name_comes_first() {
         let mut names = Names {
-            aliases: [("XBT-USD".to_owned(), "BITCOIN".to_owned())].into(),
+            aliases: [("XBT-USD".to_owned(), vec![(None, "BITCOIN".to_owned())])].into(),
             kept: ["ETH-USD".to_owned()].into(),
             ..Names::default()
         };
         let mut of = |name: &str| {
             let mut name = name.to_owned();
-            names.rename(&mut name);
+            names.rename(&mut name, None);
             name
         };
         assert_eq!(
@@ -283,8 +304,35 @@ mod tests {
         assert!(told.ends_with("the database has these instruments: ETH-USD not to ETHUSD"), "{told}");
         let mut name = "BTC-USD".to_owned();
         let mut literal = Names::literal();
-        literal.rename(&mut name);
+        literal.rename(&mut name, None);
         assert_eq!((name.as_str(), literal.told()), ("BTC-USD", None));
         assert_eq!(names.of_feed("XBT-USD"), "BITCOIN");
+    }
+
+    #[test]
+    fn a_ticker_that_was_handed_on_means_what_it_meant_on_the_day() {
+        let meaning =
+            |since: Option<&str>, ours: &str| (since.map(|day| day.parse().unwrap()), ours.to_owned());
+        let mut names = Names {
+            aliases: [
+                // An exchange-traded fund had the ticker before.
+                ("META".to_owned(), vec![meaning(Some("2022-06-09"), "META"), meaning(None, "METV")]),
+                ("FB".to_owned(), vec![meaning(Some("2030-01-01"), "FB"), meaning(None, "META")]),
+            ]
+            .into(),
+            ..Names::default()
+        };
+        for (native, time, ours) in [
+            ("META", "2022-06-08T23:59:59Z", "METV"),
+            ("META", "2022-06-09T00:00:00Z", "META"),
+            ("META", "2021-01-04T00:00:00Z", "METV"),
+            ("FB", "2012-05-18T13:30:00Z", "META"),
+            ("FB", "2030-01-01T00:00:00Z", "FB"),
+        ] {
+            let mut name = native.to_owned();
+            names.rename(&mut name, Some(time.parse().unwrap()));
+            assert_eq!(name, ours, "{native} {time}");
+        }
+        assert_eq!(names.of_feed("META"), "META");
     }
 }

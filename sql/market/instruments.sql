@@ -1,5 +1,5 @@
 -- What is traded, under which names, and where the data comes from.
-call market.require_not_newer('market/instruments.sql', 4);
+call market.require_not_newer('market/instruments.sql', 5);
 
 create table if not exists market.sources (
   source       text primary key,
@@ -77,11 +77,34 @@ create table if not exists market.instrument_symbols (
   symbol         text not null references market.instruments on update cascade,
   primary key (feed, native_symbol)
 );
-comment on table market.instrument_symbols is 'The spelling of each feed: BTC-USD at Coinbase, BTC/USD at Kraken, BTCUSD here.';
+-- Tickers are handed on: what a name means begins on a day, and ends with the next meaning.
+alter table market.instrument_symbols add column if not exists since date not null default '-infinity';
+do $$
+begin
+  if (select cardinality(conkey) from pg_catalog.pg_constraint
+      where conrelid = 'market.instrument_symbols'::regclass and contype = 'p') = 2 then
+    alter table market.instrument_symbols drop constraint instrument_symbols_pkey, add primary key (feed, native_symbol, since);
+  end if;
+end
+$$;
+comment on table market.instrument_symbols is
+  'The spelling of each feed: BTC-USD at Coinbase, BTC/USD at Kraken, BTCUSD here; with several rows where a ticker was handed on.';
 comment on column market.instrument_symbols.feed is 'Feed that uses the spelling.';
 comment on column market.instrument_symbols.native_symbol is 'Spelling of the feed.';
 comment on column market.instrument_symbols.symbol is 'Canonical symbol.';
+comment on column market.instrument_symbols.since is 'First day (UTC) on which the spelling means the symbol, until the next row of the spelling; -infinity: always.';
 create index if not exists instrument_symbols_symbol_idx on market.instrument_symbols (symbol);
+
+create or replace function market.symbol_of(feed text, native_symbol text, at timestamptz default now()) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select m.symbol from market.instrument_symbols m
+  where m.feed = symbol_of.feed and m.native_symbol = symbol_of.native_symbol
+    and m.since <= (symbol_of.at at time zone 'UTC')::date
+  order by m.since desc limit 1
+$$;
+comment on function market.symbol_of(text, text, timestamptz) is
+  'The canonical symbol of what a feed called so at an instant; NULL: market.instrument_symbols does not say.';
 
 create table if not exists market.sessions (
   calendar    text        not null,
@@ -98,4 +121,4 @@ comment on column market.sessions.session_on is 'Local date of the session.';
 comment on column market.sessions.opens_at is 'Start of the session.';
 comment on column market.sessions.closes_at is 'End of the session; early closes included.';
 
-call market.record_file('market/instruments.sql', 4);
+call market.record_file('market/instruments.sql', 5);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::{Config, FeedConfig, credentials},
     error::{Error, Result, database_message},
-    feeds::{self, Feed, FeedEntry},
+    feeds::{self, Feed, FeedEntry, PollFeed},
     postgres::Database,
     recording::unknown_feed,
     store::{GapRow, GapStatus, Sink},
@@ -118,6 +118,34 @@ pub async fn resume_polls(client: &Client, feed: &str) -> Result<(Vec<Mark>, Vec
     Ok((marks, refusals))
 }
 
+/// A feed that is polled, where its last transaction left it.
+async fn resumed(
+    client: &Client,
+    feed: Arc<dyn PollFeed>,
+    symbols: &BTreeMap<String, String>,
+    transport: Arc<dyn Transport>,
+    sink: Sink,
+) -> Result<Poller> {
+    let (marks, refusals) = resume_polls(client, feed.name()).await?;
+    Ok(Poller::new(feed, transport, symbols, marks, &refusals, sink, Arc::new(Utc::now)))
+}
+
+/// Sets up a reading of a feed that is polled, of `section`.
+///
+/// # Errors
+/// The database's error.
+pub async fn poller(
+    client: &Client,
+    (entry, section): (&FeedEntry, &FeedConfig),
+    feed: Arc<dyn PollFeed>,
+    transport: Arc<dyn Transport>,
+    sink: Sink,
+) -> Result<Poller> {
+    let symbols = section.symbols.mapping_by(&Names::of_source(client, entry.name).await?);
+    register(client, entry, feed.asks_about_instruments().then_some(&symbols)).await?;
+    resumed(client, feed, &symbols, transport, sink).await
+}
+
 /// Runs every enabled feed of the configuration until `shutdown`; a feed that cannot go on stops alone.
 ///
 /// # Errors
@@ -159,7 +187,6 @@ pub async fn run(
                 streams.spawn(async move { (name, stream.run(shutdown).await) });
             }
             Feed::Poll(feed) => {
-                let (marks, refusals) = resume_polls(&client, feed.name()).await?;
                 let weights = section.weights.iter().map(|(native, weight)| {
                     (symbols.get(native).cloned().unwrap_or_else(|| of_feed(native)), *weight)
                 });
@@ -175,8 +202,7 @@ pub async fn run(
                     tokio::spawn(Arc::clone(&attention).follow(database.clone(), shutdown.clone()));
                 }
                 let poller =
-                    Poller::new(feed, transport, &symbols, marks, &refusals, sink.clone(), clock.clone())
-                        .heeding(attention);
+                    resumed(&client, feed, &symbols, transport, sink.clone()).await?.heeding(attention);
                 streams.spawn(async move { (name, poller.run(shutdown).await) });
             }
         }

@@ -12,6 +12,6 @@ mod stream;
 mod track;
 
 pub use attention::Attention;
-pub use poll::{ALL, KnownRefusal, Mark, Place, Poller};
+pub use poll::{ALL, KnownRefusal, Mark, Outcome, Place, Poller, Reading};
 pub use stream::{Clock, Stream, stopped};
 pub use track::{Anchor, KnownGap, Stretch, TRADES, Tracker};

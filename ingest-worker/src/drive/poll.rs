@@ -5,6 +5,7 @@
 //! row, so a worker that is killed at any moment loses and doubles nothing. Time comes from tokio and from [`Clock`], so tests
 //! run days of it in milliseconds.
 
+mod reading;
 mod task;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -13,6 +14,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
+pub use reading::{Outcome, Reading};
 use task::Task;
 
 use super::{Attention, Clock, stopped};
@@ -77,6 +79,8 @@ pub struct Poller {
     tasks: Vec<Task>,
     /// The account was refused when the worker ran last.
     was_stopped: bool,
+    /// Where it is to end.
+    reading: Option<Arc<Reading>>,
 }
 
 impl Poller {
@@ -118,6 +122,10 @@ impl Poller {
                     every: endpoint.every,
                     backoff: Backoff::up_to(LONGEST_BACKOFF.min(endpoint.every.max(Duration::from_secs(30)))),
                     is_refused: refusal.is_some(),
+                    is_read: false,
+                    is_resting: false,
+                    failures: 0,
+                    reason: String::new(),
                 };
                 task.every = feed.pace(task.question(now), 1.0);
                 let read = task.place.as_ref().filter(|place| !place.has_more).map(|place| place.asked_at);
@@ -134,13 +142,35 @@ impl Poller {
         }
         let was_stopped = refusals.iter().any(|refusal| refusal.endpoint == ALL);
         let (symbols, attention) = (Arc::new(symbols.clone()), Arc::default());
-        Poller { feed, transport, sink, clock, symbols, attention, tasks, was_stopped }
+        Poller { feed, transport, sink, clock, symbols, attention, tasks, was_stopped, reading: None }
     }
 
     /// Asks more often about what matters more.
     #[must_use]
     pub fn heeding(self, attention: Arc<Attention>) -> Self {
         Poller { attention, ..self }
+    }
+
+    /// What is due: questions, and requests that they take at most, by the name of their limit.
+    pub fn due(&self) -> BTreeMap<&'static str, (u64, u64)> {
+        let now = Instant::now();
+        let mut due = BTreeMap::<_, (u64, u64)>::new();
+        for task in self.tasks.iter().filter(|task| task.due <= now) {
+            let effort = self.feed.effort(task.endpoint);
+            let is_first = task.place.as_ref().is_none_or(|place| place.has_more);
+            let (questions, requests) = due.entry(task.endpoint.limit).or_default();
+            *questions += 1;
+            *requests += u64::from(if is_first { effort.first } else { effort.later });
+        }
+        due
+    }
+
+    /// Puts what is due now and nothing else, until all of it was answered or given up: `run` ends then.
+    #[must_use]
+    pub fn to_the_end(mut self, reading: Arc<Reading>) -> Self {
+        let now = Instant::now();
+        self.tasks.retain(|task| task.due <= now);
+        Poller { reading: Some(reading), ..self }
     }
 
     /// Asks until `shutdown` is true.
@@ -172,6 +202,7 @@ impl Poller {
                 backoff: Backoff::up_to(LONGEST_BACKOFF),
                 tasks: mine,
                 was_stopped: self.was_stopped,
+                reading: self.reading.clone(),
             };
             lanes.spawn(lane.run(shutdown.clone()));
         }
@@ -200,11 +231,15 @@ struct Lane {
     backoff: Backoff,
     tasks: Vec<Task>,
     was_stopped: bool,
+    reading: Option<Arc<Reading>>,
 }
 
 impl Lane {
     async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), FeedError> {
         loop {
+            if let Some(reading) = &self.reading {
+                self.tasks.retain(|task| !reading.is_over(task));
+            }
             let now = Instant::now();
             let Some(next) = (0..self.tasks.len()).min_by_key(|i| self.tasks[*i].turn(now)) else {
                 return Ok(());
@@ -308,6 +343,7 @@ impl Lane {
         let event_time = batch.records.iter().filter_map(Record::time).max();
         task.sequence += 1;
         task.backoff.reset();
+        (task.is_read, task.failures) = (!polled.has_more, 0);
         let place = Place { position: polled.position, has_more: polled.has_more, asked_at: now };
         batch.marks.push(MarkMove {
             endpoint: task.endpoint.name.to_owned(),
@@ -336,6 +372,8 @@ impl Lane {
         let task = &mut self.tasks[which];
         let wait = task.backoff.next_delay();
         task.due = Instant::now() + wait;
+        task.failures += 1;
+        reason.clone_into(&mut task.reason);
         let (feed, endpoint, symbol) = (self.feed.name(), task.endpoint.name, &task.symbol);
         tracing::warn!(feed, endpoint, symbol, reason, seconds = wait.as_secs(), "question failed");
     }
@@ -352,7 +390,7 @@ impl Lane {
         for task in &mut self.tasks {
             if task.endpoint.name == endpoint.name && (symbol == ALL || task.symbol == symbol) {
                 task.due = due;
-                task.is_refused = true;
+                (task.is_refused, task.is_resting) = (true, true);
             }
         }
         let mut batch = Batch::new(feed);

@@ -188,6 +188,33 @@ fn a_pair_that_a_venue_refuses_keeps_no_other_one_back_and_files_meet_its_histor
 }
 
 #[test]
+fn a_ticker_that_was_handed_on_is_two_series() {
+    let db = migrated("ingest_handed_on");
+    let folder = tempfile::tempdir().unwrap();
+    // A fund had the ticker, and gave it to a company that was called otherwise before.
+    db.run(
+        "insert into market.sources (source, kind, rank) values ('file', 'file', 50) on conflict do nothing;
+         insert into market.instruments (symbol) values ('META'), ('METV');
+         insert into market.instrument_symbols (feed, native_symbol, symbol, since)
+         values ('file', 'META', 'METV', '-infinity'), ('file', 'META', 'META', '2022-06-09'), ('file', 'FB', 'META', '-infinity')",
+    );
+    let rows = ["META,2022-06-07", "META,2022-06-09", "FB,2022-06-07", "FB,2022-06-08", "META,2022-06-10"];
+    let rows = rows.map(|row| format!("{row},1,2,1,2\n")).concat();
+    let text = format!("symbol,time,open,high,low,close\n{rows}");
+    succeed(worker::of(&db).arg("load").arg(file(folder.path(), &text)).args(["--width", "1d"]));
+    let days = "select string_agg(symbol || ' ' || to_char(time at time zone 'UTC', 'DD'), ', ' order by symbol, time) from market.bars";
+    assert_eq!(db.value(days), "META 07, META 08, META 09, META 10, METV 07");
+    let asked = "select concat_ws(' ', market.symbol_of('file', 'META', '2022-06-08 23:59+00'), market.symbol_of('file', 'META'),
+                                  market.symbol_of('file', 'FB'), coalesce(market.symbol_of('file', 'none'), '-'))";
+    assert_eq!(db.value(asked), "METV META META -");
+    assert_eq!(
+        db.value("select count(*) from market.instrument_symbols"),
+        "3",
+        "what is dated is not written down anew"
+    );
+}
+
+#[test]
 fn what_was_refused_is_stored_once_its_cause_is_mended() {
     let db = migrated("ingest_retry");
     let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! Market data: what `sql/` stores and derives, and the worker's program that brings it.
 
-mod facts;
 mod events;
+mod facts;
 mod ingest;
 mod ingest_feeds;
 mod ingest_files;

@@ -25,6 +25,13 @@ pub(super) struct Task {
     pub(super) every: Duration,
     pub(super) backoff: Backoff,
     pub(super) is_refused: bool,
+    /// Whether it was answered whole since the worker started.
+    pub(super) is_read: bool,
+    /// Whether it was refused since then, and rests.
+    pub(super) is_resting: bool,
+    /// Attempts that failed in a row, and why the last one did.
+    pub(super) failures: u32,
+    pub(super) reason: String,
 }
 
 impl Task {

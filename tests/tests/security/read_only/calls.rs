@@ -78,6 +78,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("market.hypertables", "select case when market.timescale_schema() is not null then (select count(*) from market.hypertables()) end"),
     ("market.liquidity", "select * from market.liquidity('2024-01-05 00:00+00', 3)"),
     ("market.documents_at", "select * from market.documents_at('2024-02-01 00:00+00')"),
+    ("market.symbol_of", "select market.symbol_of('file', 'META', '2022-06-08 00:00+00')"),
     ("market.known", "select * from market.known('BTC', '2024-02-01 00:00+00')"),
     ("market.trailing_ratios", "select * from market.trailing_ratios('2024-02-01 00:00+00')"),
     ("market.fundamentals", "select * from market.fundamentals('2024-02-01 00:00+00')"),
