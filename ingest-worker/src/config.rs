@@ -15,7 +15,7 @@ use crate::{
     store::Limits,
     symbols::Names,
     table::parse_width,
-    wire::Secret,
+    wire::{Bandwidth, Secret},
 };
 
 /// The whole file; every part has defaults. `kronos-ingest.example.toml` explains each line.
@@ -118,6 +118,8 @@ pub struct FeedConfig {
     /// Spelling of the feed → how many times as much as others it matters, where a vendor takes too few questions for all alike.
     #[serde(default)]
     pub weights: BTreeMap<String, f64>,
+    #[serde(default)]
+    pub bandwidth_mb: Option<u64>,
 }
 
 fn yes() -> bool {
@@ -233,12 +235,18 @@ impl FeedConfig {
             plan: None,
             also: Vec::new(),
             weights: BTreeMap::new(),
+            bandwidth_mb: None,
         }
     }
 
     /// Whether the feed runs.
     pub fn is_enabled(&self, entry: &FeedEntry) -> bool {
         self.enabled.unwrap_or(!entry.is_opt_in)
+    }
+
+    /// Bytes in thirty days, where the configuration says how many.
+    pub fn bandwidth(&self) -> Option<Bandwidth> {
+        self.bandwidth_mb.map(|megabytes| Bandwidth { bytes: megabytes.saturating_mul(1_000_000), days: 30 })
     }
 
     /// What the feed is built from.

@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result},
     feeds::{self, Endpoint, Feed, PollFeed, Scope},
     recording::unknown_feed,
-    wire::Limit,
+    wire::{Bandwidth, Limit},
 };
 
 /// What an answer takes, about: a limit is asked one question at a time, so a large one is bounded by this.
@@ -23,6 +23,8 @@ pub struct Load {
     /// Requests that the limit allows in a day.
     pub allowed: f64,
     pub endpoints: Vec<Share>,
+    /// Bytes that the vendor allows, where it counts them.
+    pub bandwidth: Option<Bandwidth>,
 }
 
 /// What one endpoint adds to it.
@@ -33,10 +35,12 @@ pub struct Share {
     pub first: u64,
     /// Requests of a day after that.
     pub daily: f64,
+    /// Bytes of an answer, about.
+    pub answer: f64,
 }
 
 impl Load {
-    fn new(feed: &dyn PollFeed, limit: &Limit, symbols: usize) -> Self {
+    fn new(feed: &dyn PollFeed, limit: &Limit, symbols: usize, allowed: Option<Bandwidth>) -> Self {
         let share = |endpoint: &Endpoint| {
             let asked = if endpoint.scope == Scope::Symbol { symbols } else { 1 };
             let effort = feed.effort(endpoint);
@@ -45,6 +49,7 @@ impl Load {
                 endpoint: endpoint.name,
                 first: asked as u64 * u64::from(effort.first),
                 daily: asked as f64 * f64::from(effort.later) * readings,
+                answer: feed.answer_bytes(endpoint) as f64,
             }
         };
         Load {
@@ -58,7 +63,15 @@ impl Load {
                 .filter(|one| one.limit == limit.name)
                 .map(share)
                 .collect(),
+            bandwidth: allowed.or_else(|| feed.bandwidth()),
         }
+    }
+
+    /// Bytes until everything was read once, and of the days that the vendor counts, both about.
+    pub fn bytes(&self, days: u32) -> (f64, f64) {
+        let first = self.endpoints.iter().map(|share| share.first as f64 * share.answer).sum();
+        let daily: f64 = self.endpoints.iter().map(|share| share.daily * share.answer).sum();
+        (first, daily * f64::from(days))
     }
 
     /// Requests until everything was read once, at most.
@@ -89,7 +102,8 @@ pub fn plan(config: &Config) -> Result<Vec<Load>> {
         let settings = section.settings(entry, &BTreeMap::new()).map_err(wrong)?;
         let symbols = settings.symbols.len();
         if let Feed::Poll(feed) = entry.build(settings).map_err(wrong)? {
-            loads.extend(feed.limits().iter().map(|limit| Load::new(&*feed, limit, symbols)));
+            let allowed = section.bandwidth();
+            loads.extend(feed.limits().iter().map(|limit| Load::new(&*feed, limit, symbols, allowed)));
         }
     }
     if loads.is_empty() {
@@ -139,6 +153,16 @@ pub fn told(loads: &[Load], is_whole: bool) -> String {
                 "{name:<28} {:>8} {:>12.0} {:>10} {:>12}\n",
                 "", one.daily, "", one.first
             ));
+        }
+        if let Some(Bandwidth { bytes, days }) = load.bandwidth {
+            let (first, later) = load.bytes(days);
+            let [first, later, allowed] = [first, later, bytes as f64].map(|bytes| bytes / 1e9);
+            text.push_str(&format!(
+                "  about {first:.1} GB the first time, {later:.1} GB in {days} days, of {allowed:.1} GB\n"
+            ));
+            if first.max(later) > allowed {
+                text.push_str("  more than the plan's bandwidth: nothing is asked while it is used up\n");
+            }
         }
         if share > 1.0 {
             text.push_str(&format!(
@@ -190,7 +214,21 @@ mod tests {
         let statements = load.endpoints.iter().find(|share| share.endpoint == "income-statement").unwrap();
         assert_eq!((statements.first, statements.daily), (3_400, 3_400.0));
         let told = told(&[load], true);
-        assert!(!told.contains("more than") && told.contains("  income-statement"), "{told}");
+        assert!(!told.contains("more than account") && told.contains("  income-statement"), "{told}");
+    }
+
+    #[test]
+    fn bytes_are_told_where_the_vendor_counts_them() {
+        let config = |line: &str| format!("[feeds.fmp]\nsymbols = [\"A\"]\nplan = \"starter\"\n{line}");
+        let load = of(&config("")).unwrap().remove(0);
+        assert_eq!(load.bandwidth, Some(Bandwidth { bytes: 20_000_000_000, days: 30 }));
+        // Of one symbol: ten readings of statements at 150 kB, half of them once a day and half once a week.
+        let of_statements = |share: &&Share| share.answer == 150_000.0;
+        let daily: f64 = load.endpoints.iter().filter(of_statements).map(|share| share.daily).sum();
+        assert!((daily - (5.0 + 5.0 / 7.0)).abs() < 1e-9, "{daily}");
+        assert!(told(&[load], false).contains(" GB in 30 days, of 20.0 GB"));
+        let small = of(&config("bandwidth_mb = 1")).unwrap();
+        assert!(told(&small, false).contains("more than the plan's bandwidth"));
     }
 
     #[test]

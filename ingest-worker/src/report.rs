@@ -152,7 +152,8 @@ async fn set_up(client: &Client) -> std::result::Result<String, String> {
 async fn privileges(client: &Client) -> std::result::Result<String, String> {
     let statement = "select t from unnest($1::text[]) t \
                      where not has_table_privilege(to_regclass('market.' || t), 'insert')";
-    let bookkeeping = ["feed_sessions", "feed_gaps", "feed_cursors", "feed_refusals", "instruments"];
+    let bookkeeping =
+        ["feed_sessions", "feed_gaps", "feed_cursors", "feed_refusals", "feed_usage", "instruments"];
     let tables: Vec<&str> = KINDS.iter().map(|kind| kind.table()).chain(bookkeeping).collect();
     let rows = client.query(statement, &[&tables]).await.map_err(|e| crate::error::database_message(&e))?;
     if rows.is_empty() {
@@ -212,6 +213,15 @@ pub async fn status(client: &Client) -> Result<()> {
         let until: Option<Timestamp> = row.get(4);
         let until = until.map_or_else(|| "the worker is started again".to_owned(), |time| time.to_rfc3339());
         println!("{feed} refuses {channel} of {symbol} until {until}: {reason}");
+    }
+    let used = "select feed, coalesce(sum(requests) filter (where day = (now() at time zone 'UTC')::date), 0)::bigint, sum(bytes)::float8 / 1e6, \
+                       (array_agg(allowed_bytes order by day desc))[1]::float8 / 1e6 from market.feed_usage \
+                where day > (now() at time zone 'UTC')::date - 30 group by 1 order by 1";
+    for row in client.query(used, &[]).await? {
+        let (feed, requests, megabytes): (String, i64, f64) = (row.get(0), row.get(1), row.get(2));
+        let allowed: Option<f64> = row.get(3);
+        let allowed = allowed.map_or_else(String::new, |allowed| format!(" of {allowed:.0}"));
+        println!("{feed}: {requests} requests today, {megabytes:.1}{allowed} MB in 30 days");
     }
     let totals = client
         .query_one(

@@ -1,5 +1,5 @@
 -- Bookkeeping of the feeds: connections, gaps, resume positions, refused rows.
-call market.require_not_newer('market/feeds.sql', 4);
+call market.require_not_newer('market/feeds.sql', 5);
 
 create table if not exists market.feed_sessions (
   session_id     bigint generated always as identity primary key,
@@ -100,6 +100,21 @@ comment on column market.feed_refusals.until is 'Until when the worker does not 
 comment on column market.feed_refusals.reason is 'What the vendor said.';
 comment on column market.feed_refusals.lifted_at is 'When it was answered again; NULL: it is refused.';
 
+create table if not exists market.feed_usage (
+  feed           text   not null,
+  day            date   not null,
+  requests       bigint not null,
+  bytes          bigint not null,
+  allowed_bytes  bigint,
+  primary key (feed, day)
+);
+comment on table market.feed_usage is 'What feeds that are polled have taken of their vendors, by day (UTC): a worker that starts goes on counting from there.';
+comment on column market.feed_usage.feed is 'Feed.';
+comment on column market.feed_usage.day is 'Day (UTC).';
+comment on column market.feed_usage.requests is 'Questions put, those that failed included.';
+comment on column market.feed_usage.bytes is 'Bytes of the answers.';
+comment on column market.feed_usage.allowed_bytes is 'Bytes that the plan allows in 30 days; NULL: the vendor counts none.';
+
 create table if not exists market.rejected_rows (
   rejected_id  bigint generated always as identity primary key,
   feed         text        not null,
@@ -137,4 +152,4 @@ comment on column market.feed_health.silence is 'Time since anything was stored.
 comment on column market.feed_health.stale is 'Whether that is longer than market.sources.stale_after allows.';
 comment on column market.feed_health.open_gaps is 'Gaps that are known and not yet closed.';
 
-call market.record_file('market/feeds.sql', 4);
+call market.record_file('market/feeds.sql', 5);

@@ -1,5 +1,5 @@
 -- reader: SELECT. ingestor: also writes data and bookkeeping. operator: also instruments, sources, jobs, repairs.
-call market.require_not_newer('market/privileges.sql', 7);
+call market.require_not_newer('market/privileges.sql', 8);
 
 do $$
 declare
@@ -15,7 +15,7 @@ begin
   grant select on all tables in schema market to market_reader, market_ingestor, market_operator;
 
   grant insert on market.trades, market.quotes, market.trade_cancels, market.bars, market.feed_sessions,
-    market.feed_gaps, market.feed_cursors, market.feed_refusals, market.rejected_rows, market.documents,
+    market.feed_gaps, market.feed_cursors, market.feed_refusals, market.feed_usage, market.rejected_rows, market.documents,
     market.instruments, market.instrument_symbols, market.validation_findings, market.event_keys, market.event_schedules,
     market.event_consensus, market.event_releases to market_ingestor, market_operator;
   grant insert on market.event_kinds, market.event_names to market_operator;
@@ -24,7 +24,7 @@ begin
   end loop;
   -- The whole of trades, for cancelled_at: TimescaleDB cannot grant single columns of a compressed hypertable.
   grant update on market.trades, market.bars, market.feed_sessions, market.feed_gaps, market.feed_cursors,
-    market.feed_refusals, market.validation_findings to market_ingestor, market_operator;
+    market.feed_refusals, market.feed_usage, market.validation_findings to market_ingestor, market_operator;
   grant delete on market.validation_findings to market_ingestor, market_operator;
 
   grant execute on procedure market.refresh_liquidity(), market.refresh_trade_bars(), market.apply_retention()
@@ -36,9 +36,9 @@ begin
 
   grant insert, update, delete on market.sources, market.instruments, market.instrument_symbols, market.sessions
     to market_operator;
-  grant delete on market.rejected_rows, market.feed_gaps, market.feed_sessions, market.feed_cursors, market.feed_refusals
+  grant delete on market.rejected_rows, market.feed_gaps, market.feed_sessions, market.feed_cursors, market.feed_refusals, market.feed_usage
     to market_operator;
 end
 $$;
 
-call market.record_file('market/privileges.sql', 7);
+call market.record_file('market/privileges.sql', 8);

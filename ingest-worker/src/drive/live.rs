@@ -15,7 +15,7 @@ use crate::{
     feeds::{self, Feed, FeedEntry, PollFeed},
     postgres::Database,
     recording::unknown_feed,
-    store::{GapRow, GapStatus, Sink},
+    store::{GapRow, GapStatus, Sink, UsageRow},
     symbols::{Names, of_feed, write_down},
     wire::{Backoff, Transport},
 };
@@ -121,13 +121,15 @@ pub async fn resume_polls(client: &Client, feed: &str) -> Result<(Vec<Mark>, Vec
 /// A feed that is polled, where its last transaction left it.
 async fn resumed(
     client: &Client,
-    feed: Arc<dyn PollFeed>,
+    (feed, section): (Arc<dyn PollFeed>, &FeedConfig),
     symbols: &BTreeMap<String, String>,
     transport: Arc<dyn Transport>,
     sink: Sink,
 ) -> Result<Poller> {
-    let (marks, refusals) = resume_polls(client, feed.name()).await?;
-    Ok(Poller::new(feed, transport, symbols, marks, &refusals, sink, Arc::new(Utc::now)))
+    let name = feed.name();
+    let (marks, refusals) = resume_polls(client, name).await?;
+    let poller = Poller::new(feed, transport, symbols, marks, &refusals, sink, Arc::new(Utc::now));
+    Ok(poller.resume(resume_usage(client, name).await?, section.bandwidth()))
 }
 
 /// Sets up a reading of a feed that is polled, of `section`.
@@ -143,7 +145,23 @@ pub async fn poller(
 ) -> Result<Poller> {
     let symbols = section.symbols.mapping_by(&Names::of_source(client, entry.name).await?);
     register(client, entry, feed.asks_about_instruments().then_some(&symbols)).await?;
-    resumed(client, feed, &symbols, transport, sink).await
+    resumed(client, (feed, section), &symbols, transport, sink).await
+}
+
+/// What a feed has taken of its vendor in the last days, longer than any vendor counts.
+///
+/// # Errors
+/// The database's error.
+pub async fn resume_usage(client: &Client, feed: &str) -> Result<Vec<UsageRow>> {
+    let statement = "select day, requests, bytes, allowed_bytes from market.feed_usage where feed = $1 and day > current_date - 100";
+    let rows = client.query(statement, &[&feed]).await?;
+    let used = rows.iter().map(|row| UsageRow {
+        day: row.get(0),
+        requests: row.get(1),
+        bytes: row.get(2),
+        allowed: row.get(3),
+    });
+    Ok(used.collect())
 }
 
 /// Runs every enabled feed of the configuration until `shutdown`; a feed that cannot go on stops alone.
@@ -202,7 +220,8 @@ pub async fn run(
                     tokio::spawn(Arc::clone(&attention).follow(database.clone(), shutdown.clone()));
                 }
                 let poller =
-                    resumed(&client, feed, &symbols, transport, sink.clone()).await?.heeding(attention);
+                let poller = resumed(&client, (feed, section), &symbols, transport, sink.clone()).await?;
+                let poller = poller.heeding(attention);
                 streams.spawn(async move { (name, poller.run(shutdown).await) });
             }
         }

@@ -10,6 +10,7 @@ mod poll;
 mod repair;
 mod stream;
 mod track;
+mod usage;
 
 pub use attention::Attention;
 pub use poll::{ALL, KnownRefusal, Mark, Outcome, Place, Poller, Reading};

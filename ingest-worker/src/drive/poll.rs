@@ -17,14 +17,14 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 pub use reading::{Outcome, Reading};
 use task::Task;
 
-use super::{Attention, Clock, stopped};
+use super::{Attention, Clock, stopped, usage::Usage};
 use crate::{
     error::FeedError,
     feeds::{PollFeed, Polled, Position, Scope},
     kinds::{Record, Rejected, Timestamp},
-    store::{Batch, MarkMove, RefusalRow, Sink},
+    store::{Batch, MarkMove, RefusalRow, Sink, UsageRow},
     symbols::of_feed,
-    wire::{Answer, Backoff, Budget, Request, Transport, ask},
+    wire::{Answer, Backoff, Bandwidth, Budget, Request, Transport, ask},
 };
 
 /// How long an endpoint rests that the account's plan does not have: plans change, but not by the minute.
@@ -77,6 +77,7 @@ pub struct Poller {
     symbols: Arc<BTreeMap<String, String>>,
     attention: Arc<Attention>,
     tasks: Vec<Task>,
+    usage: Arc<Usage>,
     /// The account was refused when the worker ran last.
     was_stopped: bool,
     /// Where it is to end.
@@ -141,8 +142,16 @@ impl Poller {
             }
         }
         let was_stopped = refusals.iter().any(|refusal| refusal.endpoint == ALL);
+        let usage = Arc::new(Usage::new(Vec::new(), feed.bandwidth()));
         let (symbols, attention) = (Arc::new(symbols.clone()), Arc::default());
-        Poller { feed, transport, sink, clock, symbols, attention, tasks, was_stopped, reading: None }
+        Poller { feed, transport, sink, clock, symbols, attention, tasks, usage, was_stopped, reading: None }
+    }
+
+    /// Goes on counting from what was used before, against `allowed` bytes where the configuration knows better than the feed.
+    #[must_use]
+    pub fn resume(self, used: Vec<UsageRow>, allowed: Option<Bandwidth>) -> Self {
+        let usage = Arc::new(Usage::new(used, allowed.or_else(|| self.feed.bandwidth())));
+        Poller { usage, ..self }
     }
 
     /// Asks more often about what matters more.
@@ -198,6 +207,7 @@ impl Poller {
                 clock: Arc::clone(&self.clock),
                 symbols: Arc::clone(&self.symbols),
                 attention: Arc::clone(&self.attention),
+                usage: Arc::clone(&self.usage),
                 budget: Budget::new(*limit),
                 backoff: Backoff::up_to(LONGEST_BACKOFF),
                 tasks: mine,
@@ -226,6 +236,7 @@ struct Lane {
     clock: Clock,
     symbols: Arc<BTreeMap<String, String>>,
     attention: Arc<Attention>,
+    usage: Arc<Usage>,
     budget: Budget,
     /// Of the limit: refusals without a time.
     backoff: Backoff,
@@ -248,6 +259,11 @@ impl Lane {
             let due = async {
                 tokio::time::sleep_until(task.due).await;
                 self.budget.ready().await;
+                while let Some(wait) = self.usage.wait((self.clock)()) {
+                    let (feed, hours) = (self.feed.name(), wait.as_secs() / 3_600);
+                    tracing::warn!(feed, hours, "the bandwidth of the last days is used up");
+                    tokio::time::sleep(wait).await;
+                }
             };
             tokio::select! {
                 () = stopped(&mut shutdown) => return Ok(()),
@@ -278,6 +294,7 @@ impl Lane {
         let endpoint = task.endpoint;
         metrics::counter!("kronos_ingest_requests_total", "feed" => feed, "endpoint" => endpoint.name)
             .increment(1);
+        self.usage.count(now, answer.as_ref().map_or(0, |answer| answer.body.len()));
         let mut body = Vec::new();
         let polled = answer.and_then(Answer::json).and_then(|json| {
             body = json;
@@ -399,7 +416,8 @@ impl Lane {
         self.send(batch).await
     }
 
-    async fn send(&self, batch: Batch) -> Result<(), FeedError> {
+    async fn send(&self, mut batch: Batch) -> Result<(), FeedError> {
+        batch.usage.extend(self.usage.row((self.clock)()));
         self.sink.send(batch).await.map_err(|e| FeedError::Transient(e.to_string()))
     }
 }

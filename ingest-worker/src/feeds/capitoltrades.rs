@@ -25,7 +25,7 @@ const TABLE: &[Listed] = &[Listed {
     symbol: Some(&["asset.assetTicker", "issuer.issuerTicker"]),
     suffix: ":US",
     event: Some(&["filingDate"]),
-    pages: Pages::FromOne { most: 100 },
+    pages: Pages::FromOne { most: 100, is_whole: false },
     ..Listed::new(
         Endpoint {
             name: "trades",

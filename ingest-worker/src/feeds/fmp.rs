@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::FeedError,
-    wire::{Limit, Request, Secret},
+    wire::{Bandwidth, Limit, Request, Secret},
 };
 
 use table::TABLE;
@@ -35,6 +35,9 @@ const fn limit(requests: u32, per: Duration, burst: u32) -> Limit {
 /// "Basic 250 a day, Starter 300 a minute, Premium 750 a minute, Ultimate 3,000 a minute", in the order of [`PLANS`].
 const LIMITS: [[Limit; 1]; 4] =
     [[limit(250, DAY, 10)], [limit(300, MINUTE, 10)], [limit(750, MINUTE, 20)], [limit(3_000, MINUTE, 50)]];
+
+/// Gigabytes in thirty days, in the order of [`PLANS`], as its questions and answers had it; the configuration may know better.
+const BANDWIDTH: [f64; 4] = [0.5, 20.0, 50.0, 150.0];
 
 pub(super) struct Fmp {
     rest: String,
@@ -86,6 +89,10 @@ impl ListedFeed for Fmp {
 
     fn limits(&self) -> &'static [Limit] {
         &LIMITS[self.plan]
+    }
+
+    fn bandwidth(&self) -> Option<Bandwidth> {
+        Some(Bandwidth { bytes: (BANDWIDTH[self.plan] * 1e9) as u64, days: 30 })
     }
 
     fn request(&self, _: &Listed, target: &str) -> Request {

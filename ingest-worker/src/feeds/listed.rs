@@ -5,6 +5,8 @@
 //! table, its limits, its credentials, and what it calls an error. Rejected: structs for each answer, which lose what they do
 //! not know, and of which vendors change the spelling without notice; the tables of `sql/market` give names and types.
 
+mod bars;
+mod cashtags;
 mod html;
 mod item;
 mod known;
@@ -14,6 +16,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::value::RawValue;
 
+use cashtags::cashtags;
 pub(super) use item::{Field, Item};
 pub(super) use known::Known;
 pub(super) use pages::{Ids, Pages};
@@ -24,7 +27,7 @@ use super::{Effort, Endpoint, PollFeed, Polled, Question, from_json};
 use crate::{
     error::FeedError,
     kinds::{Document, Listing, Record, Rejected, Timestamp},
-    wire::{Limit, Request},
+    wire::{Bandwidth, Limit, Request},
 };
 
 /// One line of the table of a feed whose answers are lists.
@@ -52,6 +55,10 @@ pub(super) struct Listed {
     pub listing: Listing,
     /// Members that change though the fact does not, or that look ahead of it.
     pub omit: &'static [&'static str],
+    /// Kilobytes of an answer, about: what `plan` tells of bandwidth.
+    pub kilobytes: u32,
+    /// Whether items are daily bars, and no documents.
+    pub is_of_bars: bool,
     /// Whether it is read only where the configuration names it: what its vendor no longer describes.
     pub is_optional: bool,
     /// Members that are HTML, of which the text is kept.
@@ -66,6 +73,8 @@ pub(super) const MACRO: &str = "_MACRO";
 pub(super) enum Part {
     /// The symbol, in the spelling of the vendor.
     Symbol,
+    /// The symbol that was asked for, where an item is about another.
+    Asked,
     /// A word of ours, where several endpoints fill one table.
     Is(&'static str),
     Of(Field),
@@ -93,6 +102,8 @@ impl Listed {
             pages: Pages::Once,
             listing: Listing::State,
             omit: &[],
+            kilobytes: 10,
+            is_of_bars: false,
             is_optional: false,
             html: &[],
         }
@@ -126,18 +137,21 @@ impl Listed {
         };
         let items: Vec<&RawValue> =
             serde_json::from_str(list.get()).map_err(|e| FeedError::Rejected(format!("no list: {e}")))?;
-        let mut documents = Vec::with_capacity(items.len());
-        let mut rejected = Vec::new();
+        let (mut documents, mut others) = (Vec::with_capacity(items.len()), Vec::new());
         let mut newest = None;
         for raw in &items {
-            match self.documents(question, raw, received_at) {
-                Ok((told, place)) => {
+            let read = if self.is_of_bars {
+                let symbol = question.symbol.unwrap_or_default();
+                bars::daily(raw, symbol, self.known, received_at)
+                    .map(|bar| others.extend(bar.map(Record::Bar)))
+            } else {
+                self.documents(question, raw, received_at).map(|(told, place)| {
                     documents.extend(told);
                     newest = newest.max(place);
-                }
-                Err(reason) => {
-                    rejected.push(Record::Rejected(Rejected::new(raw.get().as_bytes(), reason, received_at)))
-                }
+                })
+            };
+            if let Err(reason) = read {
+                others.push(Record::Rejected(Rejected::new(raw.get().as_bytes(), reason, received_at)));
             }
         }
         let page = Page { items: &items, newest, rest: &rest };
@@ -150,7 +164,7 @@ impl Listed {
         if self.listing == Listing::State {
             tell_apart(&mut documents);
         }
-        let records = documents.into_iter().map(Record::Document).chain(rejected).collect();
+        let records = documents.into_iter().map(Record::Document).chain(others).collect();
         Ok(Polled { records, position, has_more })
     }
 
@@ -167,7 +181,7 @@ impl Listed {
         let (known_at, place) = (self.known.at(&item, received_at), self.known.place(&item));
         let payload = item.payload(self.omit);
         let document = |symbol: Option<String>| {
-            let key = self.key(&item, symbol.as_deref())?;
+            let key = self.key(question, &item, symbol.as_deref())?;
             let document = Document::new(self.kind, key, &payload, received_at)?;
             Ok(Document { symbol, event_time, known_at, listing: self.listing, ..document })
         };
@@ -197,13 +211,14 @@ impl Listed {
         name.strip_suffix(self.suffix).unwrap_or(name).to_owned()
     }
 
-    fn key(&self, item: &Item<'_>, symbol: Option<&str>) -> Result<String, String> {
+    fn key(&self, question: &Question<'_>, item: &Item<'_>, symbol: Option<&str>) -> Result<String, String> {
         let mut key = Vec::with_capacity(self.key.len());
         for part in self.key {
             let of =
                 |field: Field| item.text(field).ok_or_else(|| format!("no \"{}\"", field.join("\" or \"")));
             key.push(match part {
                 Part::Symbol => symbol.ok_or("no symbol")?.to_owned(),
+                Part::Asked => question.symbol.ok_or("no symbol")?.to_owned(),
                 Part::Is(word) => (*word).to_owned(),
                 Part::Of(field) => of(field)?,
                 Part::Day(field) => known::date(&of(field)?)
@@ -215,32 +230,6 @@ impl Listed {
         }
         Ok(key.join("/"))
     }
-}
-
-/// The symbols that a text names as `$AAPL`, each once. Amounts (`$20`) and words in small letters (`$cash`) are none.
-fn cashtags(text: &str) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    let mut before = ' ';
-    for (place, sign) in text.char_indices() {
-        let is_alone = sign == '$' && !before.is_alphanumeric() && before != '$';
-        before = sign;
-        let Some(rest) = text.get(place + 1..).filter(|_| is_alone) else { continue };
-        let letters = |text: &str| text.bytes().take_while(u8::is_ascii_uppercase).count();
-        let mut length = letters(rest);
-        if (1..=6).contains(&length) {
-            // A class of shares, or the mark of a coin: BRK.B, BTC.X.
-            let class = rest[length..].strip_prefix('.').filter(|class| letters(class) == 1);
-            if let Some(class) = class.filter(|class| !class[1..].starts_with(char::is_alphanumeric)) {
-                length = rest.len() - class.len() + 1;
-            }
-            let symbol = &rest[..length];
-            let is_whole = !rest[length..].starts_with(char::is_alphanumeric);
-            if is_whole && !found.iter().any(|one| one == symbol) {
-                found.push(symbol.to_owned());
-            }
-        }
-    }
-    found
 }
 
 /// A polled feed whose answers are lists: what it has to say beside its table.
@@ -262,7 +251,12 @@ pub(super) trait ListedFeed: Send + Sync {
         None
     }
 
-    /// What a refusal means, as [`PollFeed::meaning`].
+    /// As [`PollFeed::bandwidth`].
+    fn bandwidth(&self) -> Option<Bandwidth> {
+        None
+    }
+
+    /// As [`PollFeed::meaning`].
     fn meaning(&self, refusal: FeedError) -> FeedError {
         refusal
     }
@@ -299,6 +293,14 @@ impl<F: ListedFeed> PollFeed for F {
 
     fn limits(&self) -> &'static [Limit] {
         ListedFeed::limits(self)
+    }
+
+    fn bandwidth(&self) -> Option<Bandwidth> {
+        ListedFeed::bandwidth(self)
+    }
+
+    fn answer_bytes(&self, endpoint: &Endpoint) -> u64 {
+        line(F::TABLE, endpoint).map_or(0, |line| u64::from(line.kilobytes) * 1_000)
     }
 
     fn endpoints(&self) -> Vec<&'static Endpoint> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     error::FeedError,
     kinds::{Record, Timestamp},
-    wire::{Limit, Request},
+    wire::{Bandwidth, Limit, Request},
 };
 
 /// Where the reading of an endpoint stands, in a form of the feed's own: a number, a time, the token of a page. It is stored
@@ -75,6 +75,17 @@ pub trait PollFeed: Send + Sync {
 
     /// The limits of the vendor, each of them shared by the endpoints that name it.
     fn limits(&self) -> &'static [Limit];
+
+    /// Bytes that the vendor allows, where it counts them.
+    fn bandwidth(&self) -> Option<Bandwidth> {
+        None
+    }
+
+    /// Bytes of an answer, about.
+    fn answer_bytes(&self, endpoint: &Endpoint) -> u64 {
+        let _ = endpoint;
+        10_000
+    }
 
     /// What there is to read.
     fn endpoints(&self) -> Vec<&'static Endpoint>;

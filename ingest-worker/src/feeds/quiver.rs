@@ -95,7 +95,7 @@ const fn trades(name: &'static str, path: &'static str, every: u64, kind: &'stat
 const TABLE: &[Listed] = &[
     trades("congress", "/beta/live/congresstrading?version=V2", HOUR, "quiver_congress"),
     bulk(Listed {
-        pages: Pages::FromOne { most: 40 },
+        pages: Pages::FromOne { most: 40, is_whole: true },
         ..trades(
             "congress-bulk",
             "/beta/bulk/congresstrading?version=V2&page={page}&page_size=5000",
@@ -107,7 +107,7 @@ const TABLE: &[Listed] = &[
     trades("senate", "/beta/live/senatetrading", HOUR, "quiver_senate"),
     Listed {
         event: Some(FILED_BY_INSIDER),
-        pages: Pages::FromOne { most: 100 },
+        pages: Pages::FromOne { most: 100, is_whole: false },
         ..line(
             "insiders",
             "/beta/live/insiders?page={page}&page_size=1000",
@@ -127,7 +127,7 @@ const TABLE: &[Listed] = &[
     },
     Listed {
         event: Some(DATE),
-        pages: Pages::FromOne { most: 50 },
+        pages: Pages::FromOne { most: 50, is_whole: false },
         ..line(
             "lobbying",
             "/beta/live/lobbying?all=true&page={page}&page_size=1000",
@@ -145,7 +145,7 @@ const TABLE: &[Listed] = &[
     },
     Listed {
         event: Some(DATE),
-        pages: Pages::FromOne { most: 50 },
+        pages: Pages::FromOne { most: 50, is_whole: false },
         ..line(
             "gov-contracts",
             "/beta/live/govcontractsall?page={page}&page_size=1000",

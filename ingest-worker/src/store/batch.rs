@@ -104,6 +104,17 @@ impl RefusalRow {
     }
 }
 
+/// What a feed has taken of its vendor in a day, a row of `market.feed_usage`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageRow {
+    /// By the clock of Greenwich.
+    pub day: chrono::NaiveDate,
+    pub requests: i64,
+    pub bytes: i64,
+    /// What the plan allows in the days that the vendor counts.
+    pub allowed: Option<i64>,
+}
+
 /// What is stored together: rows of one feed and the bookkeeping they prove.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
@@ -117,6 +128,8 @@ pub struct Batch {
     pub marks: Vec<MarkMove>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<RefusalRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usage: Vec<UsageRow>,
 }
 
 impl Batch {
@@ -124,9 +137,14 @@ impl Batch {
         Batch { feed: feed.into(), ..Batch::default() }
     }
 
-    /// Pieces that are no rows of data: cursors, gaps, sessions, marks, refusals.
+    /// Pieces that are no rows of data: cursors, gaps, sessions, marks, refusals, usage.
     pub fn bookkeeping(&self) -> usize {
-        self.cursors.len() + self.gaps.len() + self.sessions.len() + self.marks.len() + self.refusals.len()
+        self.cursors.len()
+            + self.gaps.len()
+            + self.sessions.len()
+            + self.marks.len()
+            + self.refusals.len()
+            + self.usage.len()
     }
 
     /// Each piece of the bookkeeping as a batch of its own.
@@ -139,7 +157,8 @@ impl Batch {
         let marks = self.marks.iter().map(|one| Self { marks: vec![one.clone()], ..Self::new(&self.feed) });
         let refusals =
             self.refusals.iter().map(|one| Self { refusals: vec![one.clone()], ..Self::new(&self.feed) });
-        cursors.chain(gaps).chain(sessions).chain(marks).chain(refusals).collect()
+        let usage = self.usage.iter().map(|one| Self { usage: vec![one.clone()], ..Self::new(&self.feed) });
+        cursors.chain(gaps).chain(sessions).chain(marks).chain(refusals).chain(usage).collect()
     }
 
     /// Whether there is nothing to store.

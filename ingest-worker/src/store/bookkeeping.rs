@@ -1,4 +1,4 @@
-//! Cursors, gaps, sessions, marks, refusals: stored in the transaction of the rows that prove them.
+//! Cursors, gaps, sessions, marks, refusals, usage: stored in the transaction of the rows that prove them.
 
 use tokio_postgres::{Transaction, types::ToSql};
 
@@ -35,6 +35,13 @@ on conflict (feed, channel, symbol) do update
 const LIFTED: &str = "
 update market.feed_refusals set lifted_at = $4
 where feed = $1 and channel = $2 and symbol = $3 and lifted_at is null and refused_at <= $4";
+
+/// Totals of a day only grow.
+const USAGE: &str = "
+insert into market.feed_usage as u (feed, day, requests, bytes, allowed_bytes)
+values ($1, $2, $3, $4, $5)
+on conflict (feed, day) do update
+  set requests = greatest(u.requests, excluded.requests), bytes = greatest(u.bytes, excluded.bytes), allowed_bytes = excluded.allowed_bytes";
 
 /// A closed gap stays closed.
 const GAP: &str = "
@@ -75,6 +82,16 @@ pub(super) async fn store(
     for ((feed, channel, symbol), (sequence, event_time)) in last {
         let (channel, symbol) = (clean(channel), clean(symbol));
         transaction.execute(CURSOR, &[&feed, &channel, &symbol, &sequence, &event_time]).await?;
+    }
+    let mut days = std::collections::BTreeMap::new();
+    for batch in batches {
+        for u in &batch.usage {
+            let day = days.entry((&batch.feed, u.day)).or_insert(u);
+            *day = if u.bytes >= day.bytes { u } else { *day };
+        }
+    }
+    for ((feed, day), u) in days {
+        transaction.execute(USAGE, &[feed, &day, &u.requests, &u.bytes, &u.allowed]).await?;
     }
     for batch in batches {
         for g in &batch.gaps {

@@ -13,7 +13,7 @@ mod queue;
 mod spill;
 mod writer;
 
-pub use batch::{Batch, CursorMove, GapRow, GapStatus, MarkMove, RefusalRow, SessionRow, Written};
+pub use batch::{Batch, CursorMove, GapRow, GapStatus, MarkMove, RefusalRow, SessionRow, UsageRow, Written};
 pub use copy::Store;
 pub use failure::Failure;
 pub use queue::{Limits, Queue, Sink};

@@ -25,6 +25,13 @@ pub struct Limit {
     pub burst: u32,
 }
 
+/// So many bytes of answers in the last days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bandwidth {
+    pub bytes: u64,
+    pub days: u32,
+}
+
 /// tokio's clock, which tests run ahead.
 #[derive(Clone, Debug)]
 struct TokioClock(Instant);

@@ -17,7 +17,7 @@ pub use reqwest::Method;
 
 pub use answer::Answer;
 pub use backoff::Backoff;
-pub use budget::{Budget, Limit};
+pub use budget::{Bandwidth, Budget, Limit};
 pub use network::Network;
 pub use secret::{Secret, ask};
 

@@ -14,8 +14,8 @@ use kronos_ingest::{
     exact::micros,
     feeds::{Endpoint, Feed, FeedSettings, PollFeed, Polled, Question, Scope, find},
     kinds::{Document, Record, Timestamp},
-    store::{Batch, Limits, Sink},
-    wire::{Answer, Connection, Limit, Request, Secret, Transport},
+    store::{Batch, Limits, Sink, UsageRow},
+    wire::{Answer, Bandwidth, Connection, Limit, Request, Secret, Transport},
 };
 use kronos_venue::{Protocol, Trade, Venue};
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
@@ -32,6 +32,12 @@ pub enum Fault {
     Page,
     /// Cut in the middle.
     Truncated,
+    /// A refusal of an interface that is closed.
+    Legacy,
+    /// Every item of a list twice.
+    Doubled,
+    /// The last byte comes after so many seconds.
+    Slow(u64),
     Lost,
 }
 
@@ -44,6 +50,9 @@ pub fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::Status(403, None)),
         1 => Just(Fault::Page),
         1 => Just(Fault::Truncated),
+        1 => Just(Fault::Legacy),
+        2 => Just(Fault::Doubled),
+        1 => (1u64..29).prop_map(Fault::Slow),
         1 => Just(Fault::Lost),
     ]
 }
@@ -91,7 +100,8 @@ impl Vendor {
     }
 }
 
-struct Line(Arc<Vendor>);
+/// The network of the worker.
+pub struct Line(pub Arc<Vendor>);
 
 impl Transport for Line {
     fn open(&self, _url: String) -> BoxFuture<'static, Result<Box<dyn Connection>, FeedError>> {
@@ -114,6 +124,12 @@ impl Transport for Line {
                 }
                 Fault::Page => answer(200, "<!doctype html><title>Back soon</title>"),
                 Fault::Truncated => answer(200, &body[..body.len() / 2]),
+                Fault::Legacy => answer(403, r#"{"Error Message":"Legacy Endpoint : no longer supported"}"#),
+                Fault::Doubled => answer(status, &doubled(&body)),
+                Fault::Slow(seconds) => {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    answer(status, &body)
+                }
                 Fault::Lost => {
                     tokio::time::sleep(Duration::from_secs(30)).await;
                     return Err(FeedError::Transient("timed out".into()));
@@ -121,6 +137,18 @@ impl Transport for Line {
             })
         }
         .boxed()
+    }
+}
+
+/// A list with each of its items twice, wherever it is in the answer.
+fn doubled(body: &str) -> String {
+    let inside = body
+        .find('[')
+        .zip(body.rfind(']'))
+        .map(|(start, end)| (&body[..start], &body[start + 1..end], &body[end..]));
+    match inside {
+        Some((head, items, tail)) if !items.trim().is_empty() => format!("{head}[{items},{items}{tail}"),
+        _ => body.to_owned(),
     }
 }
 
@@ -132,7 +160,7 @@ pub async fn live(
     resumed: (Vec<Mark>, Vec<KnownRefusal>),
     span: Duration,
 ) -> (Vec<Batch>, Option<Result<(), FeedError>>) {
-    live_heeding(vendor, feed, symbols, resumed, span, BTreeMap::new()).await
+    live_as(vendor, feed, symbols, resumed, span, |poller| poller).await
 }
 
 /// The same where some symbols matter more than others.
@@ -140,16 +168,29 @@ pub async fn live_heeding(
     vendor: &Arc<Vendor>,
     feed: &Arc<dyn PollFeed>,
     symbols: &BTreeMap<String, String>,
-    (marks, refusals): (Vec<Mark>, Vec<KnownRefusal>),
+    resumed: (Vec<Mark>, Vec<KnownRefusal>),
     span: Duration,
     weights: BTreeMap<String, f64>,
+) -> (Vec<Batch>, Option<Result<(), FeedError>>) {
+    let attention = Arc::new(Attention::new(weights));
+    live_as(vendor, feed, symbols, resumed, span, |poller| poller.heeding(attention)).await
+}
+
+/// The same of a poller that `adjust` has changed.
+async fn live_as(
+    vendor: &Arc<Vendor>,
+    feed: &Arc<dyn PollFeed>,
+    symbols: &BTreeMap<String, String>,
+    (marks, refusals): (Vec<Mark>, Vec<KnownRefusal>),
+    span: Duration,
+    adjust: impl FnOnce(Poller) -> Poller,
 ) -> (Vec<Batch>, Option<Result<(), FeedError>>) {
     let (started, begins) = (vendor.started, vendor.begins);
     let clock = move || begins + TimeDelta::from_std(started.elapsed()).unwrap();
     let (sink, mut queue) = Sink::channel(Limits::default());
     let transport = Arc::new(Line(Arc::clone(vendor)));
-    let poller = Poller::new(Arc::clone(feed), transport, symbols, marks, &refusals, sink, Arc::new(clock))
-        .heeding(Arc::new(Attention::new(weights)));
+    let poller = Poller::new(Arc::clone(feed), transport, symbols, marks, &refusals, sink, Arc::new(clock));
+    let poller = adjust(poller);
     let (_stop, shutdown) = watch::channel(false);
     let collecting = tokio::spawn(async move {
         let mut batches = Vec::new();
@@ -351,6 +392,37 @@ fn a_refusal_outlives_a_restart_and_ends_with_an_answer() {
     assert_eq!(vendor.times("/open"), [86_400], "not longer than a day by any clock");
     tables.store(&batches);
     assert_eq!(tables.rows(standing), ["open * HTTP 403 Legacy f"]);
+}
+
+#[test]
+fn nothing_is_asked_while_the_bandwidth_of_the_last_days_is_used_up() {
+    let mut tables = Tables::new("polling_bandwidth");
+    // Two bytes an answer; half of six may be used before midnight, 1 h 46 min after the start.
+    let run = |used: Vec<UsageRow>, span: Duration| {
+        paused().block_on(async {
+            let vendor = Vendor::new(Vec::new(), fine);
+            let allowed = Some(Bandwidth { bytes: 6, days: 2 });
+            let within = |poller: Poller| poller.resume(used, allowed);
+            let (batches, _) = live_as(&vendor, &toy(), &symbols(), NOTHING, span, within).await;
+            (vendor, batches)
+        })
+    };
+    let (vendor, batches) = run(Vec::new(), DAY);
+    assert_eq!(vendor.times("").len(), 3, "what was used yesterday counts today");
+    tables.store(&batches);
+    tables.store(&batches[..2]);
+    let used = "select feed, requests, bytes, allowed_bytes from market.feed_usage";
+    assert_eq!(tables.rows(used), ["toy 3 6 6"], "stored again, it is not used again");
+    let (vendor, _) = run(Vec::new(), DAY * 3);
+    let times = vendor.times("");
+    assert_eq!(times.len(), 6, "{times:?}");
+    assert!(times[3] >= 86_400, "{times:?}");
+    let stored: Vec<_> = batches.iter().flat_map(|batch| batch.usage.clone()).collect();
+    assert_eq!(
+        run(stored, Duration::from_secs(6_000)).0.times(""),
+        [] as [u64; 0],
+        "nor by a worker that starts"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::feeds::{
     Endpoint, Scope,
     listed::{
         Field, Known, Listed, Pages,
-        Part::{Hash, Is, Of, Symbol},
+        Part::{Asked, Hash, Is, Of, Symbol},
     },
 };
 
@@ -44,7 +44,13 @@ const fn all(name: &'static str, path: &'static str, every: u64) -> Endpoint {
 }
 
 const fn statement(endpoint: Endpoint, kind: &'static str, known: Known) -> Listed {
-    Listed { event: Some(DATE), ..Listed::new(endpoint, kind, STATEMENT, known) }
+    Listed { event: Some(DATE), kilobytes: 150, ..Listed::new(endpoint, kind, STATEMENT, known) }
+}
+
+/// Bars that are adjusted for splits, not for dividends: a split changes all of them.
+const fn prices(name: &'static str, path: &'static str, every: u64, pages: Pages, kilobytes: u32) -> Listed {
+    let line = Listed::new(each(name, path, every), "bars", &[], Known::NextSession(DATE));
+    Listed { is_of_bars: true, pages, kilobytes, ..line }
 }
 
 pub(super) const TABLE: &[Listed] = &[
@@ -210,6 +216,32 @@ pub(super) const TABLE: &[Listed] = &[
         &[Symbol],
         Known::Received,
     ),
+    prices(
+        "prices",
+        "/historical-price-eod/full?symbol={symbol}&from={from}&to={to}",
+        DAY,
+        Pages::Windows { days: 30, history: 21, back: 7, ahead: 0 },
+        4,
+    ),
+    prices(
+        "prices-history",
+        "/historical-price-eod/full?symbol={symbol}&from={from}&to={to}",
+        30 * DAY,
+        Pages::Windows { days: 3_650, history: 10_950, back: 10_950, ahead: 0 },
+        400,
+    ),
+    // Whether a symbol is a fund is known by whether it has holdings.
+    Listed {
+        symbol: Some(&["asset"]),
+        omit: &["updatedAt", "updated"],
+        kilobytes: 20,
+        ..Listed::new(
+            each("etf-holdings", "/etf/holdings?symbol={symbol}", 7 * DAY),
+            "fmp_etf_holdings",
+            &[Asked, Symbol],
+            Known::Received,
+        )
+    },
     // An item about several symbols comes once for each, under one address.
     Listed {
         event: Some(&["publishedDate"]),

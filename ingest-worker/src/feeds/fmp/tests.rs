@@ -47,6 +47,59 @@ fn each_line_of_the_table_asks_for_what_it_reads() {
 }
 
 #[test]
+fn prices_are_bars_known_at_the_next_opening_once_their_day_is_over() {
+    let endpoint = fmp(None).endpoints().into_iter().find(|one| one.name == "prices").unwrap();
+    // Half past eight in the evening of the 19th in New York.
+    let now: Timestamp = "2026-11-20T01:30:00Z".parse().unwrap();
+    let question = Question { endpoint, symbol: Some("BRK-B"), position: None, now };
+    let url = PollFeed::request(&fmp(None), question).unwrap().url;
+    assert!(url.ends_with("/historical-price-eod/full?symbol=BRK-B&from=2026-10-30&to=2026-11-20"), "{url}");
+    let body = br#"[{"symbol":"BRK-B","date":"2026-11-19","open":1,"high":2,"low":1,"close":2,"volume":3},
+        {"symbol":"BRK-B","date":"2026-11-18","open":"500.5","high":505,"low":499,"close":501.25,"volume":3000000,"vwap":501},
+        {"symbol":"BRK-B","date":"2026-11-13","open":490,"high":495,"low":489,"close":494,"volume":null},
+        {"symbol":"BRK-B","date":"2026-11-12","open":490,"high":495,"low":489,"close":0}]"#;
+    let polled = fmp(None).parse(question, body, now).unwrap();
+    let told: Vec<_> = polled
+        .records
+        .iter()
+        .map(|record| match record {
+            Record::Bar(b) => format!(
+                "{} {} {} {} {:?} {}",
+                b.symbol,
+                b.time.format("%F %T"),
+                b.open,
+                b.close,
+                b.volume,
+                b.known_at.format("%F %T")
+            ),
+            Record::Rejected(r) => r.reason.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "BRK-B 2026-11-18 00:00:00 500.5 501.25 Some(3000000.0) 2026-11-19 14:30:00",
+            "BRK-B 2026-11-13 00:00:00 490 494 None 2026-11-16 14:30:00",
+            "no price in \"close\"",
+        ],
+        "the session of the 19th still changes"
+    );
+}
+
+#[test]
+fn holdings_of_a_fund_are_known_by_the_name_that_is_held() {
+    let body = r#"[{"asset":"AAPL","name":"Apple","weightPercentage":7.1,"sharesNumber":9,"updatedAt":"2026-11-19 05:00:00"},{"asset":"","name":"Cash"}]"#;
+    let documents = ask("etf-holdings", Some("SPY"), body).unwrap();
+    let [held] = &documents[..] else { panic!("{documents:?}") };
+    assert_eq!(
+        (held.kind.as_str(), held.key.as_str(), held.symbol.as_deref()),
+        ("fmp_etf_holdings", "SPY/AAPL", Some("AAPL"))
+    );
+    assert!(!held.payload.contains("updatedAt"), "a stamp is no news");
+}
+
+#[test]
 fn a_key_is_sent_and_never_shown_and_a_plan_is_a_limit() {
     let question =
         Question { endpoint: &TABLE[0].endpoint, symbol: Some("AAPL"), position: None, now: now() };

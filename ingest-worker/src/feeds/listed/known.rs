@@ -98,7 +98,7 @@ fn in_new_york(local: NaiveDateTime) -> Option<Timestamp> {
     Some(time.to_utc())
 }
 
-fn end_of_day(day: NaiveDate) -> Option<Timestamp> {
+pub(super) fn end_of_day(day: NaiveDate) -> Option<Timestamp> {
     in_new_york(day.checked_add_days(Days::new(1))?.and_time(NaiveTime::MIN))
 }
 

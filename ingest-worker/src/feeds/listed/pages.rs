@@ -26,8 +26,8 @@ pub(in crate::feeds) enum Pages {
     Once,
     /// `{page}`, from 0, the newest first, `most` at most: until a page is empty, or all of it was known at the last reading.
     Numbered { most: u32 },
-    /// The same, from 1.
-    FromOne { most: u32 },
+    /// The same, from 1; to the end at every reading where `is_whole`, for what is corrected long after.
+    FromOne { most: u32, is_whole: bool },
     /// `{offset}`: until fewer than `size` come.
     Offset { size: u32 },
     /// `{from}` and `{to}`: windows of `days`, from `history` days ago at the first reading and from `back` days ago at later
@@ -120,7 +120,10 @@ impl Pages {
         match self {
             Pages::Once | Pages::Offset { .. } => Effort { first: 1, later: 1 },
             // A page more shows that there is none.
-            Pages::Numbered { most } | Pages::FromOne { most } => Effort { first: most, later: 2.min(most) },
+            Pages::FromOne { most, is_whole: true } => Effort { first: most, later: most },
+            Pages::Numbered { most } | Pages::FromOne { most, .. } => {
+                Effort { first: most, later: 2.min(most) }
+            }
             Pages::Ids(Ids { first, .. }) => Effort { first, later: 1 },
             Pages::Token { most, .. } => Effort { first: most, later: 1 },
             Pages::Windows { days, history, back, ahead } => {
@@ -168,10 +171,11 @@ impl Pages {
         let mut place = Place::of(question);
         let has_more = match self {
             Pages::Once => return (None, false),
-            Pages::Numbered { most } | Pages::FromOne { most } => {
+            Pages::Numbered { most } | Pages::FromOne { most, .. } => {
                 let first = page.items.first().map(|raw| digest(raw.get()));
+                let is_whole = matches!(self, Pages::FromOne { is_whole: true, .. });
                 let is_news = match (page.newest, place.since) {
-                    (Some(newest), Some(since)) => newest + OVERLAP >= since,
+                    (Some(newest), Some(since)) => is_whole || newest + OVERLAP >= since,
                     _ => true,
                 };
                 place.repeats = if first == place.first { place.repeats + 1 } else { 0 };

@@ -181,4 +181,13 @@ fn pages_begin_with_one_and_later_readings_stop_at_what_is_known() {
     let (asked, position) = read(None, 10);
     assert_eq!(asked, [1, 2, 3, 4], "an empty page is the end");
     assert_eq!(read(position, 13).0, [1, 2], "the second has nothing that is new");
+    let effort = |name: &str| {
+        let line = TABLE.iter().find(|line| line.endpoint.name == name).unwrap();
+        feed.effort(&line.endpoint).later
+    };
+    assert_eq!(
+        (effort("lobbying"), effort("congress-bulk")),
+        (2, 40),
+        "the history is read to its end, as it is corrected"
+    );
 }
