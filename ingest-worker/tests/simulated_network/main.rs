@@ -13,6 +13,7 @@ mod database;
 mod facts;
 mod messages;
 mod polling;
+mod sources;
 mod world;
 
 use std::{
