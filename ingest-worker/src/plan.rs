@@ -56,7 +56,7 @@ impl Load {
             feed: feed.name(),
             limit: limit.name,
             symbols,
-            allowed: allowed(limit),
+            allowed: in_a_day(limit),
             endpoints: feed
                 .endpoints()
                 .into_iter()
@@ -119,13 +119,13 @@ pub fn due(feed: &str, limit: &Limit, questions: u64, requests: u64) -> String {
         0 => format!("{feed}, {name}: nothing is due"),
         _ => format!(
             "{feed}, {name}: {questions} questions are due, {requests} requests at most, {}",
-            span(requests as f64 / allowed(limit))
+            span(requests as f64 / in_a_day(limit))
         ),
     }
 }
 
 /// Requests that a limit allows in a day.
-fn allowed(limit: &Limit) -> f64 {
+fn in_a_day(limit: &Limit) -> f64 {
     let each = limit.per.as_secs_f64() / f64::from(limit.requests.max(1));
     DAY.as_secs_f64() / each.max(ANSWER.as_secs_f64())
 }

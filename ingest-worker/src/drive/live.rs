@@ -219,7 +219,6 @@ pub async fn run(
                     }
                     tokio::spawn(Arc::clone(&attention).follow(database.clone(), shutdown.clone()));
                 }
-                let poller =
                 let poller = resumed(&client, (feed, section), &symbols, transport, sink.clone()).await?;
                 let poller = poller.heeding(attention);
                 streams.spawn(async move { (name, poller.run(shutdown).await) });
