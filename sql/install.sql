@@ -41,6 +41,8 @@ set local client_min_messages = warning;
 \ir market/factors.sql
 \ir market/event_facts.sql
 \ir market/surprises.sql
+\ir market/revisions.sql
+\ir market/leaders.sql
 \ir market/calendars.sql
 \ir market/validate.sql
 \ir market/privileges.sql

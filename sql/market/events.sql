@@ -1,6 +1,6 @@
 -- Releases of figures, decisions of central banks, reports of companies: what kinds there are, what vendors call them, and those that people
 -- enter. What feeds bring stays in the tables of its documents; market/event_facts.sql puts both together.
-call market.require_not_newer('market/events.sql', 1);
+call market.require_not_newer('market/events.sql', 2);
 
 create table if not exists market.event_kinds (
   kind            text primary key,
@@ -101,6 +101,9 @@ insert into market.event_names (source, country, name, kind, publisher, reading,
   ('fred', '-', 'PCEPI',           'PCE',      null, 'percent', 1)
 on conflict do nothing;
 
+-- Too few rows for what does that by itself.
+analyze market.event_kinds, market.event_names;
+
 create table if not exists market.event_keys (
   event_key  text primary key,
   kind       text not null references market.event_kinds,
@@ -193,4 +196,4 @@ comment on function market.known_when_announced() is
 create or replace trigger known_when_announced before insert on market.fred_release_date
   for each row execute function market.known_when_announced();
 
-call market.record_file('market/events.sql', 1);
+call market.record_file('market/events.sql', 2);

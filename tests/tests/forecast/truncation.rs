@@ -39,6 +39,8 @@ const CALLS: &[(&str, &str)] = &[
     ("market.event_facts", "select * from market.event_facts(@)"),
     ("market.events", "select * from market.events(@)"),
     ("market.surprises", "select * from market.surprises(@)"),
+    ("market.revisions", "select * from market.revisions(@)"),
+    ("market.leader_bars", "select * from market.leader_bars(@)"),
     ("market_internal.event_sightings", "select * from market_internal.event_sightings(@, null, null)"),
     ("market_internal.event_rows", "select * from market_internal.event_rows(@, null, null)"),
     ("trading.terms_at", "select * from trading.terms_at(@)"),
@@ -119,6 +121,13 @@ const FILL: &str = "
     select 'fmp', 'fmp_earnings', 'AAA/' || d, 'AAA', k, k, p, sha256((p::text || k)::bytea)
     from generate_series(0, 7) i, lateral (select date '2024-01-10' + i * 7 as d) x, lateral (select timestamptz '2024-01-01 00:00+00' + i * interval '9 days' as k) y,
          lateral (select jsonb_build_object('date', d, 'epsEstimated', i, 'epsActual', case when i % 3 > 0 then i + 1 end) as p) z;
+    -- Estimates of a year, and bars of a leader.
+    insert into market.fmp_analyst_estimates (source, kind, key, symbol, known_at, received_at, payload, digest)
+    select 'fmp', 'fmp_analyst_estimates', 'AAA/annual/2024-12-31', 'AAA', k, k, p, sha256((p::text || k)::bytea)
+    from generate_series(0, 7) i, lateral (select timestamptz '2024-01-01 00:00+00' + i * interval '11 days' as k) y,
+         lateral (select jsonb_build_object('date', '2024-12-31', 'epsAvg', 3 + i) as p) z;
+    insert into market.bars (symbol, source, bar_width, time, open, high, low, close, known_at)
+    select 'SPY', 'test', '1 day', ts, open, high, low, close, ts + interval '1 day' from bars where symbol = 'AAA';
     insert into trading.terms (symbol, known_at, shortable, cost_bps)
     select symbol, timestamptz '2024-02-25 12:00+00' + i * interval '1 day', true, 5 + i from unnest('{AAA,BBB,CCC,DDD}'::text[]) symbol, generate_series(0, 9) i;
     insert into trading.scores (symbol, known_at, score)

@@ -7,4 +7,6 @@ mod ingest_feeds;
 mod ingest_files;
 mod ingest_live;
 mod ingest_tls;
+mod leaders;
+mod revisions;
 mod storage;

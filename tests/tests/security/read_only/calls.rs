@@ -90,6 +90,8 @@ pub const CALLS: &[(&str, &str)] = &[
     ("market.event_facts", "select * from market.event_facts('2024-02-01 00:00+00')"),
     ("market.events", "select * from market.events('2024-02-01 00:00+00')"),
     ("market.surprises", "select * from market.surprises('2024-02-01 00:00+00')"),
+    ("market.revisions", "select * from market.revisions('2024-02-01 00:00+00')"),
+    ("market.leader_bars", "select * from market.leader_bars('2024-02-01 00:00+00')"),
     ("market_internal.event_sightings", "select * from market_internal.event_sightings('2024-02-01 00:00+00', null, null)"),
     ("market_internal.event_rows", "select * from market_internal.event_rows('2024-02-01 00:00+00', null, null)"),
     ("market_internal.surprise_sigma", "select market_internal.surprise_sigma(k, 9, 0.01, null) from market.event_kinds k"),
