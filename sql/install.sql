@@ -44,6 +44,8 @@ set local client_min_messages = warning;
 \ir market/revisions.sql
 \ir market/leaders.sql
 \ir market/calendars.sql
+\ir market/findings.sql
+\ir market/validate_facts.sql
 \ir market/validate.sql
 \ir market/privileges.sql
 \ir market/jobs.sql

@@ -1,36 +1,5 @@
 -- Validators: each finding names the row it is about. Run by people, by the maintenance job and by the worker.
-call market.require_not_newer('market/validate.sql', 4);
-
-create table if not exists market.validation_findings (
-  check_name     text        not null,
-  relation       text        not null,
-  symbol         text        not null,
-  source         text        not null,
-  time           timestamptz not null,
-  detail         text        not null,
-  first_seen_at  timestamptz not null default now(),
-  last_seen_at   timestamptz not null default now(),
-  primary key (check_name, relation, symbol, source, time)
-);
-comment on table market.validation_findings is 'What market.run_validation found: one row per offending row, kept until it is gone.';
-comment on column market.validation_findings.check_name is 'Validator: monotone_time, missing_session, half_filled_day, price_jump, stale_feed, non_finite_value, non_positive_price, inverted_bar, crossed_quote, open_gap.';
-comment on column market.validation_findings.relation is 'Relation of the offending row.';
-comment on column market.validation_findings.symbol is 'Its symbol.';
-comment on column market.validation_findings.source is 'Its source or feed.';
-comment on column market.validation_findings.time is 'Its event time.';
-comment on column market.validation_findings.detail is 'The numbers.';
-comment on column market.validation_findings.first_seen_at is 'Run that found it first.';
-comment on column market.validation_findings.last_seen_at is 'Run that found it last.';
-
-do $$
-begin
-  if to_regtype('market.finding') is null then
-    create type market.finding as (
-      check_name text, relation text, symbol text, source text, "time" timestamptz, detail text);
-  end if;
-end
-$$;
-comment on type market.finding is 'One offending row found by a validator.';
+call market.require_not_newer('market/validate.sql', 5);
 
 create or replace function market.check_bars(
   since timestamptz, until timestamptz, price_jump float8, fill_share float8) returns setof market.finding
@@ -196,6 +165,8 @@ begin
   return query select * from market.check_bars(since, until, price_jump, fill_share);
   return query select * from market.check_ticks(since, until);
   return query select * from market.check_feeds(since, until);
+  return query select * from market.check_statements(since, until, fill_share);
+  return query select * from market.check_facts(since, until);
 end
 $$;
 comment on function market.validate(timestamptz, timestamptz, float8, float8) is
@@ -221,4 +192,4 @@ $$;
 comment on procedure market.run_validation(timestamptz) is
   'Stores the findings of market.validate since then in market.validation_findings and forgets repaired ones.';
 
-call market.record_file('market/validate.sql', 4);
+call market.record_file('market/validate.sql', 5);

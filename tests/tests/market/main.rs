@@ -10,3 +10,4 @@ mod ingest_tls;
 mod leaders;
 mod revisions;
 mod storage;
+mod validate_facts;

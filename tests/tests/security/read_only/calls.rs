@@ -92,6 +92,8 @@ pub const CALLS: &[(&str, &str)] = &[
     ("market.surprises", "select * from market.surprises('2024-02-01 00:00+00')"),
     ("market.revisions", "select * from market.revisions('2024-02-01 00:00+00')"),
     ("market.leader_bars", "select * from market.leader_bars('2024-02-01 00:00+00')"),
+    ("market.check_statements", "select * from market.check_statements('2024-01-01 00:00+00', '2024-02-01 00:00+00', 0.5)"),
+    ("market.check_facts", "select * from market.check_facts('2024-01-01 00:00+00', '2024-02-01 00:00+00')"),
     ("market_internal.event_sightings", "select * from market_internal.event_sightings('2024-02-01 00:00+00', null, null)"),
     ("market_internal.event_rows", "select * from market_internal.event_rows('2024-02-01 00:00+00', null, null)"),
     ("market_internal.surprise_sigma", "select market_internal.surprise_sigma(k, 9, 0.01, null) from market.event_kinds k"),
