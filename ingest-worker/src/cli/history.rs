@@ -101,7 +101,7 @@ async fn read(
     let (stop, shutdown) = watch::channel(false);
     tokio::spawn(async move {
         wait_for_signal().await;
-        drop(stop.send(true));
+        stop.send_replace(true);
         std::future::pending::<()>().await;
     });
     let dry_run = arguments.dry_run;

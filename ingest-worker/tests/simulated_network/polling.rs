@@ -9,7 +9,7 @@ use std::{
 use chrono::TimeDelta;
 use futures_util::{FutureExt, future::BoxFuture};
 use kronos_ingest::{
-    drive::{Attention, KnownRefusal, Mark, Place, Poller},
+    drive::{Attention, KnownRefusal, Mark, Outcome, Place, Poller, Reading},
     error::FeedError,
     exact::micros,
     feeds::{Endpoint, Feed, FeedSettings, PollFeed, Polled, Question, Scope, find},
@@ -497,4 +497,27 @@ fn a_worker_that_resumes_waits_out_the_rest_and_goes_on_amid_pages() {
     assert_eq!(vendor.times("/paid/B-B"), [0, 600]);
     let first = batches.iter().find(|batch| batch.marks[0].symbol == "AAA").unwrap();
     assert_eq!(first.marks[0].sequence, 8);
+}
+
+#[test]
+fn a_reading_ends_when_each_question_is_answered_refused_or_given_up() {
+    let answer = |target: &str| match target {
+        "/paid/AAA" => (402, "pay".to_owned()),
+        "/paid/B-B" => (500, "broken".to_owned()),
+        other => fine(other),
+    };
+    let reading = Arc::new(Reading::new(3));
+    let (vendor, ended) = paused().block_on(async {
+        let vendor = Vendor::new(Vec::new(), answer);
+        let to_the_end = |poller: Poller| poller.to_the_end(Arc::clone(&reading));
+        let (_, ended) = live_as(&vendor, &toy(), &symbols(), NOTHING, DAY, to_the_end).await;
+        (vendor, ended)
+    });
+    assert_eq!(ended, Some(Ok(())));
+    let Outcome { read, refused, failed } = reading.outcome();
+    assert_eq!((read, refused, failed.len()), (1, 1, 1));
+    assert_eq!((failed[0].0.as_str(), failed[0].1.as_str()), ("paid", "BB"));
+    assert!(failed[0].2.contains("500"), "{failed:?}");
+    let asked = ["/open/", "/paid/AAA", "/paid/B-B"].map(|target| vendor.times(target).len());
+    assert_eq!(asked, [1, 1, 8]);
 }

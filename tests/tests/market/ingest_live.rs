@@ -1,6 +1,6 @@
 //! The worker against a live venue that misbehaves, while the worker or PostgreSQL is killed with signal 9.
 
-use kronos_tests::worker;
+use kronos_tests::worker::{self, succeed};
 use kronos_tests::{Cluster, Database, Running, cluster_folder, until};
 use kronos_venue::server::{Faults, Pace, Server};
 use kronos_venue::{Protocol, Trade, Venue};
@@ -172,6 +172,42 @@ fn a_polled_feed_with_faults_and_a_worker_killed_again_and_again_loses_and_doubl
     assert_eq!(db.value(&different), "0");
     assert_eq!(db.value("select count(*) from market.documents"), GREETINGS.to_string());
     assert_eq!(db.value("select kind from market.sources where source = 'hello'"), "vendor");
+}
+
+#[test]
+fn a_reading_of_polled_feeds_ends_when_all_that_was_due_is_read() {
+    let db = Database::new("ingest_reading");
+    let connection = Cluster::get().connection_string(db.name());
+    assert!(worker::at(&connection).arg("migrate").stdout(Stdio::null()).status().unwrap().success());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let faults = Faults { refuse_every: 7, ..Faults::default() };
+    let pace = Pace { trades: 40, tick: Duration::from_millis(1) };
+    let mut server = runtime.block_on(Server::start(greetings(40), faults, pace)).unwrap();
+    server.begin();
+    runtime.block_on(server.finished());
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("feeds.toml");
+    let text = format!("[feeds.hello]\nsymbols = ['AAA', 'BBB']\nrest_url = 'http://{}'\n", server.address);
+    std::fs::write(&path, text).unwrap();
+    let backfill = |arguments: &[&str]| {
+        succeed(worker::of(&db).arg("--config").arg(&path).arg("backfill").args(arguments))
+    };
+    let said = backfill(&["--dry-run"]);
+    assert!(said.contains("hello, account: 2 questions are due, 2 requests at most, 1 min"), "{said}");
+    assert_eq!(db.value("select count(*) from market.documents"), "0");
+    let said = backfill(&[]);
+    assert!(said.contains("hello: 2 questions answered, 0 not in the plan, 0 given up"), "{said}");
+    assert!(said.contains("40 rows stored"), "{said}");
+    // What was read a moment ago is not due.
+    assert!(backfill(&["hello", "--dry-run"]).contains("hello, account: nothing is due"));
+    assert!(backfill(&["hello"]).contains("hello: 0 questions answered"));
+    // A symbol that was not read before.
+    let said = backfill(&["hello", "CCC"]);
+    assert!(said.contains("hello: 1 questions answered"), "{said}");
+    let refused =
+        worker::of(&db).args(["backfill", "hello", "AAA", "--from", "2024-01-01"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--width are of feeds with history by time"));
+    server.stop();
 }
 
 /// A cluster of its own, because it is killed; gone at the end of the test, unless that failed: its log may say why.
