@@ -118,6 +118,15 @@ mod tests {
     }
 
     #[test]
+    fn who_is_turned_away_stops_and_who_is_asked_to_wait_waits() {
+        let feed = CapitolTrades::new(FeedSettings::default());
+        let refused = PollFeed::meaning(&feed, FeedError::NotInPlan("HTTP 403".to_owned()));
+        assert_eq!(refused, FeedError::Fatal("HTTP 403".to_owned()));
+        let limited = FeedError::RateLimited { reason: "HTTP 429".to_owned(), retry_after: None };
+        assert_eq!(PollFeed::meaning(&feed, limited.clone()), limited);
+    }
+
+    #[test]
     fn it_runs_only_where_the_configuration_says_so() {
         let is_enabled = |line: &str| {
             let text = format!("[feeds.capitoltrades]\nsymbols = [\"XYZ\"]\n{line}");

@@ -7,7 +7,7 @@ use kronos_ingest::{
     drive::{Anchor, KnownGap, KnownRefusal, Mark, live},
     migrate::migrate,
     postgres::Database,
-    store::{Batch, Store},
+    store::{Batch, Store, UsageRow},
 };
 use kronos_tests::Cluster;
 use tokio::runtime::{Builder, Runtime};
@@ -53,6 +53,11 @@ impl Tables {
     /// Where a worker that starts now finds its feed that is polled.
     pub fn resume_polls(&self, feed: &str) -> (Vec<Mark>, Vec<KnownRefusal>) {
         self.runtime.block_on(live::resume_polls(self.store.client(), feed)).unwrap()
+    }
+
+    /// What a worker that starts now knows of the use of its feed.
+    pub fn resume_usage(&self, feed: &str) -> Vec<UsageRow> {
+        self.runtime.block_on(live::resume_usage(self.store.client(), feed)).unwrap()
     }
 
     /// Runs statements and returns the rows of the last of them, each as its values separated by blanks.

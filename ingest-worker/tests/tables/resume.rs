@@ -2,7 +2,7 @@
 
 use kronos_ingest::{
     drive::{Anchor, KnownGap},
-    store::{Batch, CursorMove, GapRow, GapStatus},
+    store::{Batch, CursorMove, GapRow, GapStatus, UsageRow},
 };
 
 use crate::{at, database::Tables, gap, trade, trades};
@@ -38,4 +38,24 @@ fn a_worker_resumes_at_its_own_trades_and_knows_which_of_a_gap_are_stored() {
     // What was given up may come all the same.
     let given_up = KnownGap { row: given_up, present: Vec::new() };
     assert_eq!(gaps, [given_up, KnownGap { row: gap(GapStatus::Open), present: vec![12] }]);
+}
+
+#[test]
+fn a_worker_resumes_what_its_feed_has_used_of_the_last_days() {
+    let mut tables = Tables::new("resume_usage");
+    let today: chrono::NaiveDate = tables.rows("select (now() at time zone 'UTC')::date")[0].parse().unwrap();
+    let row = |days_ago: u64, bytes| UsageRow {
+        day: today - chrono::Days::new(days_ago),
+        requests: 1,
+        bytes,
+        allowed: Some(500),
+    };
+    let batch = |feed: &str, usage| Batch { usage, ..Batch::new(feed) };
+    tables.store(&[batch("fmp", vec![row(0, 70), row(40, 30), row(400, 9)]), batch("fred", vec![row(0, 5)])]);
+    // A batch that waited on disk is older than what is stored.
+    tables.store(&[batch("fmp", vec![row(0, 60)])]);
+    let mut used = tables.resume_usage("fmp");
+    used.sort_by_key(|row| row.day);
+    assert_eq!(used, [row(40, 30), row(0, 70)]);
+    assert_eq!(tables.resume_usage("hello"), []);
 }

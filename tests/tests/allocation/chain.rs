@@ -204,9 +204,10 @@ fn what_the_broker_does_not_lend_is_not_sold_short_and_what_it_does_not_trade_is
          from unnest('{EASY,HARD,NONE,SHUT,RISE,GONE,DESK}'::text[]) s;
          insert into trading.terms (symbol, known_at, cost_bps, borrow_bps_year)
          select s, day(0), 2, 25.2 from unnest('{EASY,HARD,NONE,SHUT,RISE,GONE}'::text[]) s;
-         insert into trading.terms (symbol, known_at, shortable) values ('DESK', day(0), false);
+         insert into trading.terms (symbol, known_at, shortable) values ('DESK', day(0), false), ('KEEN', day(0), true);
          select asset(s, 40, s, what) from (values ('EASY', '{}'::jsonb), ('HARD', '{\"easy_to_borrow\": false}'), ('NONE', '{\"shortable\": false}'),
-           ('SHUT', '{\"tradable\": false}'), ('RISE', '{\"shortable\": false}'), ('GONE', '{\"status\": \"inactive\"}'), ('DESK', '{}')) v (s, what);
+           ('SHUT', '{\"tradable\": false}'), ('RISE', '{\"shortable\": false}'), ('GONE', '{\"status\": \"inactive\"}'), ('DESK', '{}'),
+           ('KEEN', '{\"easy_to_borrow\": false}')) v (s, what);
          -- The ticker was another company's; a day after the book is made, everything is lent.
          select asset('EASY', 41, 'older', '{\"status\": \"inactive\", \"tradable\": false}');
          select asset('HARD', 42, 'HARD', '{}')",
@@ -218,14 +219,14 @@ fn what_the_broker_does_not_lend_is_not_sold_short_and_what_it_does_not_trade_is
     };
     assert_eq!(
         of(41, "coalesce(reason, 'lent')"),
-        "DESK lent, EASY lent, GONE inactive, HARD hard to borrow, NONE not shortable, RISE not shortable, SHUT not tradable"
+        "DESK lent, EASY lent, GONE inactive, HARD hard to borrow, KEEN hard to borrow, NONE not shortable, RISE not shortable, SHUT not tradable"
     );
     assert_eq!(of(39, "reason"), "", "nothing was known");
     assert_eq!(
         db.value("select string_agg(concat_ws(' ', symbol, shortable, veto), ', ' order by symbol) from trading.terms_at(day(42))
-                  where symbol in ('HARD', 'DESK', 'GONE')"),
-        "DESK f f, GONE f t, HARD t f",
-        "the desk's word stands, and the broker's newest"
+                  where symbol in ('HARD', 'DESK', 'GONE', 'KEEN')"),
+        "DESK f f, GONE f t, HARD t f, KEEN f f",
+        "of the desk's word and the broker's newest the stricter"
     );
     db.run(&format!("call trading.rebalance('bars', 1, account => 'paper', {CHAIN})"));
     let weight = |symbol: &str| {
