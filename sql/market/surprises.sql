@@ -1,5 +1,5 @@
 -- Events in the form of one row for each version of the schedule, and their surprises, as of any instant.
-call market.require_not_newer('market/surprises.sql', 1);
+call market.require_not_newer('market/surprises.sql', 2);
 
 create or replace function market_internal.event_rows(as_of timestamptz, kinds text[], symbols text[])
 returns table (event_key text, kind text, symbol text, publisher text, scheduled_ts timestamptz, schedule_known_at timestamptz,
@@ -127,10 +127,11 @@ $$;
 comment on function market.events(timestamptz, text[], text[]) is
   'Events as they were known at an instant: a row for each version of the schedule, values beside the one in force. actual is the first that was released, consensus the last that was taken before the event was due, surprise_z their difference in standard deviations of the surprises before it (market.event_kinds), within 5. kinds, symbols: of these alone; events of the economy have no symbol.';
 
+-- A kind that is asked for is looked up before the function is called, for that kind alone.
 create or replace view market.econ_events as
-select e.event_id, e.kind, e.symbol, e.scheduled_ts, e.schedule_known_at, e.actual, e.consensus, e.previous, e.unit, e.consensus_asof,
+select e.event_id, k.kind, e.symbol, e.scheduled_ts, e.schedule_known_at, e.actual, e.consensus, e.previous, e.unit, e.consensus_asof,
        e.actual_known_at, e.surprise, e.surprise_z, e.hawkish, e.superseded_by, e.source, e.event_key, e.publisher, e.is_day_only, e.is_cancelled
-from market.events(now()) e;
+from market.event_kinds k cross join lateral market.events(now(), array[k.kind]) e;
 comment on view market.econ_events is 'market.events of now.';
 comment on column market.econ_events.event_id is 'Identity of the version of the schedule.';
 comment on column market.econ_events.kind is 'FOMC, CPI, CPI_CORE, NFP, UNRATE, GDP, PCE, RATE_DECISION, EARNINGS, or one that was added to market.event_kinds.';
@@ -175,4 +176,4 @@ $$;
 comment on function market.surprises(timestamptz, text[], text[]) is
   'The newest surprise of each kind of event and of each company that was known at an instant, and what it was divided by. A release that nobody expected a number of counts in no way.';
 
-call market.record_file('market/surprises.sql', 1);
+call market.record_file('market/surprises.sql', 2);

@@ -105,3 +105,19 @@ fn no_setting_of_a_session_changes_an_event() {
         assert_eq!(digest(settings), plain, "{settings}");
     }
 }
+
+#[test]
+fn the_view_of_a_kind_is_what_the_function_says_of_it() {
+    let db = Database::installed("events_view");
+    fill(&db);
+    let rows = "select count(*) || md5(string_agg(e::text, ',' order by event_id)) from";
+    for kind in ["CPI", "EARNINGS", "NFP"] {
+        let view = db.value(&format!("{rows} market.econ_events e where kind = '{kind}'"));
+        assert_eq!(view, db.value(&format!("{rows} market.events(now()) e where kind = '{kind}'")), "{kind}");
+        assert!(!view.is_empty(), "{kind}");
+    }
+    // All kinds but one are left alone.
+    let plan = db.rows("explain (analyze, costs off, timing off, summary off) select * from market.econ_events where kind = 'CPI'");
+    let calls = plan.iter().flatten().flatten().find(|line| line.contains("Function Scan")).unwrap();
+    assert!(calls.ends_with("loops=1)"), "{calls}");
+}
