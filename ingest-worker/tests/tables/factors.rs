@@ -221,6 +221,20 @@ fn factors_are_robust_scores_among_the_sector() {
         assert_eq!(parts.next(), Some(missing.to_string().as_str()), "{symbol}");
     }
     assert!(clipped > 0, "the bounds are tried");
+    // Sums are taken in one order, whichever way the server joins.
+    let bits = |settings: &str| {
+        tables.rows(&format!(
+            "{settings} select md5(string_agg(concat_ws(' ', symbol, float8send(value), float8send(quality), float8send(growth)), ',' order by symbol))
+             from market.fundamentals_factors({as_of})"
+        ))
+    };
+    let plain = bits("");
+    assert_eq!(bits("begin; set local enable_hashjoin = off; set local enable_hashagg = off;"), plain);
+    assert_eq!(
+        bits("rollback; begin; set local enable_mergejoin = off; set local enable_sort = off;"),
+        plain
+    );
+    tables.rows("rollback");
     let of_now =
         "(table market.fundamentals_factors_v1) except select * from market.fundamentals_factors(now())";
     assert_eq!(tables.rows(of_now), [] as [&str; 0]);

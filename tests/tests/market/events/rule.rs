@@ -35,7 +35,7 @@ fn assert_z(db: &Database, event: &str, expected: f64) {
 fn a_surprise_is_measured_by_those_before_it() {
     let db = Database::installed("events_sigma");
     // An outlier, then twenty by turns, so that the last has forgotten it.
-    let turns = |i: usize| if i % 2 == 0 { 0.2 } else { -0.2 };
+    let turns = |i: usize| if i.is_multiple_of(2) { 0.2 } else { -0.2 };
     let mut surprises = vec![100.0];
     surprises.extend((0..20).map(turns));
     surprises.extend([0.3, 9.0]);
