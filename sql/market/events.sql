@@ -1,20 +1,21 @@
 -- Releases of figures, decisions of central banks, reports of companies: what kinds there are, what vendors call them, and those that people
 -- enter. What feeds bring stays in the tables of its documents; market/event_facts.sql puts both together.
-call market.require_not_newer('market/events.sql', 2);
+call market.require_not_newer('market/events.sql', 3);
 
 create table if not exists market.event_kinds (
   kind            text primary key,
   unit            text     not null,
-  zone            text     not null,
+  -- A zone that there is not would be an error of every answer.
+  zone            text     not null check (timezone(zone, timestamp '2000-01-01') is not null),
   due_time        time,
-  delay           interval not null default '1 minute',
-  announced       text,
-  moves_by        integer  not null,
-  n_sigma         integer  not null default 20,
-  min_sigma       integer  not null default 8,
-  floor           double precision,
-  floor_of_price  double precision,
-  prior_sigma     double precision,
+  delay           interval not null default '1 minute' check (delay >= '0'),
+  announced       text     check (announced ~ '^(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8]) ([01]\d|2[0-3]):[0-5]\d$'),
+  moves_by        integer  not null check (moves_by >= 0),
+  n_sigma         integer  not null default 20 check (n_sigma between 2 and 1000),
+  min_sigma       integer  not null default 8 check (min_sigma between 2 and 1000),
+  floor           double precision check (floor > 0 and floor < 'Infinity'),
+  floor_of_price  double precision check (floor_of_price > 0 and floor_of_price < 'Infinity'),
+  prior_sigma     double precision check (prior_sigma > 0 and prior_sigma < 'Infinity'),
   description     text     not null
 );
 comment on table market.event_kinds is 'Kinds of events, and the constants of their surprises.';
@@ -196,4 +197,4 @@ comment on function market.known_when_announced() is
 create or replace trigger known_when_announced before insert on market.fred_release_date
   for each row execute function market.known_when_announced();
 
-call market.record_file('market/events.sql', 2);
+call market.record_file('market/events.sql', 3);

@@ -1,5 +1,5 @@
 -- Revisions of estimates, as of any instant.
-call market.require_not_newer('market/revisions.sql', 1);
+call market.require_not_newer('market/revisions.sql', 2);
 
 -- The newest version of a fiscal year is found without reading the others.
 create index if not exists fmp_analyst_estimates_year on market.fmp_analyst_estimates (symbol, period_end, known_at)
@@ -37,17 +37,18 @@ with recursive symbols as (
       and e.period_end = y.period_end and e.known_at <= revisions.as_of - interval '30 days'
     order by e.known_at desc limit 1) b on true
 ), changes as materialized (
-  select e.*, p.sector, c.price, (e.eps - e.eps_before) / nullif(greatest(abs(e.eps_before), 0.01 * c.price), 0) as x
+  select e.*, p.sector, coalesce(market_internal.price_at(e.symbol, revisions.as_of), p.price) as price
   from estimates e
   left join lateral (
     select d.sector, case when d.known_at > revisions.as_of - interval '10 days' then d.price end as price
     from market.dim_company_profile d
     where d.symbol = e.symbol and d.kind = 'dim_company_profile' and d.known_at <= revisions.as_of
     order by d.known_at desc limit 1) p on true
-  cross join lateral (select coalesce(market_internal.price_at(e.symbol, revisions.as_of), p.price) as price) c
 ), revised as materialized (
   -- By an unknown price nothing is measured.
-  select c.*, case when c.price > 0 then c.x end as change from changes c
+  select c.*, case when c.price between 1e-6 and 1e12 and greatest(abs(c.eps), abs(c.eps_before)) < 1e12 then
+                (c.eps - c.eps_before) / greatest(abs(c.eps_before), 0.01 * c.price) end as change
+  from changes c
 ), members as (
   -- Each is a member of its sector, and of all.
   select r.change, g.peers from revised r cross join lateral (values (r.sector), ('')) g (peers)
@@ -85,4 +86,4 @@ comment on column market.fmp_revisions_cs.rev_eps_chg is '(eps - eps_before) ove
 comment on column market.fmp_revisions_cs.z_rev_eps is 'Robust z-score of rev_eps_chg among the sector, within 3; 0: unknown, or in the middle.';
 comment on column market.fmp_revisions_cs.known_at is 'From when eps was known.';
 
-call market.record_file('market/revisions.sql', 1);
+call market.record_file('market/revisions.sql', 2);

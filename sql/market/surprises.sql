@@ -1,5 +1,5 @@
 -- Events in the form of one row for each version of the schedule, and their surprises, as of any instant.
-call market.require_not_newer('market/surprises.sql', 2);
+call market.require_not_newer('market/surprises.sql', 3);
 
 create or replace function market_internal.event_rows(as_of timestamptz, kinds text[], symbols text[])
 returns table (event_key text, kind text, symbol text, publisher text, scheduled_ts timestamptz, schedule_known_at timestamptz,
@@ -42,6 +42,8 @@ with facts as materialized (
          row_number() over (w order by r.known_at, d.scheduled_ts, r.event_key) as place,
          rank() over (w order by r.known_at) - 1 as n_earlier
   from releases r join expected e using (event_key) join due d using (event_key)
+  -- What no economy has would overflow the deviations of all.
+  where abs(r.value - e.value) < 1e12
   window w as (partition by r.kind, r.publisher, r.symbol)
 ), histories as (
   select u.kind, u.party, array_agg(u.x order by u.place) as xs
@@ -96,7 +98,7 @@ as $$
   select b.close
   from market.bars b left join market.sources s using (source) left join market.instruments i using (symbol)
   where b.symbol = price_at.symbol and b.bar_width = interval '1 day' and b.known_at <= price_at.at
-    and b.time > price_at.at - interval '10 days' and b.time <= price_at.at
+    and b.time > price_at.at - interval '10 days' and b.time <= price_at.at and b.close > 0 and b.close < 'Infinity'
     and (i.bar_source is null or i.bar_source = b.source)
   order by b.time desc, s.rank, b.source
   limit 1
@@ -176,4 +178,4 @@ $$;
 comment on function market.surprises(timestamptz, text[], text[]) is
   'The newest surprise of each kind of event and of each company that was known at an instant, and what it was divided by. A release that nobody expected a number of counts in no way.';
 
-call market.record_file('market/surprises.sql', 2);
+call market.record_file('market/surprises.sql', 3);

@@ -305,3 +305,47 @@ fn fred_tells_the_days_ahead_and_the_figure_when_the_day_is_over() {
     assert_eq!(said(&db, &figures), ["CPI:2026-09-11 0.4 2026-09-11 12:30:15"]);
     assert_eq!(db.value("select surprise from market.econ_events where event_key = 'CPI:2026-09-11'"), "0.2");
 }
+
+#[test]
+fn what_no_vendor_should_say_breaks_no_answer() {
+    let db = Database::installed("events_hostile");
+    for (n, actual) in ["1e250", "-1e250", "\"1e299\"", "\"NaN\"", "0.2"].iter().enumerate() {
+        let due = format!("2026-0{}-11 12:30:00", n + 1);
+        let (before, after) =
+            (format!("2026-0{}-01 00:00+00", n + 1), format!("2026-0{}-12 00:00+00", n + 1));
+        calendar(&db, "Inflation Rate MoM", &due, &before, r#", "estimate": 0.1"#);
+        calendar(
+            &db,
+            "Inflation Rate MoM",
+            &due,
+            &after,
+            &format!(r#", "estimate": 0.1, "actual": {actual}"#),
+        );
+    }
+    for due in ["soon", "2026-02-31 25:61:00", "0000-00-00", ""] {
+        calendar(&db, "Inflation Rate MoM (Feb)", due, "2026-03-01 00:00+00", r#", "actual": 1"#);
+    }
+    report(&db, "ACME", "2026-07-21", "2026-07-01 00:00+00", r#", "epsEstimated": 1"#);
+    report(&db, "ACME", "2026-07-21", "2026-07-22 00:00+00", r#", "epsEstimated": 1, "epsActual": 2"#);
+    db.run(
+        "insert into market.bars (symbol, source, bar_width, time, open, high, low, close, known_at)
+         select 'ACME', 'file', '1 day', d, 1, 1, 1, p, d + interval '1 day'
+         from (values (timestamptz '2026-07-18 00:00+00', float8 '50'), ('2026-07-19 00:00+00', 'Infinity'), ('2026-07-20 00:00+00', 'NaN')) v (d, p)",
+    );
+    // The figure that can be measured has nothing before it that can.
+    assert_eq!(
+        said(
+            &db,
+            "select event_key, round(surprise, 1), n_before, z > 0 from market.surprises('2026-12-01 00:00+00') order by 1"
+        ),
+        ["CPI:2026-05-11 0.1 0 t", "EARNINGS:ACME:2026-07-21 1.0 0 t"]
+    );
+    for (column, value) in
+        [("zone", "'Mars/Olympus'"), ("announced", "'02-30 10:00'"), ("floor", "'NaN'"), ("min_sigma", "0")]
+    {
+        let change = format!("update market.event_kinds set {column} = {value} where kind = 'CPI'");
+        let error = db.connect().simple_query(&change).unwrap_err();
+        let code = error.code().map(|code| code.code());
+        assert!(matches!(code, Some("22023" | "23514")), "{column}: {error}");
+    }
+}
