@@ -37,7 +37,10 @@ function written(value, config) {
   if (typeof value === "string") {
     const time = /^\d{4}-\d\d-\d\dT/.test(value) ? new Date(value) : null;
     if (!time) return value;
-    if (config.unit === "dateTimeFromNow") return `${Math.round((Date.now() - time) / 60000)} minutes ago`;
+    if (config.unit === "dateTimeFromNow") {
+      const minutes = Math.round((Date.now() - time) / 60000);
+      return minutes < 0 ? `in ${-minutes} minutes` : `${minutes} minutes ago`;
+    }
     return time.toISOString().slice(0, 16).replace("T", " ");
   }
   if (typeof value !== "number") return JSON.stringify(value);
@@ -125,7 +128,26 @@ function options(panel, names, size, only) {
     axes: [{ ...axis, values: times }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => written(tick, { ...unit, decimals: undefined })) }],
     series: [{}, ...series],
     bands,
+    hooks: only === undefined ? { draw: [markEvents] } : {},
   };
+}
+
+/** Annotations as Grafana draws them: a dashed line at each time, with a mark below. */
+function markEvents(plot) {
+  const { left, top, width, height } = plot.bbox, context = plot.ctx;
+  context.save();
+  context.strokeStyle = context.fillStyle = NAMED.orange;
+  context.setLineDash([4, 4]);
+  for (const { time } of dashboard.annotations) {
+    const at = Math.round(plot.valToPos(Date.parse(time) / 1000, "x", true));
+    if (at < left || at > left + width) continue;
+    context.beginPath();
+    context.moveTo(at, top);
+    context.lineTo(at, top + height);
+    context.stroke();
+    context.fillRect(at - 3, top + height - 5, 6, 5);
+  }
+  context.restore();
 }
 
 /** How many columns of pixels between the first and the last value of a series have nothing drawn in them. */

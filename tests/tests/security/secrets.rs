@@ -96,10 +96,23 @@ fn serve(mut stream: TcpStream, count: &AtomicUsize) {
     drop(stream.write_all(answer(number, &String::from_utf8_lossy(&asked)).as_bytes()));
 }
 
-/// Every feed that is polled, under names that make each ask for several symbols.
+/// The feeds that are polled, of all that the example offers.
+fn polled() -> Vec<String> {
+    let example = kronos_tests::project_root().join("ingest-worker/kronos-ingest.example.toml");
+    let program = kronos_tests::project_root().join("target/release/kronos-ingest");
+    let plan = worker::succeed(Command::new(program).args(["--config", example.to_str().unwrap(), "plan"]));
+    // Lines that are indented are about the one before.
+    let named = |line: &str| Some(line.split_once(", ")?.0.to_owned()).filter(|_| !line.starts_with(' '));
+    let mut feeds: Vec<String> = plan.lines().skip(1).filter_map(named).collect();
+    feeds.dedup();
+    assert!(feeds.len() > 5, "{plan}");
+    feeds
+}
+
+/// Every feed that is polled, about several symbols.
 fn configuration(folder: &Path, address: &str) -> std::path::PathBuf {
     let mut text = "[metrics]\nlisten = '127.0.0.1:0'\n[sink]\nmax_delay_ms = 20\n".to_owned();
-    for feed in ["alpaca_news", "fmp", "fred", "stocktwits", "truthsocial"] {
+    for feed in polled() {
         text.push_str(&format!(
             "[feeds.{feed}]\nenabled = true\nsymbols = ['AAPL', 'MSFT', 'SPY']\nrest_url = 'http://{address}'\n"
         ));

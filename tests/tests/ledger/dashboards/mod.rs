@@ -28,7 +28,9 @@ fn dashboards() -> Vec<Dashboard> {
         .collect();
     found.sort_by(|a, b| a.file.cmp(&b.file));
     let names: Vec<&str> = found.iter().map(|dashboard| dashboard.file.as_str()).collect();
-    assert_eq!(names, ["calibration.json", "feeds.json", "forecast.json", "service.json"]);
+    let all =
+        ["calibration.json", "feeds.json", "forecast.json", "name.json", "service.json", "sources.json"];
+    assert_eq!(names, all);
     found
 }
 
@@ -47,6 +49,12 @@ impl Dashboard {
 
     fn variables(&self) -> &[Value] {
         self.list("/templating/list")
+    }
+
+    /// Names and queries of what is marked on every panel with a time axis.
+    fn annotations(&self) -> impl Iterator<Item = (String, &Value)> {
+        let named = |mark: &Value| format!("{}: {}", self.file, mark["name"].as_str().unwrap());
+        self.list("/annotations/list").iter().map(move |mark| (named(mark), &mark["target"]))
     }
 
     /// Title, panel and query of every target of every panel.
@@ -119,6 +127,10 @@ fn what_grafana_asks_of_a_dashboard_is_there() {
                 assert!(refs.insert(target["refId"].as_str().unwrap()), "{title}: refId twice");
                 assert!(["table", "time_series"].contains(&target["format"].as_str().unwrap()), "{title}");
             }
+        }
+        for mark in dashboard.list("/annotations/list") {
+            assert!(uses_it(&mark["datasource"]) && uses_it(&mark["target"]["datasource"]), "{file}: {mark}");
+            assert!(mark["enable"] == true && mark["target"]["rawQuery"] == true, "{file}: {mark}");
         }
         // Every variable that is used is there, and every one that is there is used.
         let text = json.to_string();
@@ -250,6 +262,10 @@ fn without_data_every_panel_is_empty_and_none_fails() {
                 let (_, count) = result(&mut client, &title, &sql);
                 assert!(count == 0 || is_of_the_engine(&sql), "{title} has {count} rows of nothing");
             }
+            for (title, target) in dashboard.annotations() {
+                let sql = substituted(target["rawSql"].as_str().unwrap(), &chosen);
+                assert_eq!(result(&mut client, &title, &sql).1, 0, "{title}");
+            }
         }
     }
 }
@@ -281,6 +297,23 @@ const DATA: &str = "
     insert into market.rejected_rows (feed, received_at, reason, payload, digest) values ('kraken', now(), 'not JSON', '{', 'x');
     insert into market.validation_findings (check_name, relation, symbol, source, time, detail)
     values ('price_jump', 'market.bars', 'A', 'simulate', now(), 'x');
+    insert into market.feed_cursors (feed, channel, symbol, sequence, event_time, position, updated_at)
+    values ('fmp', 'news', 'A', 9, now(), '{}', now());
+    insert into market.feed_refusals (feed, channel, symbol, refused_at, reason) values ('fmp', 'grades', '*', now(), 'HTTP 402');
+    insert into market.feed_usage (feed, day, requests, bytes, allowed_bytes) values ('fmp', (now() at time zone 'UTC')::date, 10, 1000, 9000);
+    insert into market.documents (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
+    values ('fmp', 'fmp_earnings', 'A', 'A', now() + interval '1 day', now() - interval '1 day', now(), '{}', sha256('a'));
+    insert into market.fmp_grades (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
+    values ('fmp', 'fmp_grades', 'A', 'A', now(), now() - interval '1 day', now(), '{}', sha256('a'));
+    insert into market.fmp_news (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
+    values ('fmp', 'fmp_news', 'A', 'A', now(), now() - interval '1 day', now(), jsonb_build_object('title', 't', 'site', 's'), sha256('a'));
+    insert into market.fmp_analyst_estimates (source, kind, key, symbol, known_at, received_at, payload, digest)
+    select 'fmp', 'fmp_analyst_estimates', 'A/annual', 'A', now() - i * interval '1 day', now(),
+           jsonb_build_object('date', now()::date + 90, 'epsAvg', i), sha256(i::text::bytea) from generate_series(1, 2) i;
+    insert into market.social_messages (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
+    select 'stocktwits', 'social_messages', h || '/' || i, 'A', t, t, now(),
+           jsonb_build_object('user', jsonb_build_object('username', 'u'), 'entities', jsonb_build_object('sentiment', jsonb_build_object('basic', 'Bullish'))), sha256((h || '/' || i)::bytea)
+    from generate_series(1, 200) h, generate_series(0, h % 3) i, lateral (select now() - h * interval '1 hour' as t) x;
     insert into ledger.calibrations (calibration, actuals, relation, target, level, method, per, options)
     values ('close_90', 'market.bars_1h', 'market.bars_1h', 'close', 0.9, 'pid', '{series,step}', '{}');
     insert into ledger.calibration_versions (calibration, version, through, updated_through, n_new)
@@ -313,7 +346,7 @@ fn with_data_every_panel_has_rows() {
     let chosen = Chosen {
         symbol: "A".into(),
         models: vec!["hist_vol".into(), "model@1".into()],
-        feeds: vec!["kraken".into()],
+        feeds: vec!["fmp".into(), "kraken".into()],
         kind: "live",
     };
     for dashboard in dashboards() {
@@ -333,7 +366,7 @@ fn with_data_every_panel_has_rows() {
                 "symbol" => vec![chosen.symbol.clone(), "0".to_owned()],
                 "model" => chosen.models.clone(),
                 // What was loaded from a file is no stream, and has rejected rows all the same.
-                "feed" => vec!["daily.csv".to_owned(), "kraken".to_owned()],
+                "feed" => vec!["daily.csv".to_owned(), "fmp".to_owned(), "kraken".to_owned()],
                 other => panic!("what are the options of {other}?"),
             };
             assert_eq!(options, expected, "{}", dashboard.file);
@@ -349,6 +382,15 @@ fn with_data_every_panel_has_rows() {
             }
             let distinct: HashSet<&String> = columns.iter().collect();
             assert_eq!(distinct.len(), columns.len(), "{title}: columns of the same name");
+        }
+        for (title, target) in dashboard.annotations() {
+            let sql = substituted(target["rawSql"].as_str().unwrap(), &chosen);
+            let (columns, count) = result(&mut client, &title, &sql);
+            assert_eq!(
+                (columns, count),
+                (["time", "text", "tags"].map(str::to_owned).into(), 3),
+                "{title}\n{sql}"
+            );
         }
     }
 }

@@ -3,7 +3,7 @@
 //! tests/dashboards/panels.js draws and looks at its own pixels: every column between the first and the last value of a line, and of a
 //! band, has something drawn in it. `tools/pictures` keeps what it drew in docs/pictures.
 
-use super::{Chosen, Dashboard, dashboards, of_panel, reader, result};
+use super::{Chosen, Dashboard, dashboards, of_panel, reader, result, substituted};
 use kronos_skip::skipped;
 use kronos_tests::{Database, project_root, rows};
 use postgres::Client;
@@ -68,6 +68,39 @@ const FILLED: &str = "
     select c, 'market.bars', s, 'simulate', now() - g * interval '5 hours', 'close 131.2 is 9 deviations from its neighbours', now() - g * interval '5 hours'
     from unnest('{price_jump,stale_price,ohlc_order}'::text[]) with ordinality c (c, o), unnest('{ALPHA,BETA}'::text[]) s, generate_series(1, 4) g
     where g <= o + 1;
+    insert into market.feed_cursors (feed, channel, symbol, sequence, event_time, position, updated_at)
+    select f, c, s, 9, now() - o * interval '7 hours', '{\"has_more\": false}', now() - o * interval '5 hours'
+    from (values ('fmp', 'income-statement', 1), ('fmp', 'stock-news-latest', 0), ('fmp', 'grades', 2), ('stocktwits', 'messages', 0),
+                 ('truthsocial', 'statuses', 40)) v (f, c, o), unnest('{ALPHA,BETA}'::text[]) s;
+    insert into market.feed_refusals (feed, channel, symbol, refused_at, until, reason)
+    values ('fmp', 'ratios', 'BETA', now() - interval '5 hours', now() + interval '19 hours', 'HTTP 402 Premium Query Parameter'),
+           ('truthsocial', '*', '*', now() - interval '8 days', null, 'HTTP 403');
+    insert into market.feed_usage (feed, day, requests, bytes, allowed_bytes)
+    select f, (now() at time zone 'UTC')::date - d, (n * (1 + 0.2 * sin(d))) * case when d = 0 then 0.4 else 1 end,
+           4e8 * (1 + 0.3 * cos(d)), case when f = 'fmp' then 2e10 end
+    from (values ('fmp', 14000), ('stocktwits', 4400)) v (f, n), generate_series(0, 29) d;
+    insert into market.documents (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
+    select 'fmp', 'fmp_earnings', 'ALPHA/' || d, 'ALPHA', now() + d * interval '1 day', now() - interval '20 days', now(),
+           jsonb_build_object('date', (now() + d * interval '1 day')::date, 'epsEstimated', 1.12), sha256(d::text::bytea) from unnest('{-4,1}'::int[]) d;
+    insert into market.fmp_grades (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
+    select 'fmp', 'fmp_grades', 'ALPHA/1', 'ALPHA', now() - interval '2 days', now() - interval '2 days', now(),
+           '{\"gradingCompany\": \"North Bank\", \"newGrade\": \"Buy\", \"previousGrade\": \"Hold\", \"action\": \"upgrade\"}', sha256('g');
+    insert into market.fmp_news (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
+    select 'fmp', 'fmp_news', i::text, 'ALPHA', t, t, t, jsonb_build_object('title', (array['Alpha opens a second plant', 'Alpha raises its outlook',
+           'Suppliers of Alpha report strong orders'])[1 + i % 3], 'publisher', (array['The Ledger', 'Harbour News'])[1 + i % 2]), sha256(i::text::bytea)
+    from generate_series(1, 9) i, lateral (select now() - i * interval '19 hours' as t) x;
+    insert into market.fmp_analyst_estimates (source, kind, key, symbol, known_at, received_at, payload, digest)
+    select 'fmp', 'fmp_analyst_estimates', 'ALPHA/quarter/' || q, 'ALPHA', now() - i * interval '26 hours', now(),
+           jsonb_build_object('date', now()::date + 91 * q, 'epsAvg', round((1.1 + 0.08 * q - 0.004 * i * q + 0.01 * sin(i))::numeric, 3)),
+           sha256((q || '/' || i)::bytea) from generate_series(1, 3) q, generate_series(0, 5) i;
+    insert into market.social_messages (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
+    select 'stocktwits', 'social_messages', h || '/' || i, 'ALPHA', t, t, t, jsonb_build_object('id', 100 * h + i, 'body', 'so it goes',
+             'user', jsonb_build_object('username', (array['ann', 'bob', 'cat', 'dan', 'eve', 'fay'])[1 + (h * 7 + i * 5) % 6], 'followers', 50 * ((h + i) % 6)),
+             'entities', jsonb_build_object('sentiment', case when (h + i) % 3 > 0 then
+               jsonb_build_object('basic', case when (h / 24 + i) % 4 = 0 then 'Bearish' else 'Bullish' end) end)), sha256((h || '/' || i)::bytea)
+    from generate_series(1, 720) h, generate_series(0, (3 + 3 * sin(h * 0.26) + case when h < 4 then 14 else 0 end)::int) i,
+         lateral (select now() - h * interval '1 hour' + i * interval '2 minutes' as t) x;
+    analyze;
     insert into ledger.calibrations (calibration, actuals, relation, target, level, method, per, options)
     values ('close_90', 'market.bars_1h', 'market.bars_1h', 'close', 0.9, 'pid', '{series,step}', '{}');
     insert into ledger.calibration_versions (calibration, version, through, updated_through, n_new) values ('close_90', 1, now(), now(), 100);
@@ -123,7 +156,14 @@ fn with_rows(client: &mut Client, dashboard: &Dashboard, chosen: &Chosen) -> Val
             panels.push(json!({"panel": panel, "title": title, "columns": columns, "rows": rows}));
         }
     }
-    json!({"title": dashboard.json["title"], "panels": panels})
+    let marked = dashboard.annotations().flat_map(|(title, target)| {
+        let sql = substituted(target["rawSql"].as_str().unwrap(), chosen);
+        let marks = rows(client, &format!("select coalesce(json_agg(t), '[]') from ({sql}) t"));
+        let marks: Vec<Value> = serde_json::from_str(marks[0][0].as_deref().unwrap()).unwrap();
+        assert!(!marks.is_empty(), "{title} marks nothing");
+        marks
+    });
+    json!({"title": dashboard.json["title"], "annotations": marked.collect::<Vec<_>>(), "panels": panels})
 }
 
 /// The page that draws a dashboard.
@@ -186,7 +226,7 @@ fn every_panel_shows_its_data_in_unbroken_lines_and_bands() {
     let chosen = Chosen {
         symbol: "ALPHA".into(),
         models: models.into_iter().flatten().flatten().collect(),
-        feeds: vec!["daily.csv".into(), "kraken".into(), "yahoo".into()],
+        feeds: ["daily.csv", "fmp", "kraken", "stocktwits", "truthsocial", "yahoo"].map(str::to_owned).into(),
         kind: "live",
     };
     assert_eq!(chosen.models.len(), 2, "{:?}", chosen.models);
@@ -217,7 +257,7 @@ fn every_panel_shows_its_data_in_unbroken_lines_and_bands() {
                 lines += 1;
             }
         }
-        if name != "feeds" {
+        if !["feeds", "sources"].contains(&name) {
             assert!(lines >= 2, "{name} has lines");
         }
         keep_pictures(&browser, folder.path(), name, &filled, &uplot);
