@@ -265,7 +265,11 @@ impl FeedConfig {
                 plans => format!("feeds.{name}.plan: \"{plan}\" is none of {}", plans.join(", ")),
             });
         }
+        let symbols: Vec<String> = self.symbols.mapping().into_keys().collect();
         for (symbol, weight) in &self.weights {
+            if !symbols.contains(symbol) {
+                return Err(format!("feeds.{name}.weights: {symbol} is none of the symbols of this feed"));
+            }
             if !(0.01..=100.0).contains(weight) {
                 return Err(format!(
                     "feeds.{name}.weights: {symbol} has {weight}, which is not within 0.01 and 100"
@@ -274,7 +278,7 @@ impl FeedConfig {
         }
         let bars: Result<Vec<i64>, String> = self.bars.iter().map(|width| parse_width(width)).collect();
         Ok(FeedSettings {
-            symbols: self.symbols.mapping().into_keys().collect(),
+            symbols,
             trades: self.trades,
             quotes: self.quotes,
             bars: bars.map_err(|e| format!("feeds.{name}.bars: {e}"))?,
@@ -331,6 +335,11 @@ mod tests {
             ("[feeds.coinbase]\nsymbols = [\"BTC-USD\"]\nbars = [\"1x\"]", "feeds.coinbase.bars"),
             ("[feeds.kraken]\nsymbols = [\"BTC/USD\"]\nplan = \"pro\"", "feeds.kraken.plan"),
             ("[feeds.alpaca]\nsymbols = [\"SPY\"]\nplan = \"spi\"", "none of iex, sip"),
+            (
+                "[feeds.stocktwits]\nsymbols = [\"SPY\"]\nweights = { SPX = 2.0 }",
+                "SPX is none of the symbols",
+            ),
+            ("[feeds.stocktwits]\nsymbols = [\"SPY\"]\nweights = { SPY = 0.0 }", "not within 0.01 and 100"),
             ("[sink]\nmax_rows = 0", "at least 1"),
             ("[database]\nurl = \"postgresql://u:secret@h/d\"", "must not hold a password"),
             ("[database]\nurl = \"postgresql://u:secret@h/d", "line 2"),

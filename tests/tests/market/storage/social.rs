@@ -197,3 +197,31 @@ fn windows_that_are_none_are_refused() {
             .hint("a century");
     }
 }
+
+#[test]
+fn what_is_held_and_what_reports_soon_matters_more_to_those_who_may_know() {
+    let db = messages(
+        "social_attention",
+        "insert into trading.accounts (account, equity_usd) values ('main', 1000);
+         insert into trading.positions (account, symbol, quantity, price_usd) values ('main', 'AAA', -3, 10), ('main', 'BBB', 0, 10), ('main', 'CCC', 1, 10);
+         insert into market.documents (source, kind, key, symbol, event_time, known_at, received_at, payload, digest)
+         select 'fmp', 'fmp_earnings', s || d, s, now() + d * interval '1 hour', now() - interval '30 days', now(), '{}', sha256((s || d)::bytea)
+         from (values ('CCC', 47), ('CCC', 20), ('DDD', -23), ('EEE', 49), ('FFF', -25)) v (s, d)",
+    );
+    let told = "select symbol, urgency, is_held, round(extract(epoch from event_time - now()) / 3600) from market.attention() order by 1";
+    let rows = |rows: Vec<Vec<Option<String>>>| -> Vec<String> {
+        rows.iter()
+            .map(|row| row.iter().map(|one| one.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" "))
+            .collect()
+    };
+    assert_eq!(rows(db.rows(told)), ["AAA 4 t -", "CCC 12 t 20", "DDD 3 f -23"]);
+    // The worker's role has no word in trading, until somebody gives it one.
+    let worker = db.role("worker");
+    db.run(&format!("grant market_ingestor to {worker}"));
+    let mut client = db.connect_as(&worker);
+    assert_eq!(rows(kronos_tests::rows(&mut client, told)), ["CCC 3 f 20", "DDD 3 f -23"]);
+    db.run(&format!(
+        "grant usage on schema trading to {worker}; grant select on trading.positions to {worker}"
+    ));
+    assert_eq!(rows(kronos_tests::rows(&mut client, told)), ["AAA 4 t -", "CCC 12 t 20", "DDD 3 f -23"]);
+}
