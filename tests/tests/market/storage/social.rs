@@ -137,17 +137,17 @@ fn days_are_windows_too_and_end_at_midnight_utc() {
         "social_days",
         "set timezone = 'Asia/Tokyo';
          select store(d * 100 + i, 'AAA', timestamptz '2026-11-01 23:59+00' + d * interval '1 day', case when i = 1 then 'Bullish' else 'Bearish' end)
-         from generate_series(0, 7) d, generate_series(1, case when d = 7 then 24 else 1 + d % 3 end) i",
+         from generate_series(0, 7) d, generate_series(1, case when d = 7 then 24 else 1 + d end) i",
     );
     let rows = db.rows(
         "set timezone = 'America/New_York';
          select window_end at time zone 'UTC', msg_rate_1h, round(msg_rate_z_30d::numeric, 6), round(bull_ratio::numeric, 6)
          from market.social_features('2026-11-09 12:00+00', width => '1 day', span => '2 days')",
     );
-    // Days of 1 2 3 1 2 3 1 messages, and none: median 2, MAD 1 for the eighth; the seventh has six days before it.
+    // Days of 1 to 7 messages and one of 24: median 4, MAD 2 before the eighth, (24 - 4) / (1.4826 · 2); the seventh has six days before it.
     let expected = [
-        ["2026-11-08 00:00:00", "0.041666666666666664", "-", "1.000000"],
-        ["2026-11-09 00:00:00", "1", "14.838797", "0.041667"],
+        ["2026-11-08 00:00:00", "0.2916666666666667", "-", "0.142857"],
+        ["2026-11-09 00:00:00", "1", "6.744908", "0.041667"],
     ];
     let said: Vec<Vec<&str>> =
         rows.iter().map(|row| row.iter().map(|one| one.as_deref().unwrap_or("-")).collect()).collect();
