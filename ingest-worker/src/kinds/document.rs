@@ -208,7 +208,9 @@ news as (
     -- What said the same as the one before it was not stored, and is no news when it is listed again.
     and (t.is_state or t.digest is distinct from (
       select d.digest from {table} d
-      where (d.source, d.kind, d.key) = (t.source, t.kind, t.key) and d.known_at <= t.known_at order by d.known_at desc limit 1))
+      where (d.source, d.kind, d.key) = (t.source, t.kind, t.key) and d.known_at <= t.known_at
+      order by d.known_at desc
+      limit 1))
 ),
 apart as (
   -- Two versions of one instant: the one that came later was known later.

@@ -561,6 +561,11 @@ fn liquidity_is_that_of_the_last_sessions_before_the_day() {
          select 'X', '1 day', timestamptz '2023-12-31 00:00+00' + d * interval '1 day', 'file', 10, 10, 10, 10, d,
                 case d when 4 then 100 end, timestamptz '2024-01-01 00:00+00' + d * interval '1 day' from generate_series(1, 5) as d",
     );
+    // Of a better source, and known to nobody by the days that are asked for.
+    db.run(
+        "insert into market.bars (symbol, bar_width, time, source, open, high, low, close, volume, known_at)
+         select symbol, bar_width, time, 'yahoo', open, high, low, close, 999, '2024-02-01 00:00+00' from market.bars",
+    );
     let of = |arguments: &str| {
         db.value(&format!(
             "select concat_ws(' ', sessions_used, avg_volume_60d, avg_dollar_vol_60d, last_session) from market.liquidity({arguments})"
