@@ -8,6 +8,7 @@ mod ingest_files;
 mod ingest_live;
 mod ingest_tls;
 mod leaders;
+mod replay;
 mod revisions;
 mod storage;
 mod validate_facts;
