@@ -1,5 +1,5 @@
 -- Factors of fundamentals, as of any instant.
-call market.require_not_newer('market/factors.sql', 2);
+call market.require_not_newer('market/factors.sql', 3);
 
 -- Quarters are looked up by their end. What the factors read is in the index, so that the payloads are not.
 create index if not exists fmp_income_statement_period on market.fmp_income_statement (period_end)
@@ -74,7 +74,8 @@ with income as (
   -- Not of the view of daily bars: which source it shows may have been decided by a bar that came later.
   select distinct on (b.symbol) b.symbol, b.close
   from market.bars b left join market.sources s using (source) left join market.instruments i using (symbol)
-  where (i.bar_source is null or i.bar_source = b.source) and b.bar_width = interval '1 day' and b.known_at <= fundamentals.as_of and b.time > fundamentals.as_of - interval '10 days'
+  where (i.bar_source is null or i.bar_source = b.source) and b.bar_width = interval '1 day' and b.known_at <= fundamentals.as_of
+    and b.time > fundamentals.as_of - interval '10 days' and b.time <= fundamentals.as_of
   order by b.symbol, b.time desc, s.rank, b.source
 ), sized as (
   select y.*, b.total_assets, b.cash, b.total_debt, b.net_debt, b.equity, p.sector,
@@ -181,4 +182,4 @@ comment on column market.fundamentals_factors_v1.leverage is 'z of -net debt ove
 comment on column market.fundamentals_factors_v1.growth is 'Mean z of the growth of sales and of earnings per share over a year.';
 comment on column market.fundamentals_factors_v1.n_missing is 'Ratios of nine that are not known.';
 
-call market.record_file('market/factors.sql', 2);
+call market.record_file('market/factors.sql', 3);
