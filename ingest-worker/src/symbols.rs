@@ -141,8 +141,8 @@ impl Names {
         }
     }
 
-    /// What the database says that `native` meant at `time`.
-    fn alias(&self, native: &str, time: Option<Timestamp>) -> Option<&String> {
+    /// What the database says that `native` meant at `time`, now without one.
+    pub fn alias(&self, native: &str, time: Option<Timestamp>) -> Option<&String> {
         let meanings = self.aliases.get(native)?;
         let day = time.unwrap_or_else(Utc::now).date_naive();
         meanings.iter().find(|(since, _)| since.is_none_or(|since| since <= day)).map(|(_, ours)| ours)

@@ -122,14 +122,14 @@ pub async fn resume_polls(client: &Client, feed: &str) -> Result<(Vec<Mark>, Vec
 async fn resumed(
     client: &Client,
     (feed, section): (Arc<dyn PollFeed>, &FeedConfig),
-    symbols: &BTreeMap<String, String>,
+    (names, symbols): (Names, &BTreeMap<String, String>),
     transport: Arc<dyn Transport>,
     sink: Sink,
 ) -> Result<Poller> {
     let name = feed.name();
     let (marks, refusals) = resume_polls(client, name).await?;
     let poller = Poller::new(feed, transport, symbols, marks, &refusals, sink, Arc::new(Utc::now));
-    Ok(poller.resume(resume_usage(client, name).await?, section.bandwidth()))
+    Ok(poller.naming(names).resume(resume_usage(client, name).await?, section.bandwidth()))
 }
 
 /// Sets up a reading of a feed that is polled, of `section`.
@@ -143,9 +143,10 @@ pub async fn poller(
     transport: Arc<dyn Transport>,
     sink: Sink,
 ) -> Result<Poller> {
-    let symbols = section.symbols.mapping_by(&Names::of_source(client, entry.name).await?);
+    let names = Names::of_source(client, entry.name).await?;
+    let symbols = section.symbols.mapping_by(&names);
     register(client, entry, feed.asks_about_instruments().then_some(&symbols)).await?;
-    resumed(client, (feed, section), &symbols, transport, sink).await
+    resumed(client, (feed, section), (names, &symbols), transport, sink).await
 }
 
 /// What a feed has taken of its vendor in the last days, longer than any vendor counts.
@@ -188,7 +189,8 @@ pub async fn run(
         if matches!(&feed, Feed::Stream(feed) if feed.plan(clock()).is_none()) {
             continue;
         }
-        let symbols = section.symbols.mapping_by(&Names::of_source(&client, entry.name).await?);
+        let names = Names::of_source(&client, entry.name).await?;
+        let symbols = section.symbols.mapping_by(&names);
         let are_instruments = match &feed {
             Feed::Stream(_) => true,
             Feed::Poll(feed) => feed.asks_about_instruments(),
@@ -219,7 +221,8 @@ pub async fn run(
                     }
                     tokio::spawn(Arc::clone(&attention).follow(database.clone(), shutdown.clone()));
                 }
-                let poller = resumed(&client, (feed, section), &symbols, transport, sink.clone()).await?;
+                let poller =
+                    resumed(&client, (feed, section), (names, &symbols), transport, sink.clone()).await?;
                 let poller = poller.heeding(attention);
                 streams.spawn(async move { (name, poller.run(shutdown).await) });
             }

@@ -151,6 +151,27 @@ fn facts(db: &Database) -> Vec<Vec<Option<String>>> {
 }
 
 #[test]
+fn a_list_of_everybody_names_each_as_it_was_called_then() {
+    let db = migrated("replay_names");
+    let folder = tempfile::tempdir().unwrap();
+    // In 2023 the ticker was another company's.
+    for feed in ["alpaca_news", "fmp"] {
+        db.run(&format!(
+            "insert into market.sources (source, kind, rank) values ('{feed}', 'vendor', 40) on conflict do nothing;
+             insert into market.instruments (symbol) values ('S3'), ('OLD') on conflict do nothing;
+             insert into market.instrument_symbols (feed, native_symbol, symbol, since)
+             values ('{feed}', 'S3', 'OLD', '-infinity'), ('{feed}', 'S3', 'S3', '2024-01-01')"
+        ));
+    }
+    succeed(&mut backfill(&db, &configuration(folder.path(), &vendor(None))));
+    let named = |source: &str| {
+        db.value(&format!("select string_agg(distinct symbol, ' ' order by symbol) from market.documents where source = '{source}'"))
+    };
+    assert_eq!(named("alpaca_news"), "OLD S1 S2");
+    assert_eq!(named("fmp"), "S1 S2 S3 S4 S5 S6", "whom a question is about is known");
+}
+
+#[test]
 fn one_command_fills_an_empty_database_whatever_vendors_do_and_however_often_it_is_killed() {
     let clean = migrated("replay_clean");
     let folder = tempfile::tempdir().unwrap();
