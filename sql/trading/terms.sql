@@ -1,5 +1,5 @@
 -- On what terms names can be traded, and what the strategist thinks of them: the inputs of a book beside the forecasts.
-call market.require_not_newer('trading/terms.sql', 3);
+call market.require_not_newer('trading/terms.sql', 4);
 
 create table if not exists trading.terms (
   symbol           text not null,
@@ -82,6 +82,15 @@ $$;
 comment on function trading.borrowability(timestamptz) is
   'Which shares the broker (market.alpaca_assets) lent to be sold short, as was known at an instant: reason says why not (inactive, not tradable, not shortable, hard to borrow); veto: no orders are taken.';
 
+create or replace view trading.borrowable with (security_invoker = true) as
+select b.symbol, b.shortable, b.veto, b.reason, b.known_at from trading.borrowability(now()) b;
+comment on view trading.borrowable is 'trading.borrowability of now.';
+comment on column trading.borrowable.symbol is 'Canonical symbol.';
+comment on column trading.borrowable.shortable is 'Whether the broker lends it.';
+comment on column trading.borrowable.veto is 'Whether the broker takes no orders at all.';
+comment on column trading.borrowable.reason is 'Why it is not lent; NULL: it is.';
+comment on column trading.borrowable.known_at is 'From when that was known.';
+
 -- The desk may be stricter than the broker, not more generous.
 create or replace function trading.terms_at(as_of timestamptz default now()) returns setof trading.terms
 language sql stable set search_path = pg_catalog, pg_temp
@@ -104,4 +113,4 @@ as $$
 $$;
 comment on function trading.scores_at(timestamptz) is 'The score of every name as it was known at an instant.';
 
-call market.record_file('trading/terms.sql', 3);
+call market.record_file('trading/terms.sql', 4);

@@ -63,6 +63,8 @@ const SOURCES: &[Source] = &[
         answer: assets,
         expected: "2 3, 0",
     },
+    Source { name: "alpaca_news", symbols: &["AAPL", "NVDA"], also: &[], answer: news, expected: "7 8, 0" },
+    Source { name: "truthsocial", symbols: &["107"], also: &[], answer: posts, expected: "9 10, 0" },
 ];
 
 fn parameter<'t>(target: &'t str, name: &str) -> Option<&'t str> {
@@ -204,6 +206,46 @@ fn assets(target: &str, is_changed: bool, _: u64) -> String {
     format!("[{}]", listed.join(","))
 }
 
+/// Five pieces, two to a page, the second and fourth of them about two names; the first is rewritten in December.
+fn news(target: &str, is_changed: bool, _: u64) -> String {
+    let piece = |number: usize| {
+        let names = if number.is_multiple_of(2) { r#""AAPL","NVDA""# } else { r#""AAPL""# };
+        let is_rewritten = is_changed && number == 1;
+        let updated = if is_rewritten { "2023-12-20T10:00:00Z" } else { "2023-11-14T12:00:00Z" };
+        let headline = if is_rewritten { "again" } else { "first" };
+        (
+            updated,
+            format!(
+                r#"{{"id":{number},"headline":"{headline}","created_at":"2023-11-14T0{number}:00:00Z","updated_at":"{updated}","symbols":[{names}]}}"#
+            ),
+        )
+    };
+    let start = parameter(target, "start").unwrap();
+    let listed: Vec<_> = (1..=5).map(piece).filter(|(updated, _)| updated[..10] >= start[..10]).collect();
+    let first: usize = parameter(target, "page_token").map_or(0, |token| token[1..].parse().unwrap());
+    let page: Vec<_> = listed.iter().skip(first).take(2).map(|(_, piece)| piece.as_str()).collect();
+    let token = if first + 2 < listed.len() { format!("\"p{}\"", first + 2) } else { "null".to_owned() };
+    format!(r#"{{"news":[{}],"next_page_token":{token}}}"#, page.join(","))
+}
+
+/// Posts 98 to 106 of an account, three more than there are questions at first; the first one is edited.
+fn posts(target: &str, is_changed: bool, asked: u64) -> String {
+    let bound = |name: &str| parameter(target, name).map(|id| id.parse::<u64>().unwrap());
+    let newest = 100 + asked.min(6);
+    let (above, below) = (bound("since_id").unwrap_or(0), bound("max_id").unwrap_or(u64::MAX));
+    let post = |id: u64| {
+        let name = if id.is_multiple_of(2) { "$AAPL" } else { "hello" };
+        let edited = if is_changed && id == 98 { r#","edited_at":"2023-11-14T20:00:00.000Z""# } else { "" };
+        let word = if edited.is_empty() { "up" } else { "down" };
+        format!(
+            r#"{{"id":"{id}","created_at":"2023-11-14T{:02}:00:00.000Z","content":"<p>{name} {word}</p>"{edited}}}"#,
+            id - 97
+        )
+    };
+    let listed = (98..=newest).rev().filter(|id| *id > above && *id < below).take(4).map(post);
+    format!("[{}]", listed.collect::<Vec<_>>().join(","))
+}
+
 fn feed(source: &Source) -> Arc<dyn PollFeed> {
     let entry = find(source.name).unwrap();
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -232,18 +274,25 @@ fn live_through(tables: &mut Tables, source: &Source, is_changed: bool, lives: L
     // Changes of old items are seen where everything is read again.
     tables.rows("truncate market.feed_cursors");
     for (i, (faults, seconds, unsaved)) in lives.into_iter().chain([(Vec::new(), CLEAN, 0)]).enumerate() {
+        if source.name == "truthsocial" {
+            // It stays blocked until somebody says otherwise.
+            tables.rows("delete from market.feed_refusals");
+        }
         let resumed = tables.resume_polls(source.name);
         let (asked, answer) = (Arc::clone(&asked), source.answer);
         let day = i64::from(is_changed) * 40 + i as i64 + 1;
         let (mut batches, ended): (Vec<Batch>, _) = paused().block_on(async {
             let answering =
                 move |target: &str| (200, answer(target, is_changed, asked.fetch_add(1, Ordering::Relaxed)));
-            let vendor = Vendor::at(micros(START).unwrap() + TimeDelta::days(day), faults, answering);
+            // Of the worker's clock: it is wrong by up to three hours, and jumps with each life.
+            let skew = TimeDelta::hours(i64::try_from(seconds % 7).unwrap() - 3);
+            let begins = micros(START).unwrap() + TimeDelta::days(day) + skew;
+            let vendor = Vendor::at(begins, faults, answering);
             live(&vendor, &feed, &names, resumed, Duration::from_secs(seconds)).await
         });
         // Who is turned away by a site without plans does not come back before it is started again.
-        let is_turned_away =
-            matches!(&ended, Some(Err(FeedError::Fatal(_)))) && source.name == "capitoltrades";
+        let is_turned_away = matches!(&ended, Some(Err(FeedError::Fatal(_))))
+            && ["capitoltrades", "truthsocial"].contains(&source.name);
         assert!(ended.is_none() || is_turned_away, "{}: {ended:?}", source.name);
         batches.truncate(batches.len().saturating_sub(unsaved));
         tables.store(&batches);
