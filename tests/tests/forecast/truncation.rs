@@ -144,7 +144,8 @@ const LATER: &str = "
     -- A better source that comes a day late.
     insert into market.bars (symbol, source, bar_width, time, open, high, low, close, volume, known_at)
     select symbol, 'yahoo', bar_width, time, open * 3, high * 3, low * 3, close * 3, volume * 5, greatest(known_at, @ + interval '1 day')
-    from market.bars where source = 'test';
+    from market.bars where source = 'test'
+    on conflict do nothing;
     update ledger.forecasts set forecast = forecast * 2, upper = upper * 2 where issued_at > @;
     update market.documents set payload = '{}' where known_at > @;
     update market.event_schedules set scheduled_ts = scheduled_ts + interval '1 day', is_cancelled = true where known_at > @;
@@ -169,14 +170,33 @@ const CUT: &str = "
     delete from trading.policy_knobs where valid_from > @;
     reset session_replication_role";
 
+fn answer(db: &Database, query: &str, as_of: &str) -> String {
+    db.value(&format!(
+        "set client_min_messages = error; select coalesce(string_agg(q::text, E'\\n' order by q::text), '') from ({}) q",
+        query.replace('@', as_of)
+    ))
+}
+
 fn said(db: &Database) -> Vec<String> {
-    let said = |query: &str| {
-        db.value(&format!(
-            "set client_min_messages = error; select coalesce(string_agg(q::text, E'\\n' order by q::text), '') from ({}) q",
-            query.replace('@', AS_OF)
-        ))
-    };
-    CALLS.iter().map(|(_, query)| said(query)).collect()
+    CALLS.iter().map(|(_, query)| answer(db, query, AS_OF)).collect()
+}
+
+#[test]
+fn what_is_derived_of_the_market_says_the_same_at_any_moment() {
+    let db = Database::new("truncation_moments");
+    db.run(FILL);
+    // Moments of five months, the latest first: what is changed after one is after those before it, too.
+    let mut minutes: Vec<u64> = (1..=12u64).map(|i| i * 7_919 * 7_919 % 216_000).collect();
+    minutes.sort_unstable();
+    let derived = || CALLS.iter().filter(|(name, _)| name.starts_with("market"));
+    for (i, minute) in minutes.iter().rev().enumerate() {
+        let as_of = format!("(timestamptz '2023-11-05 00:00+00' + {minute} * interval '1 minute')");
+        let before: Vec<_> = derived().map(|(_, query)| answer(&db, query, &as_of)).collect();
+        db.run(&if i % 2 == 0 { LATER } else { CUT }.replace('@', &as_of));
+        for ((name, query), before) in derived().zip(before) {
+            assert_eq!(before, answer(&db, query, &as_of), "{name} as of {as_of}: {query}");
+        }
+    }
 }
 
 #[test]
