@@ -195,16 +195,7 @@ async fn run_feeds(config: &Config, database: Database) -> Result<()> {
             .install()
             .map_err(|e| Error::Metrics(e.to_string()))?;
     }
-    let (stop, shutdown) = tokio::sync::watch::channel(false);
-    tokio::spawn(async move {
-        wait_for_signal().await;
-        tracing::info!("stopping: draining what has arrived");
-        if stop.send(true).is_err() {
-            return;
-        }
-        // Keeps the sender alive: a closed channel would not read as a request to stop.
-        std::future::pending::<()>().await;
-    });
+    let shutdown = shutdown_on_signal();
     let network = Arc::new(Network::new()?);
     if config.maintenance.every_minutes > 0 {
         let every = std::time::Duration::from_secs(config.maintenance.every_minutes * 60);
@@ -217,6 +208,21 @@ async fn run_feeds(config: &Config, database: Database) -> Result<()> {
     })
     .await?
     .0
+}
+
+/// Turns true when the program is told to stop.
+fn shutdown_on_signal() -> tokio::sync::watch::Receiver<bool> {
+    let (stop, shutdown) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        wait_for_signal().await;
+        tracing::info!("stopping: draining what has arrived");
+        if stop.send(true).is_err() {
+            return;
+        }
+        // Keeps the sender alive: a closed channel would not read as a request to stop.
+        std::future::pending::<()>().await;
+    });
+    shutdown
 }
 
 async fn wait_for_signal() {

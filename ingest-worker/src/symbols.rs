@@ -126,7 +126,7 @@ impl Names {
         if self.is_literal {
             return;
         }
-        if self.aliases.get(symbol).is_some_and(|meanings| meanings.len() > 1 || meanings[0].0.is_some()) {
+        if self.is_handed_on(symbol) {
             if let Some(ours) = self.look_up(symbol, time) {
                 *symbol = ours;
             }
@@ -141,8 +141,18 @@ impl Names {
         }
     }
 
+    /// Whether a name means something from a day on only.
+    fn is_handed_on(&self, native: &str) -> bool {
+        self.aliases.get(native).is_some_and(|meanings| meanings.iter().any(|(since, _)| since.is_some()))
+    }
+
+    /// What a name that was handed on meant at `time`; `None` for one that always meant the same.
+    pub fn of_day(&self, native: &str, time: Option<Timestamp>) -> Option<&String> {
+        self.alias(native, time).filter(|_| self.is_handed_on(native))
+    }
+
     /// What the database says that `native` meant at `time`, now without one.
-    pub fn alias(&self, native: &str, time: Option<Timestamp>) -> Option<&String> {
+    fn alias(&self, native: &str, time: Option<Timestamp>) -> Option<&String> {
         let meanings = self.aliases.get(native)?;
         let day = time.unwrap_or_else(Utc::now).date_naive();
         meanings.iter().find(|(since, _)| since.is_none_or(|since| since <= day)).map(|(_, ours)| ours)

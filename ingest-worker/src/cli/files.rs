@@ -51,7 +51,7 @@ pub struct Load {
     #[arg(long, value_parser = parse_delimiter)]
     delimiter: Option<u8>,
     /// The rows are facts of this kind, for example fmp_ratios: each is a version of a document in market.documents.
-    #[arg(long, value_name = "KIND", value_parser = parse_kind)]
+    #[arg(long, value_name = "KIND", value_parser = parse_kind, conflicts_with_all = ["width", "decimal"])]
     documents: Option<String>,
     /// Columns that tell a document from the others; the symbol and the event without it.
     #[arg(long, requires = "documents", value_delimiter = ',')]

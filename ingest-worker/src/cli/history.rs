@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use clap::Args;
+use indicatif::{MultiProgress, ProgressBar};
 use kronos_ingest::{
     config::{Config, FeedConfig},
     drive::{Outcome, Reading, backfill, live},
@@ -17,15 +18,15 @@ use kronos_ingest::{
     table::{parse_time, parse_width},
     wire::Network,
 };
-use tokio::{sync::watch, task::JoinSet};
+use tokio::task::JoinSet;
 
-use super::{learn_calendars, names_of, tell, wait_for_signal, with_writer};
+use super::{learn_calendars, names_of, shutdown_on_signal, tell, with_writer};
 
 #[derive(Debug, Args)]
 pub struct Backfill {
     /// Feed, for example yahoo or coinbase; all enabled feeds of the configuration that are polled without it.
     feed: Option<String>,
-    /// Symbols in the feed's spelling or in ours; all configured ones without any.
+    /// Symbols in the feed's spelling or in ours; all configured ones, and what is told of everybody, without any.
     symbols: Vec<String>,
     /// First instant or date (UTC); of a feed that is polled, what its vendor has.
     #[arg(long, value_parser = parse_instant)]
@@ -68,20 +69,14 @@ pub async fn backfill(config: &Config, database: Database, arguments: Backfill) 
         return read(config, database, polled, &arguments).await;
     };
     let entry = feeds::find(name).ok_or_else(|| Error::Usage(unknown_feed(name)))?;
-    let of_symbols = || FeedConfig::of_symbols(&arguments.symbols);
-    let mut section = config.feeds.get(entry.name).cloned().unwrap_or_else(of_symbols);
+    let section =
+        config.feeds.get(entry.name).cloned().unwrap_or_else(|| FeedConfig::of_symbols(&arguments.symbols));
+    if !config.feeds.contains_key(entry.name) && arguments.symbols.is_empty() {
+        return Err(Error::Usage(format!("name symbols, or configure feeds.{}.symbols", entry.name)));
+    }
     match live::build(entry, &section)? {
         Feed::Stream(feed) => fetch(config, database, (entry, &section), &*feed, arguments).await,
-        Feed::Poll(feed) if arguments.symbols.is_empty() => {
-            read(config, database, vec![(entry, section, feed)], &arguments).await
-        }
-        Feed::Poll(_) => {
-            section.symbols = of_symbols().symbols;
-            match live::build(entry, &section)? {
-                Feed::Poll(feed) => read(config, database, vec![(entry, section, feed)], &arguments).await,
-                Feed::Stream(_) => Ok(()),
-            }
-        }
+        Feed::Poll(feed) => read(config, database, vec![(entry, section, feed)], &arguments).await,
     }
 }
 
@@ -98,19 +93,15 @@ async fn read(
     }
     let network = Arc::new(Network::new()?);
     let client = database.connect().await?;
-    let (stop, shutdown) = watch::channel(false);
-    tokio::spawn(async move {
-        wait_for_signal().await;
-        stop.send_replace(true);
-        std::future::pending::<()>().await;
-    });
+    let shutdown = shutdown_on_signal();
+    let bars = MultiProgress::new();
     let dry_run = arguments.dry_run;
     let work = async |sink: Sink| {
         let mut readings = JoinSet::new();
         for (entry, section, feed) in polled {
             let limits = feed.limits();
-            let poller =
-                live::poller(&client, (entry, &section), feed, network.clone(), sink.clone()).await?;
+            let (of, symbols) = ((entry, &section), &arguments.symbols);
+            let poller = live::poller(&client, of, feed, symbols, network.clone(), sink.clone()).await?;
             let due = poller.due();
             if dry_run {
                 for limit in limits {
@@ -120,13 +111,13 @@ async fn read(
                 continue;
             }
             let questions: u64 = due.values().map(|(questions, _)| questions).sum();
-            let reading = Arc::new(Reading::new(usize::try_from(questions).unwrap_or(usize::MAX)));
+            let reading = Arc::new(Reading::new(bars.add(ProgressBar::new(questions))));
             let poller = poller.to_the_end(Arc::clone(&reading));
             let shutdown = shutdown.clone();
             readings.spawn(async move { (entry.name, poller.run(shutdown).await, reading) });
         }
         drop(sink);
-        let mut unread = Vec::new();
+        let (mut unread, mut stopped) = (Vec::new(), None);
         while let Some(ended) = readings.join_next().await {
             let (name, ended, reading) = ended.map_err(|e| Error::Usage(format!("a feed failed: {e}")))?;
             let Outcome { read, refused, failed } = reading.outcome();
@@ -139,9 +130,12 @@ async fn read(
                     .into_iter()
                     .map(|(endpoint, symbol, reason)| format!("{name} {endpoint} {symbol}: {reason}")),
             );
-            ended.map_err(|error| Error::Feed { feed: name.to_owned(), error })?;
+            // The others go on.
+            if let Err(error) = ended {
+                stopped.get_or_insert(Error::Feed { feed: name.to_owned(), error });
+            }
         }
-        Ok(unread)
+        stopped.map_or(Ok(unread), Err)
     };
     let (done, written) = with_writer(config, config.limits(), database, work).await?;
     if !dry_run {

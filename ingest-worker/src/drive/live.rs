@@ -132,7 +132,7 @@ async fn resumed(
     Ok(poller.naming(names).resume(resume_usage(client, name).await?, section.bandwidth()))
 }
 
-/// Sets up a reading of a feed that is polled, of `section`.
+/// Sets up a reading of a feed that is polled, of `section`; of `symbols` (spelling of the feed or ours) alone where some are named.
 ///
 /// # Errors
 /// The database's error.
@@ -140,13 +140,24 @@ pub async fn poller(
     client: &Client,
     (entry, section): (&FeedEntry, &FeedConfig),
     feed: Arc<dyn PollFeed>,
+    symbols: &[String],
     transport: Arc<dyn Transport>,
     sink: Sink,
 ) -> Result<Poller> {
     let names = Names::of_source(client, entry.name).await?;
-    let symbols = section.symbols.mapping_by(&names);
-    register(client, entry, feed.asks_about_instruments().then_some(&symbols)).await?;
-    resumed(client, (feed, section), (names, &symbols), transport, sink).await
+    let configured = section.symbols.mapping_by(&names);
+    let asked: BTreeMap<_, _> = symbols
+        .iter()
+        .map(|symbol| {
+            let known = configured.iter().find(|(native, ours)| *native == symbol || *ours == symbol);
+            let named = || (symbol.clone(), names.of_feed(symbol));
+            known.map_or_else(named, |(native, ours)| (native.clone(), ours.clone()))
+        })
+        .collect();
+    let mapping = if symbols.is_empty() { &configured } else { &asked };
+    register(client, entry, feed.asks_about_instruments().then_some(mapping)).await?;
+    let poller = resumed(client, (feed, section), (names, mapping), transport, sink).await?;
+    Ok(if symbols.is_empty() { poller } else { poller.about_symbols() })
 }
 
 /// What a feed has taken of its vendor in the last days, longer than any vendor counts.

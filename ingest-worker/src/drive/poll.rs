@@ -181,6 +181,13 @@ impl Poller {
         Poller { attention, ..self }
     }
 
+    /// Leaves out what is asked about everybody: read for some symbols, it would count as read for all.
+    #[must_use]
+    pub fn about_symbols(mut self) -> Self {
+        self.tasks.retain(|task| task.endpoint.scope == Scope::Symbol);
+        self
+    }
+
     /// What is due: questions, and requests that they take at most, by the name of their limit.
     pub fn due(&self) -> BTreeMap<&'static str, (u64, u64)> {
         let now = Instant::now();

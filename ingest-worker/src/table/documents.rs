@@ -131,10 +131,14 @@ impl Decoder {
             let name = header.get(column).unwrap_or_default().trim().to_ascii_lowercase();
             Some((column, Times::new(options.table.time_format.clone(), zone, &name, received_at)))
         });
-        for row in survey::rows(path, &options.table)? {
-            let open = times.iter_mut().flatten().filter(|(_, times)| !times.is_settled(false));
-            for (column, times) in open {
-                times.learn(row.get(*column).unwrap_or_default().trim());
+        if times.iter().any(Option::is_some) {
+            for (row, place) in survey::rows(path, &options.table)?.zip(0..) {
+                if place >= survey::ROWS && times.iter().flatten().all(|(_, times)| times.is_settled(false)) {
+                    break;
+                }
+                for (column, times) in times.iter_mut().flatten() {
+                    times.learn(row.get(*column).unwrap_or_default().trim());
+                }
             }
         }
         let [known_at, event] = times;
@@ -255,6 +259,12 @@ mod tests {
         let zone = Options { zone: Some(chrono_tz::America::New_York), ..Options::default() };
         let there = read(text, DocumentOptions { table: zone, ..by("as_of") }).unwrap();
         assert!(told(&there[0]).starts_with("AAA 2012-12-28 05:00:00"), "{}", told(&there[0]));
+        // How days are written is told by the column.
+        for (first, second) in [("01/02/2013", "25/01/2013"), ("20130201", "20130125")] {
+            let rows = read(&format!("symbol,seen\nAAA,{first}\nBBB,{second}\n"), by("seen")).unwrap();
+            let days = [told(&rows[0]), told(&rows[1])].map(|row| row[4..14].to_owned());
+            assert_eq!(days, ["2013-02-02", "2013-01-26"], "{first}");
+        }
         // Today is not over, but the row is here.
         let today = read("symbol,seen\nAAA,2026-11-30\nAAA,2026-11-30T09:30:00Z\n", by("seen")).unwrap();
         assert_eq!(told(&today[0]), r#"AAA 2026-11-30 12:00:00 {"symbol":"AAA"}"#);

@@ -12,7 +12,7 @@ use super::{
 use crate::kinds::Timestamp;
 
 /// Rows after which what is not open is taken for settled.
-const ROWS: usize = 2_000;
+pub(super) const ROWS: usize = 2_000;
 
 /// How the rows of a file are to be read.
 #[derive(Debug)]

@@ -506,7 +506,7 @@ fn a_reading_ends_when_each_question_is_answered_refused_or_given_up() {
         "/paid/B-B" => (500, "broken".to_owned()),
         other => fine(other),
     };
-    let reading = Arc::new(Reading::new(3));
+    let reading = Arc::new(Reading::new(indicatif::ProgressBar::hidden()));
     let (vendor, ended) = paused().block_on(async {
         let vendor = Vendor::new(Vec::new(), answer);
         let to_the_end = |poller: Poller| poller.to_the_end(Arc::clone(&reading));

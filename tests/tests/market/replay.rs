@@ -77,21 +77,30 @@ fn fault(number: usize, whole: &str) -> String {
     }
 }
 
-/// A server of invented replies until the test ends; every `faulty`th question meets a fault.
-fn vendor(faulty: Option<usize>) -> String {
+/// What a vendor does beside answering.
+#[derive(Clone, Copy, Default)]
+struct Faults {
+    /// Every so many questions one meets a fault.
+    every: Option<usize>,
+    /// Paths on which the account is refused.
+    refused: Option<&'static str>,
+}
+
+/// A server of invented replies until the test ends.
+fn vendor(faults: Faults) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let count = Arc::new(AtomicUsize::new(1));
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let count = Arc::clone(&count);
-            std::thread::spawn(move || serve(stream, &count, faulty));
+            std::thread::spawn(move || serve(stream, &count, faults));
         }
     });
     address
 }
 
-fn serve(mut stream: TcpStream, count: &AtomicUsize, faulty: Option<usize>) {
+fn serve(mut stream: TcpStream, count: &AtomicUsize, faults: Faults) {
     let mut asked = Vec::new();
     while !asked.windows(4).any(|end| end == b"\r\n\r\n") {
         let mut chunk = [0; 4096];
@@ -101,9 +110,13 @@ fn serve(mut stream: TcpStream, count: &AtomicUsize, faulty: Option<usize>) {
         }
     }
     let asked = String::from_utf8_lossy(&asked);
-    let body = reply(asked.split(' ').nth(1).unwrap_or("/"));
+    let target = asked.split(' ').nth(1).unwrap_or("/");
+    let body = reply(target);
     let number = count.fetch_add(1, Ordering::Relaxed);
-    let answer = match faulty {
+    let answer = match faults.every {
+        _ if faults.refused.is_some_and(|path| target.starts_with(path)) => {
+            "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
+        }
         Some(every) if number.is_multiple_of(every) => fault(number / every, &body),
         _ => format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -163,7 +176,7 @@ fn a_list_of_everybody_names_each_as_it_was_called_then() {
              values ('{feed}', 'S3', 'OLD', '-infinity'), ('{feed}', 'S3', 'S3', '2024-01-01')"
         ));
     }
-    succeed(&mut backfill(&db, &configuration(folder.path(), &vendor(None))));
+    succeed(&mut backfill(&db, &configuration(folder.path(), &vendor(Faults::default()))));
     let named = |source: &str| {
         db.value(&format!("select string_agg(distinct symbol, ' ' order by symbol) from market.documents where source = '{source}'"))
     };
@@ -172,10 +185,33 @@ fn a_list_of_everybody_names_each_as_it_was_called_then() {
 }
 
 #[test]
+fn what_is_read_of_one_name_is_left_to_be_read_of_the_others_and_a_refused_vendor_stops_alone() {
+    let db = migrated("replay_parts");
+    let folder = tempfile::tempdir().unwrap();
+    let path = configuration(folder.path(), &vendor(Faults::default()));
+    let said = succeed(backfill(&db, &path).args(["fmp", "S2"]));
+    assert!(said.contains("given up"), "{said}");
+    let read = "select concat_ws(' ', string_agg(distinct c.symbol, ' ' order by c.symbol),
+                                 (select string_agg(distinct d.symbol, ' ' order by d.symbol) from market.documents d))
+                from market.feed_cursors c where c.feed = 'fmp'";
+    assert_eq!(
+        db.value(read),
+        "S2 S2",
+        "calendars are of everybody: read for one name they would count as read for all"
+    );
+    let refused = vendor(Faults { refused: Some("/fred"), ..Faults::default() });
+    let output = backfill(&db, &configuration(folder.path(), &refused)).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!output.status.success() && said.contains("fred") && said.contains("401"), "{said}");
+    assert!(said.contains("alpaca_news: 1 questions answered"), "{said}");
+    assert_eq!(db.value(read), "* S1 S2 S3 S4 S5 S6 S1 S2 S3 S4 S5 S6");
+}
+
+#[test]
 fn one_command_fills_an_empty_database_whatever_vendors_do_and_however_often_it_is_killed() {
     let clean = migrated("replay_clean");
     let folder = tempfile::tempdir().unwrap();
-    let said = succeed(&mut backfill(&clean, &configuration(folder.path(), &vendor(None))));
+    let said = succeed(&mut backfill(&clean, &configuration(folder.path(), &vendor(Faults::default()))));
     assert!(said.contains("fred: 2 questions answered, 0 not in the plan, 0 given up"), "{said}");
     assert!(said.contains("alpaca_news: 1 questions answered"), "{said}");
     // Of six names three statements and two grades each; three vintages, a release, three pieces of news.
@@ -184,7 +220,7 @@ fn one_command_fills_an_empty_database_whatever_vendors_do_and_however_often_it_
     let expected = facts(&clean);
 
     let db = migrated("replay_killed");
-    let path = configuration(folder.path(), &vendor(Some(4)));
+    let path = configuration(folder.path(), &vendor(Faults { every: Some(4), ..Faults::default() }));
     for kill in 1..=5 {
         let child = backfill(&db, &path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let child = Running(child);

@@ -146,7 +146,7 @@ impl Lane {
             let time = record.time();
             if let Some(symbol) = record.symbol_mut() {
                 // What is told of one symbol goes by its name of today; a list of everybody calls each as it was called then.
-                let then = self.names.alias(symbol, time).filter(|_| task.endpoint.scope == Scope::Whole);
+                let then = self.names.of_day(symbol, time).filter(|_| task.endpoint.scope == Scope::Whole);
                 let ours = then.or_else(|| self.symbols.get(symbol)).cloned();
                 *symbol = ours.unwrap_or_else(|| of_feed(symbol));
             }

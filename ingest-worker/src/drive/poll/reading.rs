@@ -27,9 +27,8 @@ pub struct Outcome {
 }
 
 impl Reading {
-    /// For so many questions; shown where stderr is a terminal.
-    pub fn new(questions: usize) -> Self {
-        let bar = ProgressBar::new(questions as u64);
+    /// Told by `bar`, which counts the questions.
+    pub fn new(bar: ProgressBar) -> Self {
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} questions {msg} {eta}") {
             bar.set_style(style);
         }
