@@ -1,6 +1,6 @@
 -- Releases of figures, decisions of central banks, reports of companies: what kinds there are, what vendors call them, and those that people
 -- enter. What feeds bring stays in the tables of its documents; market/event_facts.sql puts both together.
-call market.require_not_newer('market/events.sql', 3);
+call market.require_not_newer('market/events.sql', 4);
 
 create table if not exists market.event_kinds (
   kind            text primary key,
@@ -109,13 +109,17 @@ create table if not exists market.event_keys (
   event_key  text primary key,
   kind       text not null references market.event_kinds,
   symbol     text,
-  publisher  text
+  publisher  text,
+  entered_by text not null default current_user,
+  entered_at timestamptz not null default clock_timestamp()
 );
 comment on table market.event_keys is 'Events that people enter: the identity that outlives a change of the day.';
 comment on column market.event_keys.event_key is 'Identity, any text, for example FOMC:2026-12-09.';
 comment on column market.event_keys.kind is 'Kind of event.';
 comment on column market.event_keys.symbol is 'Canonical symbol of the company; NULL: an event of the economy.';
 comment on column market.event_keys.publisher is 'Who decides, where several do under one kind.';
+comment on column market.event_keys.entered_by is 'Role that entered it, as the system says.';
+comment on column market.event_keys.entered_at is 'When it was entered, as the system says.';
 
 create table if not exists market.event_schedules (
   event_key     text        not null references market.event_keys,
@@ -124,6 +128,8 @@ create table if not exists market.event_schedules (
   is_cancelled  boolean     not null default false,
   is_day_only   boolean     not null default false,
   source        text        not null default 'file' references market.sources,
+  entered_by    text        not null default current_user,
+  entered_at    timestamptz not null default clock_timestamp(),
   entry         bigint generated always as identity primary key
 );
 comment on table market.event_schedules is 'Append-only: when an event is due, one row each time that changes.';
@@ -134,12 +140,16 @@ comment on column market.event_schedules.is_cancelled is 'Called off.';
 comment on column market.event_schedules.is_day_only is 'Whether the hour is unknown.';
 comment on column market.event_schedules.source is 'Whose it is.';
 comment on column market.event_schedules.entry is 'Order of arrival: of two at one time the later counts.';
+comment on column market.event_schedules.entered_by is 'Role that entered it, as the system says.';
+comment on column market.event_schedules.entered_at is 'When it was entered, as the system says, whatever known_at claims.';
 
 create table if not exists market.event_consensus (
   event_key  text        not null references market.event_keys,
   value      numeric     not null check (value <> 'NaN' and value between -1e12 and 1e12),
   known_at   timestamptz not null,
   source     text        not null default 'file' references market.sources,
+  entered_by text        not null default current_user,
+  entered_at timestamptz not null default clock_timestamp(),
   entry      bigint generated always as identity primary key
 );
 comment on table market.event_consensus is 'Append-only: what was expected of an event, one row per snapshot.';
@@ -148,6 +158,8 @@ comment on column market.event_consensus.value is 'What was expected, in the uni
 comment on column market.event_consensus.known_at is 'When the snapshot was taken.';
 comment on column market.event_consensus.source is 'Whose it is.';
 comment on column market.event_consensus.entry is 'Order of arrival: of two at one time the later counts.';
+comment on column market.event_consensus.entered_by is 'Role that entered it, as the system says.';
+comment on column market.event_consensus.entered_at is 'When it was entered, as the system says, whatever known_at claims.';
 
 create table if not exists market.event_releases (
   event_key  text        not null references market.event_keys,
@@ -155,6 +167,8 @@ create table if not exists market.event_releases (
   previous   numeric     check (previous <> 'NaN' and previous between -1e12 and 1e12),
   known_at   timestamptz not null,
   source     text        not null default 'file' references market.sources,
+  entered_by text        not null default current_user,
+  entered_at timestamptz not null default clock_timestamp(),
   entry      bigint generated always as identity primary key
 );
 comment on table market.event_releases is 'Append-only: what was released. The first value counts for ever; later ones are revisions.';
@@ -164,6 +178,8 @@ comment on column market.event_releases.previous is 'The figure before, as it wa
 comment on column market.event_releases.known_at is 'From when it was public.';
 comment on column market.event_releases.source is 'Whose it is.';
 comment on column market.event_releases.entry is 'Order of arrival: of two at one time the later counts.';
+comment on column market.event_releases.entered_by is 'Role that entered it, as the system says.';
+comment on column market.event_releases.entered_at is 'When it was entered, as the system says, whatever known_at claims.';
 
 create index if not exists event_keys_kind_idx on market.event_keys (kind, symbol);
 create index if not exists event_schedules_key_idx on market.event_schedules (event_key, known_at);
@@ -197,4 +213,4 @@ comment on function market.known_when_announced() is
 create or replace trigger known_when_announced before insert on market.fred_release_date
   for each row execute function market.known_when_announced();
 
-call market.record_file('market/events.sql', 3);
+call market.record_file('market/events.sql', 4);

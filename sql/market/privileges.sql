@@ -1,5 +1,5 @@
 -- reader: SELECT. ingestor: also writes data and bookkeeping. operator: also instruments, sources, jobs, repairs.
-call market.require_not_newer('market/privileges.sql', 8);
+call market.require_not_newer('market/privileges.sql', 9);
 
 do $$
 declare
@@ -16,8 +16,13 @@ begin
 
   grant insert on market.trades, market.quotes, market.trade_cancels, market.bars, market.feed_sessions,
     market.feed_gaps, market.feed_cursors, market.feed_refusals, market.feed_usage, market.rejected_rows, market.documents,
-    market.instruments, market.instrument_symbols, market.validation_findings, market.event_keys, market.event_schedules,
-    market.event_consensus, market.event_releases to market_ingestor, market_operator;
+    market.instruments, market.instrument_symbols, market.validation_findings to market_ingestor, market_operator;
+  -- Who entered an event and when is filled by the system.
+  grant insert (event_key, kind, symbol, publisher) on market.event_keys to market_ingestor, market_operator;
+  grant insert (event_key, scheduled_ts, known_at, is_cancelled, is_day_only, source) on market.event_schedules
+    to market_ingestor, market_operator;
+  grant insert (event_key, value, known_at, source) on market.event_consensus to market_ingestor, market_operator;
+  grant insert (event_key, value, previous, known_at, source) on market.event_releases to market_ingestor, market_operator;
   grant insert on market.event_kinds, market.event_names to market_operator;
   for item in select t.relation from market.document_tables t loop
     execute format('grant insert on %s to market_ingestor, market_operator', item.relation);
@@ -41,4 +46,4 @@ begin
 end
 $$;
 
-call market.record_file('market/privileges.sql', 8);
+call market.record_file('market/privileges.sql', 9);

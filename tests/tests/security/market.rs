@@ -36,6 +36,45 @@ fn operators_set_retention_through_the_procedure_alone() {
         .is("42501", "permission denied for procedure apply_retention");
 }
 
+#[test]
+fn who_entered_an_event_and_when_is_said_by_the_system() {
+    let db = Database::installed("security_event_audit");
+    db.run(
+        "insert into market.sources (source, kind, rank) values ('file', 'file', 50) on conflict do nothing",
+    );
+    let ingestor = member(&db, "market_ingestor");
+    let mut session = db.connect_as(&ingestor);
+    // Known long ago, whoever may believe it: the system notes when that was said.
+    session
+        .batch_execute(
+            "insert into market.event_keys (event_key, kind) values ('CPI:1', 'CPI');
+             insert into market.event_schedules (event_key, scheduled_ts, known_at) values ('CPI:1', '2020-01-14 13:30+00', '2019-11-01');
+             insert into market.event_consensus (event_key, value, known_at) values ('CPI:1', 0.2, '2020-01-10');
+             insert into market.event_releases (event_key, value, known_at) values ('CPI:1', 0.3, '2020-01-14')",
+        )
+        .unwrap();
+    for (table, columns, values) in [
+        ("event_keys", "event_key, kind", "'CPI:2', 'CPI'"),
+        ("event_schedules", "event_key, scheduled_ts, known_at", "'CPI:1', now(), now()"),
+        ("event_consensus", "event_key, value, known_at", "'CPI:1', 1, now()"),
+        ("event_releases", "event_key, value, known_at", "'CPI:1', 1, now()"),
+    ] {
+        for (column, value) in [("entered_by", "'chief'"), ("entered_at", "'2019-01-01'")] {
+            let forged =
+                format!("insert into market.{table} ({columns}, {column}) values ({values}, {value})");
+            db.error_in(&mut session, &forged).is("42501", &format!("permission denied for table {table}"));
+        }
+        for change in
+            [format!("update market.{table} set event_key = 'x'"), format!("delete from market.{table}")]
+        {
+            db.error_in(&mut session, &change).is("42501", &format!("permission denied for table {table}"));
+        }
+        let said = "bool_and(entered_by = '{role}' and entered_at > now() - interval '1 hour')";
+        let said = format!("select {} from market.{table}", said.replace("{role}", &ingestor));
+        assert_eq!(db.value(&said), "t", "{table}");
+    }
+}
+
 /// As it was found: one row made its writer a superuser. The rows are written by the superuser here, since nobody else
 /// may any more: what stands in the table must not matter.
 #[test]
